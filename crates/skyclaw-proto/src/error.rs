@@ -1,0 +1,79 @@
+//! The body of every error answer.
+
+use serde::{Deserialize, Serialize};
+
+/// `{"error": "<sentence>", "code": "<word>", "details": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A sentence for people.
+    pub error: String,
+    /// A word for programs. A reference coordinator sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+    /// What else helps, such as `{"field": "name"}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<serde_json::Value>,
+}
+
+/// What went wrong, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The body or a parameter is malformed; `details.field` names it.
+    InvalidRequest,
+    /// Token or key missing or wrong.
+    Unauthorized,
+    /// Known, but not allowed.
+    Forbidden,
+    /// No such route, host, job or service.
+    NotFound,
+    /// The route does not take this method.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The body is too large.
+    PayloadTooLarge,
+    /// The body is in an encoding that is not taken.
+    UnsupportedMediaType,
+    /// The head of the request is too large.
+    HeadersTooLarge,
+    /// An idempotency key came with another body.
+    IdempotencyConflict,
+    /// The job is leased to another host, or to nobody.
+    NotAssigned,
+    /// The job is not leased.
+    NotLeased,
+    /// The lease this speaks of has been replaced by a newer one.
+    StaleFence,
+    /// The job has ended already.
+    JobFinished,
+    /// The public API is off.
+    PublicApiDisabled,
+    /// Fewer peers are known than the replication target needs.
+    InsufficientPeers,
+    /// Enough peers are known, too few are reachable; nothing was written.
+    PeersUnreachable,
+    /// The write may or may not have happened: retry with the same idempotency key.
+    OutcomeUnknown,
+    /// There is no leader at the moment.
+    NoLeader,
+    /// Too much is waiting; come back after `retry-after`.
+    Overloaded,
+    /// The disk is full or broken; nothing was written.
+    StorageUnavailable,
+    /// The daemon is going down.
+    ShuttingDown,
+    /// A fault of the daemon, with nothing to blame the client for.
+    Internal,
+    /// A word of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ErrorBody {
+    /// An error with a sentence and a word.
+    #[must_use]
+    pub fn new(code: ErrorCode, error: impl Into<String>) -> Self {
+        Self { error: error.into(), code: Some(code), details: None }
+    }
+}

@@ -1,0 +1,128 @@
+//! Identifiers: `host_<uuid>`, `job_<uuid>`, `svc_<uuid>`, or whatever a client chose within the rules.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::limits::MAX_ID_LEN;
+
+/// Why a text is no id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to {MAX_ID_LEN} of the characters A-Z a-z 0-9 . _ : -")]
+pub struct InvalidId;
+
+fn checked(raw: &str) -> Result<Arc<str>, InvalidId> {
+    let text = raw.trim();
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+    if text.is_empty() || text.len() > MAX_ID_LEN || !text.bytes().all(allowed) {
+        return Err(InvalidId);
+    }
+    Ok(text.into())
+}
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// What an id made by the mesh itself begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Takes an id as a client wrote it, without the white space around it.
+            ///
+            /// # Errors
+            /// When it is empty, too long, or holds a character ids do not have.
+            pub fn parse(raw: &str) -> Result<Self, InvalidId> {
+                checked(raw).map(Self)
+            }
+
+            /// An id of the mesh's own making.
+            #[must_use]
+            pub fn from_uuid(uuid: uuid::Uuid) -> Self {
+                Self(format!("{}{uuid}", $prefix).into())
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(raw: &str) -> Result<Self, InvalidId> {
+                Self::parse(raw)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let raw = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                Self::parse(&raw).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id_type!(
+    /// A machine that runs work.
+    HostId, "host_"
+);
+id_type!(
+    /// One piece of work with an end.
+    JobId, "job_"
+);
+id_type!(
+    /// A long-lived process with replicas.
+    ServiceId, "svc_"
+);
+id_type!(
+    /// A coordinator.
+    NodeId, "node_"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_trimmed_and_taken_as_it_is() {
+        assert_eq!(HostId::parse("  my.host:1_a-b ").map(|id| id.to_string()), Ok("my.host:1_a-b".into()));
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        for raw in ["", "   ", "a b", "a/b", "ü", "a\0", &"x".repeat(MAX_ID_LEN + 1)] {
+            assert_eq!(JobId::parse(raw), Err(InvalidId), "{raw:?}");
+        }
+        assert!(JobId::parse(&"x".repeat(MAX_ID_LEN)).is_ok());
+    }
+
+    #[test]
+    fn an_invalid_id_in_json_is_an_error() {
+        assert!(serde_json::from_str::<HostId>("\"a b\"").is_err());
+        assert!(serde_json::from_str::<HostId>("\"a\\u002db\"").is_ok(), "escapes are unescaped first");
+    }
+}

@@ -1,0 +1,31 @@
+//! The wire contract as types: what travels between clients, coordinators and hosts.
+//!
+//! Everything here is pure: no clock, no randomness, no files, no sockets. A record is what a client
+//! reads ([`record`]), a request is what it sends ([`request`]), and every request is checked into a
+//! value that holds only what is allowed before anything else sees it.
+//!
+//! Invariants:
+//! - A field that is absent is left out of the JSON, never `null`.
+//! - An id that exists as a value is valid; there is no unchecked constructor.
+//! - Times are milliseconds since the epoch inside and RFC 3339 with milliseconds and `Z` outside.
+
+pub mod canonical;
+pub mod capabilities;
+pub mod error;
+pub mod id;
+pub mod limits;
+pub mod payload;
+pub mod record;
+pub mod request;
+pub mod response;
+pub mod route;
+pub mod status;
+pub mod time;
+
+pub use capabilities::Capabilities;
+pub use error::{ErrorBody, ErrorCode};
+pub use id::{HostId, InvalidId, JobId, NodeId, ServiceId};
+pub use payload::{OpenclawPayload, Payload, ShellPayload};
+pub use request::Invalid;
+pub use status::{AssignmentStatus, JobStatus, ServiceStatus};
+pub use time::Timestamp;

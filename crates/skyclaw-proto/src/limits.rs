@@ -1,0 +1,44 @@
+//! The bounds of everything a client may send. Past one, the answer is a 4xx that names it.
+
+/// Longest id, in bytes.
+pub const MAX_ID_LEN: usize = 128;
+/// Longest name of a host or service, in bytes.
+pub const MAX_NAME_LEN: usize = 256;
+/// Most capabilities a host may have or a job may ask for.
+pub const MAX_CAPABILITIES: usize = 256;
+/// Longest capability, in bytes.
+pub const MAX_CAPABILITY_LEN: usize = 128;
+/// Most labels of a job.
+pub const MAX_LABELS: usize = 64;
+/// Longest key of a label, in bytes.
+pub const MAX_LABEL_KEY_LEN: usize = 64;
+/// Longest value of a label, in bytes.
+pub const MAX_LABEL_VALUE_LEN: usize = 256;
+/// Longest idempotency key, in bytes.
+pub const MAX_IDEMPOTENCY_KEY_LEN: usize = 256;
+/// Longest text that is none of the others (submitter, URL, directory), in bytes.
+pub const MAX_TEXT_LEN: usize = 4096;
+/// Most jobs one host may run at once.
+pub const MAX_PARALLEL: u32 = 100_000;
+/// Most replicas of a service.
+pub const MAX_REPLICAS: u32 = 10_000;
+/// Most jobs one claim may take.
+pub const MAX_CLAIM: u32 = 1_000;
+/// Longest a claim or heartbeat may wait, in milliseconds.
+pub const MAX_WAIT_MS: u64 = 30_000;
+/// Longest timeout of a job, in milliseconds (a year).
+pub const MAX_TIMEOUT_MS: u64 = 365 * 24 * 3600 * 1000;
+/// Most jobs on one page of a list.
+pub const MAX_PAGE: u32 = 1_000;
+/// Jobs on one page of a list when the client names no number.
+pub const DEFAULT_PAGE: u32 = 100;
+/// Largest body of a core or public route, in bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Largest body of `/v1/replicate/snapshot`, in bytes.
+pub const MAX_SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
+/// Most peers a coordinator remembers.
+pub const MAX_PEERS: usize = 256;
+/// Highest priority of a job; 0 is the lowest.
+pub const MAX_PRIORITY: u8 = 100;
+/// Priority of a job whose client named none.
+pub const DEFAULT_PRIORITY: u8 = 50;

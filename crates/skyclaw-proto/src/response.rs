@@ -1,0 +1,140 @@
+//! Answers to successful requests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Host, Job, Service};
+use crate::{JobId, NodeId};
+
+/// `{"ok": true, "nodeId": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Always true.
+    pub ok: bool,
+    /// The coordinator that answers.
+    pub node_id: NodeId,
+}
+
+/// `{"host": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostBody {
+    /// The host.
+    pub host: Host,
+}
+
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The host.
+    pub host: Host,
+    /// Runs the host must stop: called off, or no longer its own. (Ours.)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<Stop>,
+}
+
+/// One run a host must stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stop {
+    /// The job.
+    pub job_id: JobId,
+    /// Why.
+    pub reason: StopReason,
+}
+
+/// Why a run must stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The job was called off.
+    Cancelled,
+    /// The host holds no lease of it (any more); whatever it reports will be refused.
+    NotLeased,
+    /// A word of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// `{"hosts": […]}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostsBody {
+    /// All hosts, by id.
+    pub hosts: Vec<Host>,
+}
+
+/// `{"job": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobBody {
+    /// The job.
+    pub job: Job,
+}
+
+/// The answer to a claim: `job` is the first of `jobs`, or `null`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedJobs {
+    /// The first one, for hosts that take one at a time.
+    pub job: Option<Job>,
+    /// All of them, only for a claim that named `max`. (Ours.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<Vec<Job>>,
+}
+
+/// A page of jobs, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobPage {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+    /// Names the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// `{"service": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceBody {
+    /// The service.
+    pub service: Service,
+}
+
+/// `{"service": …}` or `{"service": null}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedService {
+    /// What the host should run.
+    pub service: Option<Service>,
+}
+
+/// `{"services": […]}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicesBody {
+    /// All services, oldest first.
+    pub services: Vec<Service>,
+}
+
+/// The answer to a merged snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Merged {
+    /// Always true.
+    pub ok: bool,
+    /// Whether any record was adopted.
+    pub changed: bool,
+    /// The coordinator that answers.
+    pub node_id: NodeId,
+}
+
+/// Who this coordinator knows. `ok` is there in the answer to a join only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peers {
+    /// True in the answer to a join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ok: Option<bool>,
+    /// The coordinator that answers.
+    pub node_id: NodeId,
+    /// Its own base URL.
+    #[serde(default, rename = "self", skip_serializing_if = "Option::is_none")]
+    pub self_url: Option<String>,
+    /// Base URLs without a trailing slash.
+    pub peers: Vec<String>,
+}

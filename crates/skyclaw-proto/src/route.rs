@@ -1,0 +1,87 @@
+//! Paths and headers.
+
+use crate::id::{HostId, JobId, ServiceId};
+
+/// Carries the shared token of the core routes.
+pub const TOKEN_HEADER: &str = "x-skyclaw-token";
+/// Carries a client's idempotency key.
+pub const IDEMPOTENCY_HEADER: &str = "x-idempotency-key";
+/// Carries the index of the log applied at the node that answers.
+pub const INDEX_HEADER: &str = "x-skyclaw-index";
+/// A request with it waits until that index is applied.
+pub const MIN_INDEX_HEADER: &str = "x-skyclaw-min-index";
+/// Names a request through every log it leaves a trace in.
+pub const REQUEST_ID_HEADER: &str = "x-request-id";
+
+/// `POST`: register a host.
+pub const REGISTER_HOST: &str = "/v1/hosts/register";
+/// `POST`: enqueue a job; `GET`: list jobs.
+pub const JOBS: &str = "/v1/jobs";
+/// `GET`: list hosts.
+pub const HOSTS: &str = "/v1/hosts";
+/// `POST`: deploy a service; `GET`: list services.
+pub const SERVICES: &str = "/v1/services";
+/// `POST`: merge the state of a reference coordinator.
+pub const REPLICATE_SNAPSHOT: &str = "/v1/replicate/snapshot";
+/// `GET`: known peers.
+pub const NETWORK_PEERS: &str = "/v1/network/peers";
+/// `POST`: announce a peer.
+pub const NETWORK_JOIN: &str = "/v1/network/join";
+/// `GET`: the whole state.
+pub const STATE: &str = "/v1/state";
+/// `POST`: submit a job with an API key.
+pub const PUBLIC_JOBS: &str = "/v1/public/jobs";
+
+/// `GET`: one host.
+#[must_use]
+pub fn host(id: &HostId) -> String {
+    format!("/v1/hosts/{id}")
+}
+
+/// `POST`: a host's sign of life.
+#[must_use]
+pub fn heartbeat(id: &HostId) -> String {
+    format!("/v1/hosts/{id}/heartbeat")
+}
+
+/// `POST`: claim jobs for a host.
+#[must_use]
+pub fn claim(id: &HostId) -> String {
+    format!("/v1/hosts/{id}/claim")
+}
+
+/// `POST`: claim a service for a host.
+#[must_use]
+pub fn claim_service(id: &HostId) -> String {
+    format!("/v1/hosts/{id}/services/claim")
+}
+
+/// `GET`: one job.
+#[must_use]
+pub fn job(id: &JobId) -> String {
+    format!("/v1/jobs/{id}")
+}
+
+/// `POST`: the end of a job's run.
+#[must_use]
+pub fn complete(id: &JobId) -> String {
+    format!("/v1/jobs/{id}/complete")
+}
+
+/// `POST`: call a job off.
+#[must_use]
+pub fn cancel(id: &JobId) -> String {
+    format!("/v1/jobs/{id}/cancel")
+}
+
+/// `GET`: one service.
+#[must_use]
+pub fn service(id: &ServiceId) -> String {
+    format!("/v1/services/{id}")
+}
+
+/// `POST`: how a replica does.
+#[must_use]
+pub fn report(id: &ServiceId) -> String {
+    format!("/v1/services/{id}/report")
+}
