@@ -1,1 +1,32 @@
-//! config
+//! What every binary shares at its edge: settings, secrets, the clock, logging and signals.
+//!
+//! This is the only crate that reads the environment, the clock and signals, and the only one that
+//! knows figment. A bin states each of its settings once with [`settings!`] and gets from it: the
+//! layers defaults < file < systemd credential < environment < flags, the `--help` of its flags, and
+//! `--print-config`.
+//!
+//! Invariants:
+//! - The process environment is read in one place, [`Environment::of_process`]; all else is given one.
+//! - A secret never reaches an error, a log line or the output of `--print-config`.
+//! - A value that is not allowed, or a key nobody knows, ends the start with an error that names it.
+
+pub mod clock;
+mod environment;
+mod error;
+mod field;
+pub mod ids;
+mod layers;
+pub mod logging;
+mod secret;
+mod settings;
+pub mod shutdown;
+mod url;
+
+pub use environment::Environment;
+pub use error::Error;
+pub use field::{Field, Millis, Raw};
+pub use layers::{Layers, Loaded, command, load};
+pub use secret::Secret;
+pub use settings::{Setting, Settings};
+pub use shutdown::Shutdown;
+pub use url::HttpUrl;
