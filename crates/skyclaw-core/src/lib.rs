@@ -1,1 +1,35 @@
-//! core
+//! The replicated state machine: commands in, replies, changes and effects out.
+//!
+//! ```text
+//!             ┌────────────── State::apply ──────────────┐
+//!  Command ──►│ idempotency ─► operation ─► record, queue │──► Outcome { reply, changes, effects }
+//!             └──────────────────────────────────────────┘
+//! ```
+//!
+//! Pure and deterministic: time and ids come stamped into the command, what has ended and is no longer
+//! in memory comes through [`Archive`]. The same commands in the same order give the same state on
+//! every node. Nothing here knows of disks, sockets, clocks, tasks or the log.
+//!
+//! What always holds between two commands:
+//! - a job is queued or leased or ended, never two of them, and has at most one lease;
+//! - a host's `active_leases` is the number of leases held in its name;
+//! - within a priority, queued jobs are handed out in the order they were enqueued;
+//! - every claim has a fencing token greater than all before it;
+//! - an idempotent command given twice changes the state once.
+
+mod apply;
+mod archive;
+pub mod command;
+pub mod model;
+mod outcome;
+mod queue;
+mod state;
+mod supersets;
+mod wire;
+
+pub use archive::{Archive, NoArchive};
+pub use command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
+pub use model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
+pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StoredReply};
+pub use state::{Claimable, Counters, ServiceOffer, State};
+pub use supersets::Supersets;

@@ -1,0 +1,137 @@
+//! A job's way from the queue to its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skyclaw_proto::{Capabilities, HostId, JobId, Payload};
+
+use super::Draft;
+use crate::archive::Archive;
+use crate::command::Completion;
+use crate::model::{EndStatus, Ended, Job, Lease, Phase, Run};
+use crate::outcome::{Effect, Refusal, Reply};
+
+impl Draft<'_> {
+    pub(super) fn enqueue(
+        &mut self,
+        id: &JobId,
+        payload: &Arc<Payload>,
+        required: &Capabilities,
+        submitted_by: Option<&String>,
+        priority: u8,
+        labels: &BTreeMap<String, String>,
+    ) -> Reply {
+        // The proposer's ids are new; one that is there already is this very command, come twice.
+        if let Some(job) = self.state.jobs.get(id) {
+            return Reply::Job(Arc::clone(job));
+        }
+        let job = Job {
+            id: id.clone(),
+            seq: self.state.next_seq(),
+            created_at: self.stamp.at,
+            updated_at: self.stamp.at,
+            updated_by: self.stamp.node.clone(),
+            version: 0,
+            attempts: 0,
+            priority,
+            required: required.clone(),
+            payload: Arc::clone(payload),
+            labels: labels.clone(),
+            submitted_by: submitted_by.cloned(),
+            fence: 0,
+            phase: Phase::Queued,
+        };
+        Reply::Job(self.put_job(job))
+    }
+
+    pub(super) fn claim(&mut self, id: &HostId, max: u32, lease_ms: u64) -> Result<Reply, Refusal> {
+        let host = self.state.hosts.get(id).cloned().ok_or_else(|| Refusal::UnknownHost(id.clone()))?;
+        let room = host.max_parallel.saturating_sub(host.active_leases).min(max);
+        let expires_at = self.stamp.at.plus(Duration::from_millis(lease_ms));
+        let mut claimed = Vec::new();
+        for _ in 0..room {
+            let Some(next) = self.state.queue.first(&host.capabilities).cloned() else { break };
+            let Some(job) = self.state.jobs.get(&next) else { break };
+            let mut job = (**job).clone();
+            job.attempts += 1;
+            job.fence = self.state.counters.next_fence;
+            job.phase = Phase::Leased(Lease { host: id.clone(), expires_at, cancel_requested_at: None });
+            self.state.counters.next_fence += 1;
+            let job = self.put_job(job);
+            self.effects.push(Effect::LeaseHeld { job: next, fence: job.fence, host: id.clone() });
+            claimed.push(job);
+        }
+        if !claimed.is_empty() {
+            self.recount(id);
+        }
+        Ok(Reply::Claimed(claimed))
+    }
+
+    pub(super) fn complete(&mut self, done: &Completion, archive: &impl Archive) -> Result<Reply, Refusal> {
+        if !self.state.hosts.contains_key(&done.host) {
+            return Err(Refusal::UnknownHost(done.host.clone()));
+        }
+        let job = self.find(&done.id, archive)?;
+        if job.host() != Some(&done.host) {
+            return Err(Refusal::AssignedElsewhere { job: job.id.clone(), holder: job.host().cloned() });
+        }
+        let Some(lease) = job.lease() else { return Err(Refusal::NotLeased(job.id.clone())) };
+        if let Some(given) = done.fence.filter(|given| *given != job.fence) {
+            return Err(Refusal::StaleFence { job: job.id.clone(), current: job.fence, given });
+        }
+        // Work that was done before the call to stop it arrived is done.
+        let status = match (done.success, lease.cancel_requested_at) {
+            (true, _) => EndStatus::Completed,
+            (false, Some(_)) => EndStatus::Cancelled,
+            (false, None) => EndStatus::Failed,
+        };
+        let run = Run {
+            finished_at: self.stamp.at,
+            duration_ms: done.duration_ms,
+            exit_code: done.exit_code,
+            stdout: done.stdout.clone(),
+            stderr: done.stderr.clone(),
+        };
+        let error = done.error.clone();
+        Ok(Reply::Job(
+            self.end(&job, Ended { status, host: Some(done.host.clone()), run: Some(Arc::new(run)), error }),
+        ))
+    }
+
+    /// A queued job ends at once; the host of a leased one is asked to stop it and has the last word.
+    pub(super) fn cancel(&mut self, id: &JobId, archive: &impl Archive) -> Result<Reply, Refusal> {
+        let job = self.find(id, archive)?;
+        match &job.phase {
+            Phase::Queued => {
+                let ended = Ended { status: EndStatus::Cancelled, host: None, run: None, error: None };
+                Ok(Reply::Job(self.end(&job, ended)))
+            }
+            Phase::Leased(Lease { cancel_requested_at: Some(_), .. }) => Ok(Reply::Job(job)),
+            Phase::Leased(lease) => {
+                let host = lease.host.clone();
+                let lease = Lease { cancel_requested_at: Some(self.stamp.at), ..lease.clone() };
+                let job = self.put_job(Job { phase: Phase::Leased(lease), ..(*job).clone() });
+                self.effects.push(Effect::StopRun { job: id.clone(), host });
+                Ok(Reply::Job(job))
+            }
+            Phase::Ended(ended) if ended.status == EndStatus::Cancelled => Ok(Reply::Job(job)),
+            Phase::Ended(_) => Err(Refusal::JobEnded { job: id.clone(), status: job.status() }),
+        }
+    }
+
+    /// Ends a job, and its lease if it had one.
+    pub(super) fn end(&mut self, job: &Arc<Job>, ended: Ended) -> Arc<Job> {
+        let holder = job.lease().map(|lease| lease.host.clone());
+        let job = self.put_job(Job { phase: Phase::Ended(ended), ..(**job).clone() });
+        if let Some(host) = holder {
+            self.lease_over(&job.id, &host);
+        }
+        job
+    }
+
+    fn find(&self, id: &JobId, archive: &impl Archive) -> Result<Arc<Job>, Refusal> {
+        let active = self.state.jobs.get(id).cloned();
+        active.or_else(|| archive.job(id)).ok_or_else(|| Refusal::UnknownJob(id.clone()))
+    }
+}

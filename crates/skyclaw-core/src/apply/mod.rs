@@ -1,0 +1,175 @@
+//! Applying a command: total, deterministic, and the only way the state changes.
+
+mod hosts;
+mod jobs;
+mod leases;
+mod merge;
+mod services;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use skyclaw_proto::HostId;
+
+use crate::archive::Archive;
+use crate::command::{Command, IdempotencyKey, Operation};
+use crate::model::{Host, Job, Phase, Service};
+use crate::outcome::{Change, Effect, Outcome, Refusal, Reply, StoredReply};
+use crate::state::{Stamp, State};
+
+/// Collects what a command brings about while it is applied.
+pub(crate) struct Draft<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) stamp: Stamp,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl State {
+    /// Carries out one command.
+    ///
+    /// The caller writes the changes down together with the command's place in the log, and must have
+    /// `archive` answer as of the command before this one.
+    pub fn apply(&mut self, command: &Command, archive: &impl Archive) -> Outcome {
+        let stamp = Stamp { at: command.at, node: command.node.clone() };
+        if let Some((key, stored)) =
+            command.idempotency.as_ref().and_then(|key| known_reply(key, &stamp, archive))
+        {
+            let reply = self.reply_again(key, &stored);
+            return Outcome { reply, changes: Vec::new(), effects: Vec::new() };
+        }
+        let mut draft = Draft { state: self, stamp, changes: Vec::new(), effects: Vec::new() };
+        let reply = draft.operate(&command.operation, archive);
+        let Draft { mut changes, mut effects, .. } = draft;
+        match (&reply, &command.idempotency) {
+            (Err(_), _) => {
+                debug_assert!(changes.is_empty(), "a refusal changes nothing");
+                changes.clear();
+                effects.clear();
+            }
+            (Ok(reply), Some(key)) if !changes.is_empty() => {
+                changes.push(Change::Reply(Arc::new(StoredReply { key: key.clone(), reply: reply.clone() })));
+            }
+            (Ok(_), _) => {}
+        }
+        Outcome { reply, changes, effects }
+    }
+
+    /// What a stored reply is worth now.
+    ///
+    /// A claim's key stands for the leases it gave: those that are over are left out, or a host that
+    /// lost the first answer would run what another host has by now.
+    fn reply_again(&self, key: &IdempotencyKey, stored: &StoredReply) -> Result<Reply, Refusal> {
+        if stored.key.fingerprint != key.fingerprint {
+            return Err(Refusal::KeyReused(stored.key.route.clone()));
+        }
+        let Reply::Claimed(jobs) = &stored.reply else { return Ok(stored.reply.clone()) };
+        let still_held = |job: &&Arc<Job>| {
+            self.job(&job.id)
+                .is_some_and(|now| now.fence == job.fence && matches!(now.phase, Phase::Leased(_)))
+        };
+        Ok(Reply::Claimed(jobs.iter().filter(still_held).cloned().collect()))
+    }
+}
+
+/// The reply a key stands for already; `None` when it is new, or so old that it is forgotten.
+fn known_reply<'k>(
+    key: &'k IdempotencyKey,
+    stamp: &Stamp,
+    archive: &impl Archive,
+) -> Option<(&'k IdempotencyKey, Arc<StoredReply>)> {
+    let stored = archive.reply(key)?;
+    (stored.key.expires_at > stamp.at).then_some((key, stored))
+}
+
+impl Draft<'_> {
+    fn operate(&mut self, operation: &Operation, archive: &impl Archive) -> Result<Reply, Refusal> {
+        match operation {
+            Operation::RegisterHost { id, name, capabilities, max_parallel } => {
+                Ok(self.register_host(id, name, capabilities, *max_parallel))
+            }
+            Operation::Enqueue { id, payload, required, submitted_by, priority, labels } => {
+                Ok(self.enqueue(id, payload, required, submitted_by.as_ref(), *priority, labels))
+            }
+            Operation::Claim { host, max, lease_ms } => self.claim(host, *max, *lease_ms),
+            Operation::Complete(completion) => self.complete(completion, archive),
+            Operation::Cancel { id } => self.cancel(id, archive),
+            Operation::RenewLeases { leases, lease_ms } => Ok(self.renew_leases(leases, *lease_ms)),
+            Operation::ExpireLeases { leases } => Ok(self.expire_leases(leases)),
+            Operation::DeployService { id, service } => Ok(self.deploy_service(id, service)),
+            Operation::ClaimService { host, running, after } => {
+                self.claim_service(host, running.as_deref(), after.as_ref())
+            }
+            Operation::ReportService { id, report } => self.report_service(id, report),
+            Operation::Merge { hosts, jobs, services } => Ok(self.merge(hosts, jobs, services, archive)),
+            Operation::PruneReplies => {
+                self.changes.push(Change::PruneReplies(self.stamp.at));
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    /// Puts a job's new shape in the place of its old one, in memory and among the changes.
+    fn put_job(&mut self, mut job: Job) -> Arc<Job> {
+        job.version = self.state.next_version();
+        job.updated_at = self.stamp.at.max(job.updated_at);
+        job.updated_by = self.stamp.node.clone();
+        self.adopt_job(job)
+    }
+
+    /// The same for a job that keeps its version and stamp.
+    fn adopt_job(&mut self, job: Job) -> Arc<Job> {
+        let job = Arc::new(job);
+        if let Some(old) = self.state.jobs.remove(&job.id) {
+            self.state.unindex(&old);
+        }
+        self.state.index(&job);
+        if !job.is_ended() {
+            self.state.jobs.insert(job.id.clone(), Arc::clone(&job));
+        }
+        self.changes.push(Change::Job(Arc::clone(&job)));
+        self.effects.push(Effect::JobChanged { job: job.id.clone() });
+        if matches!(job.phase, Phase::Queued) {
+            self.effects.push(Effect::JobQueued { required: job.required.clone() });
+        }
+        job
+    }
+
+    fn put_host(&mut self, mut host: Host) -> Arc<Host> {
+        host.version = self.state.next_version();
+        host.updated_by = self.stamp.node.clone();
+        let host = Arc::new(host);
+        self.state.hosts.insert(host.id.clone(), Arc::clone(&host));
+        self.changes.push(Change::Host(Arc::clone(&host)));
+        host
+    }
+
+    /// Brings `active_leases` of a host in line with the leases held in its name.
+    fn recount(&mut self, id: &HostId) {
+        let held = u32::try_from(self.state.leases.get(id).map_or(0, |jobs| jobs.len())).unwrap_or(u32::MAX);
+        let Some(host) = self.state.hosts.get(id) else { return };
+        if host.active_leases != held {
+            let host = Host { active_leases: held, ..(**host).clone() };
+            self.put_host(host);
+        }
+    }
+
+    fn put_service(&mut self, mut service: Service) -> Arc<Service> {
+        service.version = self.state.next_version();
+        service.updated_at = self.stamp.at.max(service.updated_at);
+        service.updated_by = self.stamp.node.clone();
+        self.adopt_service(service)
+    }
+
+    fn adopt_service(&mut self, service: Service) -> Arc<Service> {
+        let service = Arc::new(service);
+        if let Some(old) = self.state.services.insert(service.id.clone(), Arc::clone(&service)) {
+            self.state.service_order.remove(&old.seq);
+        }
+        self.state.service_order.insert(service.seq, service.id.clone());
+        self.changes.push(Change::Service(Arc::clone(&service)));
+        self.effects.push(Effect::ServiceChanged { service: service.id.clone() });
+        service
+    }
+}

@@ -1,0 +1,171 @@
+//! What can be asked of the state machine. Commands are the entries of the replicated log, so a
+//! variant or field that was ever released keeps its name and meaning; new fields have a default.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use skyclaw_proto::record;
+use skyclaw_proto::request::{DeployService, ReportService};
+use skyclaw_proto::{Capabilities, HostId, JobId, NodeId, Payload, ServiceId, Timestamp};
+
+/// One thing to do, with everything that must be the same on every node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// When the proposer made it.
+    pub at: Timestamp,
+    /// The coordinator that made it.
+    pub node: NodeId,
+    /// The client's idempotency key, if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<IdempotencyKey>,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// A client's key, and what it stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotencyKey {
+    /// Whose key it is; the same key of two callers is two keys.
+    pub caller: String,
+    /// The route it was used on, ids included.
+    pub route: String,
+    /// The key.
+    pub key: String,
+    /// What the body was, as [`skyclaw_proto::canonical::fingerprint`] gives it.
+    pub fingerprint: [u8; 32],
+    /// Until when the reply is kept.
+    pub expires_at: Timestamp,
+}
+
+/// Names one lease of a job.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LeaseRef {
+    /// The job.
+    pub job: JobId,
+    /// The fencing token of the lease.
+    pub fence: u64,
+}
+
+/// The end of a run, as its host reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// The job.
+    pub id: JobId,
+    /// The host.
+    pub host: HostId,
+    /// The fencing token of the lease, if the host knows of such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: u64,
+    /// The exit code.
+    pub exit_code: i32,
+    /// What it wrote.
+    pub stdout: String,
+    /// What it wrote.
+    pub stderr: String,
+    /// Why it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// A host says who it is.
+    RegisterHost {
+        /// Its id, made by the proposer when the host gave none.
+        id: HostId,
+        /// For people.
+        name: String,
+        /// What it can do.
+        capabilities: Capabilities,
+        /// How many jobs it takes at once.
+        max_parallel: u32,
+    },
+    /// A job joins the queue.
+    Enqueue {
+        /// Its id, made by the proposer.
+        id: JobId,
+        /// What it runs.
+        payload: Arc<Payload>,
+        /// What it asks of a host.
+        required: Capabilities,
+        /// Who submits it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        submitted_by: Option<String>,
+        /// 0 to 100, higher first.
+        priority: u8,
+        /// For finding it again.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
+    },
+    /// A host takes jobs.
+    Claim {
+        /// The host.
+        host: HostId,
+        /// How many at most.
+        max: u32,
+        /// How long the leases last, in milliseconds.
+        lease_ms: u64,
+    },
+    /// A host reports the end of a run.
+    Complete(Completion),
+    /// A job is called off.
+    Cancel {
+        /// The job.
+        id: JobId,
+    },
+    /// The leader heard of the runs these leases stand for.
+    RenewLeases {
+        /// The leases.
+        leases: Vec<LeaseRef>,
+        /// How long they last from now, in milliseconds.
+        lease_ms: u64,
+    },
+    /// The leader waited for these leases to be renewed long enough.
+    ExpireLeases {
+        /// The leases.
+        leases: Vec<LeaseRef>,
+    },
+    /// A service is deployed, or deployed anew under the same id.
+    DeployService {
+        /// Its id, made by the proposer when the client gave none.
+        id: ServiceId,
+        /// What it is.
+        service: Box<DeployService>,
+    },
+    /// A host takes a replica of a service.
+    ClaimService {
+        /// The host.
+        host: HostId,
+        /// The services it runs and need not be told of; `None` from a host that does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        running: Option<Vec<ServiceId>>,
+        /// The service it was told of last: the one after it is offered first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<ServiceId>,
+    },
+    /// A host says how its replica does.
+    ReportService {
+        /// The service.
+        id: ServiceId,
+        /// What the host says.
+        report: ReportService,
+    },
+    /// Records of a reference coordinator, the newer of two wins.
+    Merge {
+        /// Hosts.
+        hosts: Vec<record::Host>,
+        /// Jobs.
+        jobs: Vec<record::Job>,
+        /// Services.
+        services: Vec<record::Service>,
+    },
+    /// Replies that have been kept long enough are forgotten: those that expire before now.
+    PruneReplies,
+}

@@ -1,0 +1,165 @@
+//! What comes of a command.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, ServiceId, Timestamp};
+
+use crate::command::IdempotencyKey;
+use crate::model::{Host, Job, Service};
+
+/// What comes of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the client is told.
+    pub reply: Result<Reply, Refusal>,
+    /// What must be written down; in one transaction with the command's place in the log.
+    pub changes: Vec<Change>,
+    /// What the leader does once the changes are safe. Doing one twice, or not at all after a crash,
+    /// must be harmless.
+    pub effects: Vec<Effect>,
+}
+
+/// What a client is told when its command was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The host.
+    Host(Arc<Host>),
+    /// The job.
+    Job(Arc<Job>),
+    /// The jobs a host took; empty when there was none for it.
+    Claimed(Vec<Arc<Job>>),
+    /// The service.
+    Service(Arc<Service>),
+    /// The service a host took, if there was one for it.
+    ClaimedService(Option<Arc<Service>>),
+    /// Whether any record was adopted.
+    Merged(bool),
+    /// There is nothing to tell.
+    Done,
+}
+
+/// Why a command was not carried out. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The host is not registered.
+    #[error("unknown host: {0}")]
+    UnknownHost(HostId),
+    /// There is no such job.
+    #[error("unknown job: {0}")]
+    UnknownJob(JobId),
+    /// There is no such service.
+    #[error("unknown service: {0}")]
+    UnknownService(ServiceId),
+    /// Another host, or nobody, has the job.
+    #[error("job {job} is assigned to {}", holder.as_ref().map_or("nobody", HostId::as_str))]
+    AssignedElsewhere {
+        /// The job.
+        job: JobId,
+        /// Who has it.
+        holder: Option<HostId>,
+    },
+    /// The job is queued or has ended.
+    #[error("job {0} is not leased")]
+    NotLeased(JobId),
+    /// The job has been claimed anew since.
+    #[error("job {job} has been claimed anew: its fencing token is {current}, not {given}")]
+    StaleFence {
+        /// The job.
+        job: JobId,
+        /// The token of the newest lease.
+        current: u64,
+        /// The token the host named.
+        given: u64,
+    },
+    /// The job has ended and cannot be called off.
+    #[error("job {job} has already ended: {status}")]
+    JobEnded {
+        /// The job.
+        job: JobId,
+        /// How.
+        status: JobStatus,
+    },
+    /// The host has no replica of the service.
+    #[error("service {service} is not assigned to host {host}")]
+    NotAssigned {
+        /// The service.
+        service: ServiceId,
+        /// The host.
+        host: HostId,
+    },
+    /// The idempotency key came with another body before.
+    #[error("idempotency key reuse conflict for route {0}")]
+    KeyReused(String),
+}
+
+/// One thing that must be written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A host as it is now.
+    Host(Arc<Host>),
+    /// A job as it is now.
+    Job(Arc<Job>),
+    /// A service as it is now.
+    Service(Arc<Service>),
+    /// A reply to be given again.
+    Reply(Arc<StoredReply>),
+    /// Replies that expire before this time are to be forgotten.
+    PruneReplies(Timestamp),
+}
+
+/// A reply kept for its idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredReply {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// The reply.
+    pub reply: Reply,
+}
+
+/// What the leader does after the command is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// A job waits: wake a claim that could take it.
+    JobQueued {
+        /// What it asks of a host.
+        required: Capabilities,
+    },
+    /// A lease began or was renewed: count its time.
+    LeaseHeld {
+        /// The job.
+        job: JobId,
+        /// The token of the lease.
+        fence: u64,
+        /// The host.
+        host: HostId,
+    },
+    /// A lease is over: stop counting.
+    LeaseOver {
+        /// The job.
+        job: JobId,
+    },
+    /// A running job was called off: tell its host.
+    StopRun {
+        /// The job.
+        job: JobId,
+        /// The host.
+        host: HostId,
+    },
+    /// A host has room again or can do more: look anew for what it waits for.
+    HostChanged {
+        /// The host.
+        host: HostId,
+    },
+    /// A job changed: tell who watches it.
+    JobChanged {
+        /// The job.
+        job: JobId,
+    },
+    /// A service waits for a host, or a host must look at its services again.
+    ServiceChanged {
+        /// The service.
+        service: ServiceId,
+    },
+}

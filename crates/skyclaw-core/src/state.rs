@@ -1,0 +1,259 @@
+//! Everything that is active, in memory, with the indexes that make looking it up cheap.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use skyclaw_proto::{AssignmentStatus, HostId, JobId, NodeId, ServiceId, Timestamp};
+
+use crate::model::{Host, Job, Lease, Phase, Service};
+use crate::queue::Queue;
+
+/// Numbers that only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// The next place in the order of enqueueing.
+    pub next_seq: u64,
+    /// The next version of a record.
+    pub next_version: u64,
+    /// The next fencing token.
+    pub next_fence: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { next_seq: 1, next_version: 1, next_fence: 1 }
+    }
+}
+
+/// Everything that is active: hosts, queued and leased jobs, services.
+#[derive(Debug, Default)]
+pub struct State {
+    pub(crate) counters: Counters,
+    pub(crate) hosts: BTreeMap<HostId, Arc<Host>>,
+    /// Queued and leased ones only.
+    pub(crate) jobs: HashMap<JobId, Arc<Job>>,
+    pub(crate) queue: Queue,
+    /// The leased jobs of each host, registered or not.
+    pub(crate) leases: BTreeMap<HostId, BTreeSet<JobId>>,
+    pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
+    /// The services in the order of their deployment.
+    pub(crate) service_order: BTreeMap<u64, ServiceId>,
+}
+
+/// Whether a claim would find something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimable {
+    /// The host is not registered.
+    UnknownHost,
+    /// The host holds as many as it may.
+    Full,
+    /// No queued job fits the host.
+    Nothing,
+    /// There is one.
+    Yes,
+}
+
+/// What a host that claims a service is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceOffer {
+    /// The host is not registered.
+    UnknownHost,
+    /// There is nothing to run.
+    Nothing,
+    /// The host has this one already and should see to it that it runs.
+    Held(Arc<Service>),
+    /// The host may take a replica of this one, which takes a command.
+    Free(ServiceId),
+}
+
+impl State {
+    /// Puts a state together from its records, as they were written down.
+    pub fn load(
+        hosts: impl IntoIterator<Item = Arc<Host>>,
+        active_jobs: impl IntoIterator<Item = Arc<Job>>,
+        services: impl IntoIterator<Item = Arc<Service>>,
+        counters: Counters,
+    ) -> Self {
+        let mut state = Self { counters, ..Self::default() };
+        state.hosts = hosts.into_iter().map(|host| (host.id.clone(), host)).collect();
+        for job in active_jobs {
+            state.index(&job);
+            if !job.is_ended() {
+                state.jobs.insert(job.id.clone(), job);
+            }
+        }
+        for service in services {
+            state.service_order.insert(service.seq, service.id.clone());
+            state.services.insert(service.id.clone(), service);
+        }
+        state
+    }
+
+    /// The numbers that only grow, to be written down with the changes.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// A host.
+    #[must_use]
+    pub fn host(&self, id: &HostId) -> Option<&Arc<Host>> {
+        self.hosts.get(id)
+    }
+
+    /// All hosts by id.
+    pub fn hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.hosts.values()
+    }
+
+    /// A queued or leased job.
+    #[must_use]
+    pub fn job(&self, id: &JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(id)
+    }
+
+    /// All queued and leased jobs, in no order.
+    pub fn active_jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.jobs.values()
+    }
+
+    /// How many jobs are queued.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// All leased jobs, by host.
+    pub fn leased(&self) -> impl Iterator<Item = (&Arc<Job>, &Lease)> {
+        let jobs = self.leases.values().flatten().filter_map(|id| self.jobs.get(id));
+        jobs.filter_map(|job| Some((job, job.lease()?)))
+    }
+
+    /// The leased jobs of one host, by id.
+    pub fn leased_by(&self, host: &HostId) -> impl Iterator<Item = (&Arc<Job>, &Lease)> {
+        let jobs = self.leases.get(host).into_iter().flatten().filter_map(|id| self.jobs.get(id));
+        jobs.filter_map(|job| Some((job, job.lease()?)))
+    }
+
+    /// A service.
+    #[must_use]
+    pub fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(id)
+    }
+
+    /// All services, oldest first.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.service_order.values().filter_map(|id| self.services.get(id))
+    }
+
+    /// Whether a claim would find something. (Changes nothing but a cache.)
+    pub fn claimable(&mut self, host: &HostId) -> Claimable {
+        let Some(host) = self.hosts.get(host) else { return Claimable::UnknownHost };
+        if host.active_leases >= host.max_parallel {
+            return Claimable::Full;
+        }
+        if self.queue.first(&host.capabilities).is_some() { Claimable::Yes } else { Claimable::Nothing }
+    }
+
+    /// What a host that claims a service is told.
+    ///
+    /// First come services with a replica to spare, oldest first. Then those the host has already: of
+    /// a host that says what runs, only what does not; to one that does not say, one after the other,
+    /// the one behind `after` first.
+    #[must_use]
+    pub fn service_offer(
+        &self,
+        host: &HostId,
+        running: Option<&[ServiceId]>,
+        after: Option<&ServiceId>,
+        now: Timestamp,
+    ) -> ServiceOffer {
+        let Some(host) = self.hosts.get(host) else { return ServiceOffer::UnknownHost };
+        let free = self
+            .services()
+            .find(|s| host.capabilities.covers(&s.required) && can_take_replica(s, &host.id, now));
+        if let Some(service) = free {
+            return ServiceOffer::Free(service.id.clone());
+        }
+        let is_held = |s: &&Arc<Service>| {
+            s.assignment(&host.id).is_some_and(|a| a.status != AssignmentStatus::Failed)
+                && running.is_none_or(|ids| !ids.contains(&s.id))
+        };
+        let last = after.and_then(|id| self.services.get(id)).map_or(0, |s| s.seq);
+        let held = |(_, id): (&u64, &ServiceId)| self.services.get(id).filter(is_held).cloned();
+        let next = self.service_order.range(last + 1..).find_map(held);
+        match next.or_else(|| self.service_order.range(..=last).find_map(held)) {
+            Some(service) => ServiceOffer::Held(service),
+            None => ServiceOffer::Nothing,
+        }
+    }
+
+    /// Puts a job into the indexes its phase asks for.
+    pub(crate) fn index(&mut self, job: &Job) {
+        match &job.phase {
+            Phase::Queued => self.queue.insert(job),
+            Phase::Leased(lease) => {
+                self.leases.entry(lease.host.clone()).or_default().insert(job.id.clone());
+            }
+            Phase::Ended(_) => {}
+        }
+    }
+
+    /// Takes a job out of the indexes of its phase.
+    pub(crate) fn unindex(&mut self, job: &Job) {
+        match &job.phase {
+            Phase::Queued => self.queue.remove(job),
+            Phase::Leased(lease) => {
+                if let Some(held) = self.leases.get_mut(&lease.host) {
+                    held.remove(&job.id);
+                    if held.is_empty() {
+                        self.leases.remove(&lease.host);
+                    }
+                }
+            }
+            Phase::Ended(_) => {}
+        }
+    }
+
+    pub(crate) fn next_version(&mut self) -> u64 {
+        let version = self.counters.next_version;
+        self.counters.next_version = version.saturating_add(1);
+        version
+    }
+
+    pub(crate) fn next_seq(&mut self) -> u64 {
+        let seq = self.counters.next_seq;
+        self.counters.next_seq += 1;
+        seq
+    }
+}
+
+/// Whether a host may take a replica of a service now: one is missing, and the host has none, or had
+/// one that failed and has waited long enough.
+pub(crate) fn can_take_replica(service: &Service, host: &HostId, now: Timestamp) -> bool {
+    let live = service.assignments.iter().filter(|a| a.status != AssignmentStatus::Failed).count();
+    if live >= service.replicas as usize {
+        return false;
+    }
+    match service.assignment(host) {
+        None => true,
+        Some(own) if own.status != AssignmentStatus::Failed => false,
+        Some(own) => now >= own.updated_at.plus(restart_backoff(own.failures)),
+    }
+}
+
+/// How long a host waits before it tries a service again that failed `failures` times in a row: 1 s,
+/// doubled each time, at most 5 minutes.
+fn restart_backoff(failures: u32) -> std::time::Duration {
+    let doubled = 1u64 << failures.saturating_sub(1).min(9);
+    std::time::Duration::from_secs(doubled.min(300))
+}
+
+/// What stamps a change: when it was made and by which coordinator.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamp {
+    pub(crate) at: Timestamp,
+    pub(crate) node: NodeId,
+}

@@ -1,0 +1,200 @@
+//! Records of the domain as records of the wire, and back.
+
+use std::sync::Arc;
+
+use skyclaw_proto::record;
+use skyclaw_proto::{AssignmentStatus, JobStatus, limits};
+
+use crate::model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
+
+impl From<&Host> for record::Host {
+    fn from(host: &Host) -> Self {
+        Self {
+            id: host.id.clone(),
+            name: host.name.clone(),
+            capabilities: host.capabilities.clone(),
+            max_parallel: host.max_parallel,
+            active_leases: host.active_leases,
+            last_seen_at: host.last_seen_at,
+            registered_at: host.registered_at,
+            updated_by: host.updated_by.clone(),
+            version: host.version,
+        }
+    }
+}
+
+impl From<&record::Host> for Host {
+    fn from(host: &record::Host) -> Self {
+        Self {
+            id: host.id.clone(),
+            name: host.name.clone(),
+            capabilities: host.capabilities.clone(),
+            max_parallel: host.max_parallel.clamp(1, limits::MAX_PARALLEL),
+            active_leases: host.active_leases,
+            last_seen_at: host.last_seen_at,
+            registered_at: host.registered_at,
+            updated_by: host.updated_by.clone(),
+            version: host.version,
+        }
+    }
+}
+
+impl From<&Job> for record::Job {
+    fn from(job: &Job) -> Self {
+        let ended = match &job.phase {
+            Phase::Ended(ended) => Some(ended),
+            Phase::Queued | Phase::Leased(_) => None,
+        };
+        Self {
+            id: job.id.clone(),
+            created_at: job.created_at,
+            updated_at: job.updated_at,
+            updated_by: job.updated_by.clone(),
+            version: job.version,
+            status: job.status(),
+            attempts: job.attempts,
+            lease_expires_at: job.lease().map(|lease| lease.expires_at),
+            assigned_host_id: job.host().cloned(),
+            requirement: record::Requirement { required_capabilities: job.required.clone() },
+            payload: (*job.payload).clone(),
+            submitted_by: job.submitted_by.clone(),
+            result: ended.and_then(|e| e.run.as_deref()).map(Into::into),
+            error: ended.and_then(|e| e.error.clone()),
+            priority: (job.priority != limits::DEFAULT_PRIORITY).then_some(job.priority),
+            labels: job.labels.clone(),
+            fence: (job.fence != 0).then_some(job.fence),
+            cancel_requested_at: job.lease().and_then(|lease| lease.cancel_requested_at),
+        }
+    }
+}
+
+impl From<&Run> for record::JobResult {
+    fn from(run: &Run) -> Self {
+        Self {
+            finished_at: run.finished_at,
+            duration_ms: run.duration_ms,
+            exit_code: run.exit_code,
+            stdout: run.stdout.clone(),
+            stderr: run.stderr.clone(),
+        }
+    }
+}
+
+/// A job of another mesh, at a place in our order of enqueueing.
+///
+/// What cannot be is turned into the nearest thing that can: a leased job without a host is queued.
+pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
+    let run = job.result.as_ref().map(|result| {
+        Arc::new(Run {
+            finished_at: result.finished_at,
+            duration_ms: result.duration_ms,
+            exit_code: result.exit_code,
+            stdout: result.stdout.clone(),
+            stderr: result.stderr.clone(),
+        })
+    });
+    let host = job.assigned_host_id.clone();
+    let ended = |status| Phase::Ended(Ended { status, host: host.clone(), run, error: job.error.clone() });
+    let phase = match job.status {
+        JobStatus::Queued => Phase::Queued,
+        JobStatus::Leased => match host {
+            None => Phase::Queued,
+            Some(host) => Phase::Leased(Lease {
+                host,
+                expires_at: job.lease_expires_at.unwrap_or(job.updated_at),
+                cancel_requested_at: job.cancel_requested_at,
+            }),
+        },
+        JobStatus::Completed => ended(EndStatus::Completed),
+        // A lost job of another mesh is not ours to run again.
+        JobStatus::Failed | JobStatus::Lost => ended(EndStatus::Failed),
+        JobStatus::Cancelled => ended(EndStatus::Cancelled),
+        JobStatus::Expired => ended(EndStatus::Expired),
+    };
+    Job {
+        id: job.id.clone(),
+        seq,
+        created_at: job.created_at,
+        updated_at: job.updated_at,
+        updated_by: job.updated_by.clone(),
+        version: job.version,
+        attempts: job.attempts,
+        priority: job.priority.unwrap_or(limits::DEFAULT_PRIORITY).min(limits::MAX_PRIORITY),
+        required: job.requirement.required_capabilities.clone(),
+        payload: Arc::new(job.payload.clone()),
+        labels: job.labels.clone(),
+        submitted_by: job.submitted_by.clone(),
+        fence: job.fence.unwrap_or(0),
+        phase,
+    }
+}
+
+impl From<&Service> for record::Service {
+    fn from(service: &Service) -> Self {
+        Self {
+            id: service.id.clone(),
+            name: service.name.clone(),
+            command: service.command.clone(),
+            args: service.args.clone(),
+            cwd: service.cwd.clone(),
+            env: service.env.clone(),
+            replicas: service.replicas,
+            required_capabilities: service.required.clone(),
+            status: service.status,
+            created_at: service.created_at,
+            updated_at: service.updated_at,
+            updated_by: service.updated_by.clone(),
+            version: service.version,
+            assignments: service.assignments.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Assignment> for record::Assignment {
+    fn from(assignment: &Assignment) -> Self {
+        Self {
+            host_id: assignment.host.clone(),
+            status: assignment.status,
+            endpoint: assignment.endpoint.clone(),
+            error: assignment.error.clone(),
+            started_at: assignment.started_at,
+            updated_at: assignment.updated_at,
+        }
+    }
+}
+
+/// A service of another mesh, at a place in our order of deployment.
+pub(crate) fn adopt_service(service: &record::Service, seq: u64) -> Service {
+    let mut assignments: Vec<Assignment> = Vec::new();
+    for given in &service.assignments {
+        if assignments.iter().any(|a| a.host == given.host_id) {
+            continue;
+        }
+        assignments.push(Assignment {
+            host: given.host_id.clone(),
+            status: given.status,
+            endpoint: given.endpoint.clone(),
+            error: given.error.clone(),
+            started_at: given.started_at,
+            updated_at: given.updated_at,
+            failures: u32::from(given.status == AssignmentStatus::Failed),
+        });
+    }
+    Service {
+        id: service.id.clone(),
+        seq,
+        name: service.name.clone(),
+        command: service.command.clone(),
+        args: service.args.clone(),
+        cwd: service.cwd.clone(),
+        env: service.env.clone(),
+        replicas: service.replicas.clamp(1, limits::MAX_REPLICAS),
+        required: service.required_capabilities.clone(),
+        status: service.status,
+        created_at: service.created_at,
+        updated_at: service.updated_at,
+        updated_by: service.updated_by.clone(),
+        version: service.version,
+        assignments,
+    }
+}
