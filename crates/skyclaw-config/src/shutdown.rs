@@ -90,7 +90,7 @@ mod tests {
     impl Signals for mpsc::Receiver<()> {
         async fn next(&mut self) {
             if self.recv().await.is_none() {
-                std::future::pending().await;
+                std::future::pending::<()>().await;
             }
         }
     }
