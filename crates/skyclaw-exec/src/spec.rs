@@ -1,0 +1,129 @@
+//! What to run, and how a job or a service becomes that.
+
+use std::time::Duration;
+
+use skyclaw_proto::payload::Env;
+use skyclaw_proto::record::{Job, Service};
+use skyclaw_proto::{HostId, Payload};
+
+use crate::Config;
+
+/// How much of a service's output is kept for the report of its end, in bytes.
+const SERVICE_TAIL_BYTES: usize = 4096;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct RunSpec {
+    /// A name on the allowlist.
+    pub command: String,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Where it starts.
+    pub cwd: Cwd,
+    /// The client's variables.
+    pub env: Env,
+    /// Variables the client's do not replace.
+    pub reserved: Env,
+    /// After how long it is stopped; `None` for never.
+    pub timeout: Option<Duration>,
+    /// Which part of its output is kept.
+    pub capture: Capture,
+    /// What to add to the error when it ends by itself without success.
+    pub hint: Option<String>,
+}
+
+/// Where a run starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cwd {
+    /// In a fresh directory of its own, removed with it.
+    Own,
+    /// In the driver's [base directory](Config::base_dir), as the reference does.
+    Base,
+    /// In a given directory; one that is not absolute is below the base directory.
+    At(String),
+}
+
+/// Which part of a stream is kept, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capture {
+    /// The beginning, marked when there was more.
+    Head(usize),
+    /// The end.
+    Tail(usize),
+}
+
+/// How OpenClaw is run on this host.
+#[derive(Debug, Clone)]
+pub struct Openclaw {
+    /// Its command, which must be on the allowlist too.
+    pub command: String,
+    /// The arguments of a job that names none.
+    pub args: Vec<String>,
+}
+
+impl RunSpec {
+    /// A job's run. Without a working directory it starts in a fresh one: two jobs never meet there, and
+    /// nothing is left behind.
+    #[must_use]
+    pub fn job(job: &Job, host: &HostId, config: &Config) -> Self {
+        let mut reserved = Env::from([
+            ("SKYCLAW_JOB_ID".to_owned(), job.id.to_string()),
+            ("SKYCLAW_ATTEMPT".to_owned(), job.attempts.to_string()),
+            ("SKYCLAW_HOST_ID".to_owned(), host.to_string()),
+        ]);
+        // A reference coordinator gives no fence; the client must not be able to make one up.
+        let fence = job.fence.map(|fence| fence.to_string()).unwrap_or_default();
+        reserved.insert("SKYCLAW_FENCE".to_owned(), fence);
+        let (command, args, cwd, env, timeout_ms, hint) = match &job.payload {
+            Payload::Shell(p) => {
+                (&p.command, p.args.clone().unwrap_or_default(), &p.cwd, &p.env, p.timeout_ms, None)
+            }
+            Payload::OpenclawRun(p) => {
+                let openclaw = &config.openclaw;
+                let hint = p.args.is_none().then(|| openclaw.hint());
+                let args = p.args.clone().unwrap_or_else(|| openclaw.args.clone());
+                (&openclaw.command, args, &p.openclaw_dir, &p.env, p.timeout_ms, hint)
+            }
+        };
+        Self {
+            command: command.clone(),
+            args,
+            cwd: cwd.clone().map_or(Cwd::Own, Cwd::At),
+            env: env.clone().unwrap_or_default(),
+            reserved,
+            timeout: Some(timeout_ms.map_or(config.default_timeout, Duration::from_millis)),
+            capture: Capture::Head(config.max_output_bytes),
+            hint,
+        }
+    }
+
+    /// A service's run, which learns its port from `PORT`. Without a working directory it starts in the
+    /// base directory: what services run is mostly installed there.
+    #[must_use]
+    pub fn service(service: &Service, host: &HostId, port: u16) -> Self {
+        Self {
+            command: service.command.clone(),
+            args: service.args.clone(),
+            cwd: service.cwd.clone().map_or(Cwd::Base, Cwd::At),
+            env: service.env.clone().unwrap_or_default(),
+            reserved: Env::from([
+                ("PORT".to_owned(), port.to_string()),
+                ("SKYCLAW_SERVICE_ID".to_owned(), service.id.to_string()),
+                ("SKYCLAW_HOST_ID".to_owned(), host.to_string()),
+            ]),
+            timeout: None,
+            capture: Capture::Tail(SERVICE_TAIL_BYTES),
+            hint: None,
+        }
+    }
+}
+
+impl Openclaw {
+    fn hint(&self) -> String {
+        format!(
+            "it was run with this host's default arguments `{}`, which newer OpenClaw does not know: \
+             give the job `args` or set SKYCLAW_OPENCLAW_ARGS on the host",
+            self.args.join(" ")
+        )
+    }
+}

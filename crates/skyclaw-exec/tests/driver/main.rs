@@ -1,0 +1,101 @@
+//! The driver against real processes.
+
+#![expect(clippy::expect_used, reason = "helpers of tests fail by panicking")]
+
+mod ending;
+mod environment;
+mod refusal;
+
+use std::path::Path;
+use std::time::Duration;
+
+use skyclaw_exec::{Allowlist, Capture, Config, Cwd, Driver, Openclaw, Outcome, RunSpec, stop_channel};
+use skyclaw_proto::payload::Env;
+
+/// Far more than any run here takes.
+const LONG: Duration = Duration::from_secs(60);
+
+struct Bench {
+    dir: tempfile::TempDir,
+    driver: Driver,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with_grace(Duration::from_secs(20))
+    }
+
+    fn with_grace(stop_grace: Duration) -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = std::env::var_os("PATH").expect("a PATH");
+        let driver = Driver::new(Config {
+            allowlist: Allowlist::new(["sh", "missing-program"], &path),
+            openclaw: Openclaw { command: "sh".into(), args: vec!["-c".into(), "exit 3".into()] },
+            runs_dir: dir.path().join("runs"),
+            base_dir: dir.path().to_owned(),
+            default_timeout: LONG,
+            stop_grace,
+            max_output_bytes: 10_000,
+        })
+        .expect("driver");
+        Self { dir, driver }
+    }
+
+    /// A file scripts may write to, which outlives their run.
+    fn file(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    async fn run(&self, spec: RunSpec) -> Outcome {
+        let (_stopper, stop) = stop_channel();
+        let outcome =
+            tokio::time::timeout(LONG, self.driver.run(spec, stop)).await.expect("the run must end");
+        assert_eq!(
+            std::fs::read_dir(self.dir.path().join("runs")).expect("runs").count(),
+            0,
+            "nothing stays"
+        );
+        outcome
+    }
+
+    async fn sh(&self, script: &str) -> Outcome {
+        self.run(sh(script)).await
+    }
+}
+
+fn sh(script: &str) -> RunSpec {
+    RunSpec {
+        command: "sh".into(),
+        args: vec!["-c".into(), script.into()],
+        cwd: Cwd::Own,
+        env: Env::new(),
+        reserved: Env::new(),
+        timeout: None,
+        capture: Capture::Head(10_000),
+        hint: None,
+    }
+}
+
+/// The process whose id a script wrote to a file.
+fn pid_in(file: &str) -> u32 {
+    std::fs::read_to_string(file).expect("the script wrote its id").trim().parse().expect("an id")
+}
+
+/// Whether a process lives; one that nobody reaped does not.
+fn lives(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+}
+
+async fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let patience = tokio::time::timeout(LONG, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(patience.await.is_ok(), "must come true: {what}");
+}
+
+async fn wait_for_file(path: &str) {
+    wait_until(path, || Path::new(path).metadata().is_ok_and(|meta| meta.len() > 0)).await;
+}
