@@ -31,14 +31,6 @@ impl Client {
         self.fetch(&Call::get(route::SERVICES)).await.map(|ServicesBody { services }| services)
     }
 
-    /// `GET /v1/services` as it was sent, with every field a coordinator of any version may add.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn services_raw(&self) -> Result<serde_json::Value, Error> {
-        self.fetch(&Call::get(route::SERVICES)).await
-    }
-
     /// `GET /v1/services/:id`.
     ///
     /// # Errors

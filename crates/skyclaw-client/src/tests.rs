@@ -1,5 +1,5 @@
 //! The client against scripted coordinators: each answers what the test says and keeps what it was
-//! asked. Time is that of the runtime, paused, wherever the client waits between rounds.
+//! asked.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use axum::response::Response;
 use expect_test::{Expect, expect};
 use skyclaw_proto::request::{ClaimBody, EnqueueJobBody, HeartbeatBody, PayloadBody};
 use skyclaw_proto::{HostId, JobId, JobStatus};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::task::TaskTracker;
 
 use crate::{Client, Config, Error, JobFilter};
@@ -86,10 +86,11 @@ fn job(version: u64, status: &str) -> String {
     )
 }
 
-/// A URL where nobody listens.
-async fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    format!("http://{}", listener.local_addr().expect("address"))
+/// A URL where nobody listens, as long as the socket lives.
+fn nowhere() -> (String, TcpSocket) {
+    let socket = TcpSocket::new_v4().expect("socket");
+    socket.bind("127.0.0.1:0".parse().expect("address")).expect("bind");
+    (format!("http://{}", socket.local_addr().expect("address")), socket)
 }
 
 fn client(urls: &[&str]) -> Client {
@@ -147,7 +148,7 @@ async fn a_caller_s_key_is_used_as_it_is_and_a_heartbeat_has_none() {
 
 #[tokio::test]
 async fn a_call_goes_to_the_next_coordinator_when_one_is_down_and_stays_with_the_good_one() {
-    let dead = nowhere().await;
+    let (dead, _held) = nowhere();
     let good = Coordinator::start(|_, _| reply(200, job(1, "queued"))).await;
     let client = client(&[&dead, &good.url]);
     client.job(&job_id()).await.expect("job");
@@ -199,17 +200,12 @@ async fn a_fault_of_one_coordinator_is_final_when_all_have_it() {
     assert!(error.is_not_found(), "a reference coordinator says so with 500");
 }
 
-/// The runtime's clock is paused: it jumps ahead when all tasks wait, and a pause takes no time.
-fn without_waiting() {
-    tokio::time::pause();
-}
-
 #[tokio::test]
 async fn a_busy_coordinator_is_asked_again_and_no_sooner_than_it_says() {
     let node = Coordinator::start(|nth, _| match nth {
         0 => {
             let mut busy = reply(503, r#"{"error":"busy","code":"overloaded"}"#);
-            busy.headers_mut().insert("retry-after", "3".parse().expect("header"));
+            busy.headers_mut().insert("retry-after", "1".parse().expect("header"));
             busy
         }
         _ => reply(200, job(1, "queued")),
@@ -218,15 +214,16 @@ async fn a_busy_coordinator_is_asked_again_and_no_sooner_than_it_says() {
     let client = client(&[&node.url]);
     let began = std::time::Instant::now();
     client.job(&job_id()).await.expect("job");
-    assert!(began.elapsed() >= Duration::from_secs(3));
+    assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!(node.asked().len(), 2);
 }
 
 #[tokio::test]
 async fn when_all_are_down_the_error_names_each_and_why() {
-    let (a, b) = (nowhere().await, nowhere().await);
-    without_waiting();
-    let error = client(&[&a, &b]).enqueue(&shell(), Some("k")).await.expect_err("down");
+    let ((a, _a), (b, _b)) = (nowhere(), nowhere());
+    let mut config = Config::new([a.as_str(), b.as_str()], Some("s3cret".into()));
+    config.deadline = Duration::from_millis(300);
+    let error = Client::new(config).expect("client").enqueue(&shell(), Some("k")).await.expect_err("down");
     check_error(
         &error,
         &[&a, &b],

@@ -89,20 +89,26 @@ pub fn load<S: Settings>(
     matches: &ArgMatches,
     env: &Environment,
 ) -> Result<Loaded<S>, Error> {
-    let mut layers = Layers { table: S::TABLE, figment: Figment::new(), report: vec![], warnings: vec![] };
-    layers.defaults();
-    match matches.get_one::<String>(CONFIG).map(PathBuf::from) {
-        Some(path) if !path.exists() => return Err(Error::NoFile { path }),
-        Some(path) => layers.file(&path)?,
-        None if default_file(bin).exists() => layers.file(&default_file(bin))?,
-        None => {}
-    }
-    layers.credentials(env)?;
-    layers.environment(env)?;
+    let file = matches.get_one::<String>(CONFIG).map(Path::new);
+    let mut layers = Layers::below_flags(S::TABLE, bin, file, env)?;
     layers.flags(matches);
     let settings = S::read(&mut layers)?;
     let print = matches.get_flag(PRINT_CONFIG).then(|| layers.report.concat());
     Ok(Loaded { settings, warnings: layers.warnings, print })
+}
+
+/// As [`load`], for a bin whose command line is not made by [`command`]: no layer of flags.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_without_flags<S: Settings>(
+    bin: &'static str,
+    file: Option<&Path>,
+    env: &Environment,
+) -> Result<Loaded<S>, Error> {
+    let mut layers = Layers::below_flags(S::TABLE, bin, file, env)?;
+    let settings = S::read(&mut layers)?;
+    Ok(Loaded { settings, warnings: layers.warnings, print: None })
 }
 
 /// The layers while they are read. Only [`settings!`](crate::settings!) deals with it.
@@ -129,7 +135,28 @@ impl Provider for Layer {
     }
 }
 
-impl Layers<'_> {
+impl<'a> Layers<'a> {
+    /// All layers but the flags.
+    fn below_flags(
+        table: &'a [Setting],
+        bin: &str,
+        file: Option<&Path>,
+        env: &Environment,
+    ) -> Result<Self, Error> {
+        let mut layers = Self { table, figment: Figment::new(), report: vec![], warnings: vec![] };
+        layers.defaults();
+        let default_file = default_file(bin);
+        match file {
+            Some(path) if !path.exists() => return Err(Error::NoFile { path: path.to_owned() }),
+            Some(path) => layers.file(path)?,
+            None if default_file.exists() => layers.file(&default_file)?,
+            None => {}
+        }
+        layers.credentials(env)?;
+        layers.environment(env)?;
+        Ok(layers)
+    }
+
     /// Reads one setting of the table.
     ///
     /// # Errors
