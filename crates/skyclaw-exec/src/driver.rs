@@ -30,7 +30,7 @@ pub struct Config {
     pub base_dir: PathBuf,
     /// The timeout of a job that names none. One that does gets what it names, however short.
     pub default_timeout: Duration,
-    /// How long a run may take to end after it was asked to, before it is killed.
+    /// How long a run that says nothing else may take to end after it was asked to.
     pub stop_grace: Duration,
     /// How much is kept of each of a job's two streams, in bytes.
     pub max_output_bytes: usize,
@@ -178,8 +178,7 @@ impl Driver {
             .await
             .map_err(|source| Error::Start { path: program, source })?;
         tracing::debug!(pid = process.id(), run = dir.id(), command = spec.command, "run started");
-        let (grace, spawner) = (self.config.stop_grace, self.spawner.clone());
-        Ok(Running { process, dir, spec, grace, started, spawner })
+        Ok(Running { process, dir, spec, started, spawner: self.spawner.clone() })
     }
 
     fn command(&self, program: &Path, spec: &RunSpec, dir: &RunDir, cwd: &Path) -> Command {

@@ -73,7 +73,6 @@ pub struct Running {
     pub(crate) process: Process,
     pub(crate) dir: RunDir,
     pub(crate) spec: RunSpec,
-    pub(crate) grace: Duration,
     pub(crate) started: Instant,
     /// Keeps the thread alive that started the process: it would die with it.
     pub(crate) spawner: Spawner,
@@ -101,7 +100,7 @@ impl Running {
             let stdout = stdout.and_then(|pipe| tokio::process::ChildStdout::from_std(pipe).ok());
             let stderr = stderr.and_then(|pipe| tokio::process::ChildStderr::from_std(pipe).ok());
             let mut output = pin!(async { tokio::join!(read(&mut out, stdout), read(&mut err, stderr)) });
-            let mut end = pin!(end(self.process, self.spec.timeout, self.grace, started, stop));
+            let mut end = pin!(end(self.process, self.spec.timeout, self.spec.grace, started, stop));
             tokio::select! {
                 ended = &mut end => {
                     let _ = tokio::time::timeout(LAST_OUTPUT, output).await;

@@ -26,6 +26,8 @@ pub struct RunSpec {
     pub reserved: Env,
     /// After how long it is stopped; `None` for never.
     pub timeout: Option<Duration>,
+    /// How long it may take to end after it was asked to, before it is killed.
+    pub grace: Duration,
     /// Which part of its output is kept.
     pub capture: Capture,
     /// What to add to the error when it ends by itself without success.
@@ -92,6 +94,7 @@ impl RunSpec {
             env: env.clone().unwrap_or_default(),
             reserved,
             timeout: Some(timeout_ms.map_or(config.default_timeout, Duration::from_millis)),
+            grace: config.stop_grace,
             capture: Capture::Head(config.max_output_bytes),
             hint,
         }
@@ -100,7 +103,7 @@ impl RunSpec {
     /// A service's run, which learns its port from `PORT`. Without a working directory it starts in the
     /// base directory: what services run is mostly installed there.
     #[must_use]
-    pub fn service(service: &Service, host: &HostId, port: u16) -> Self {
+    pub fn service(service: &Service, host: &HostId, port: u16, config: &Config) -> Self {
         Self {
             command: service.command.clone(),
             args: service.args.clone(),
@@ -112,6 +115,7 @@ impl RunSpec {
                 ("SKYCLAW_HOST_ID".to_owned(), host.to_string()),
             ]),
             timeout: None,
+            grace: config.stop_grace,
             capture: Capture::Tail(SERVICE_TAIL_BYTES),
             hint: None,
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use skyclaw_exec::{Capture, Ending, MARKER, Stop, stop_channel};
+use skyclaw_exec::{Capture, Ending, MARKER, RunSpec, Stop, stop_channel};
 
 use crate::{Bench, LONG, lives, pid_in, sh, wait_for_file, wait_until};
 
@@ -45,11 +45,12 @@ async fn a_timeout_ends_the_whole_group_and_lets_it_clean_up() {
 
 #[tokio::test]
 async fn what_ignores_the_signal_is_killed_after_the_grace() {
-    let bench = Bench::with_grace(Duration::from_millis(100));
+    let bench = Bench::new();
     let child = bench.file("child");
     let script = format!("trap '' TERM; sh -c 'echo $$ > {child}; while :; do sleep 1; done' & wait; wait");
     let (stopper, stop) = stop_channel();
-    let running = bench.driver.start(sh(&script)).await.expect("start");
+    let spec = RunSpec { grace: Duration::from_millis(100), ..sh(&script) };
+    let running = bench.driver.start(spec).await.expect("start");
     let run = running.wait(stop);
     let stopping = async {
         wait_for_file(&child).await;

@@ -60,7 +60,7 @@ async fn a_service_learns_its_port_and_starts_in_the_base_directory() {
         "updatedAt": "2026-01-01T00:00:00Z", "updatedBy": "node-a", "version": 1,
     }))
     .expect("a service");
-    let outcome = bench.run(RunSpec::service(&service, &host(), 3100)).await;
+    let outcome = bench.run(RunSpec::service(&service, &host(), 3100, bench.driver.config())).await;
     assert_eq!(outcome.stdout, format!("3100 svc_1\n{}\n", bench.dir.path().display()));
 }
 

@@ -22,10 +22,6 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::with_grace(Duration::from_secs(20))
-    }
-
-    fn with_grace(stop_grace: Duration) -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = std::env::var_os("PATH").expect("a PATH");
         let driver = Driver::new(Config {
@@ -34,7 +30,7 @@ impl Bench {
             runs_dir: dir.path().join("runs"),
             base_dir: dir.path().to_owned(),
             default_timeout: LONG,
-            stop_grace,
+            stop_grace: Duration::from_secs(20),
             max_output_bytes: 10_000,
         })
         .expect("driver");
@@ -71,6 +67,7 @@ fn sh(script: &str) -> RunSpec {
         env: Env::new(),
         reserved: Env::new(),
         timeout: None,
+        grace: Duration::from_secs(20),
         capture: Capture::Head(10_000),
         hint: None,
     }
