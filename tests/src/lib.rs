@@ -1,1 +1,32 @@
-//! t
+//! A kit for tests against real processes: the daemons and the CLI as an operator runs them, and a
+//! client that knows the wire contract and nothing of the code that implements it.
+//!
+//! What always holds:
+//! - Nothing here depends on a Skyclaw crate. What a daemon says is read as plain JSON.
+//! - A process of a test has an environment that was built for it, a directory of its own and a
+//!   loopback address of its own, so tests can run side by side.
+//! - A process does not outlive the value that stands for it. It is killed by its id.
+//! - What fails here fails the test, with the last lines of the logs of every process it held.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "what fails in a kit for tests must fail the test")]
+
+mod address;
+pub mod coordinator;
+pub mod ctl;
+pub mod host;
+pub mod mesh;
+pub mod outside;
+pub mod process;
+pub mod raw;
+pub mod shape;
+pub mod wait;
+pub mod wire;
+
+pub use coordinator::{Coordinator, Options};
+pub use host::Host;
+pub use serde_json::{Value, json};
+pub use wait::{LONG, SHORT, wait_until};
+pub use wire::{Reply, Wire};
+
+/// The shared token of every mesh of the tests: a text that occurs nowhere else.
+pub const TOKEN: &str = "tests-token-Zq7vX2kP9wLr4mYc";

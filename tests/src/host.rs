@@ -1,0 +1,79 @@
+//! A host as an operator runs it: `skyclaw-hostd` with a state directory of its own.
+
+use std::collections::BTreeMap;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::TOKEN;
+use crate::process::{Process, command};
+use crate::wait::LONG;
+
+/// A running host.
+#[derive(Debug)]
+pub struct Host {
+    env: BTreeMap<String, String>,
+    process: Process,
+    starts: u32,
+    dir: TempDir,
+}
+
+impl Host {
+    /// Starts a host named `name` of the coordinator at `url`. Shells and what they need may run.
+    ///
+    /// Its heartbeats are quick, so that tests need not wait for them.
+    #[must_use]
+    pub fn start(url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
+        let dir = tempfile::Builder::new().prefix("skyclaw-host-").tempdir().expect("a temporary directory");
+        let state = dir.path().join("state").display().to_string();
+        let usual = [
+            ("SKYCLAW_COORDINATOR_URL", url),
+            ("SKYCLAW_TOKEN", TOKEN),
+            ("SKYCLAW_HOST_NAME", name),
+            ("SKYCLAW_HOST_ID", name),
+            ("SKYCLAW_ALLOWED_COMMANDS", "sh,echo,sleep,cat,env,true,false"),
+            ("SKYCLAW_HEARTBEAT_MS", "300"),
+            ("SKYCLAW_POLL_MS", "200"),
+            ("SKYCLAW_STOP_GRACE_MS", "1000"),
+            ("SKYCLAW_DRAIN_MS", "1000"),
+            ("SKYCLAW_SERVICE_HOST_ENABLED", "0"),
+            ("SKYCLAW_STATE_DIR", &state),
+        ];
+        let env: BTreeMap<String, String> =
+            usual.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let process = spawn(&env, "hostd.1", &dir);
+        Self { env, process, starts: 1, dir }
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Kills it as the kernel would.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Starts it again on the same state.
+    pub fn restart(&mut self) {
+        self.kill9();
+        self.starts += 1;
+        self.process = spawn(&self.env, &format!("hostd.{}", self.starts), &self.dir);
+    }
+
+    /// Stops it as an operator would.
+    ///
+    /// # Panics
+    /// When it does not end, or does not end well.
+    #[track_caller]
+    pub fn terminate(&mut self) {
+        self.process.signal(Signal::SIGTERM);
+        let status = self.process.wait(LONG);
+        assert!(status.success(), "skyclaw-hostd ended with {status} after SIGTERM");
+    }
+}
+
+fn spawn(env: &BTreeMap<String, String>, name: &str, dir: &TempDir) -> Process {
+    Process::start(name, dir.path(), command("skyclaw-hostd", dir.path(), env))
+}

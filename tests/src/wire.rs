@@ -1,0 +1,214 @@
+//! A client of the wire contract: what a program written for the reference mesh sends and expects.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::{Request, Response};
+
+use crate::shape;
+
+/// Longer than any wait a coordinator grants.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// A client of one coordinator. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    agent: ureq::Agent,
+    base: String,
+    token: Option<String>,
+}
+
+impl Wire {
+    /// A client of the coordinator at `base`.
+    #[must_use]
+    pub fn new(base: &str, token: Option<&str>) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .new_agent();
+        Self { agent, base: base.to_owned(), token: token.map(str::to_owned) }
+    }
+
+    /// The same client without a token.
+    #[must_use]
+    pub fn without_token(&self) -> Self {
+        Self { token: None, ..self.clone() }
+    }
+
+    /// The same client with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// A request without a body.
+    #[must_use]
+    pub fn call(&self, method: &str, path: &str) -> Call {
+        let mut headers = Vec::new();
+        if let Some(token) = &self.token {
+            headers.push(("x-skyclaw-token".to_owned(), token.clone()));
+        }
+        let url = format!("{}{path}", self.base);
+        Call { agent: self.agent.clone(), method: method.to_owned(), url, headers, body: Vec::new() }
+    }
+
+    /// A `GET`.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Call {
+        self.call("GET", path)
+    }
+
+    /// A `POST` with a JSON body.
+    #[must_use]
+    pub fn post(&self, path: &str, body: &Value) -> Call {
+        self.call("POST", path).header("content-type", "application/json").body(body.to_string())
+    }
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Call {
+    agent: ureq::Agent,
+    method: String,
+    url: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Call {
+    /// With an idempotency key.
+    #[must_use]
+    pub fn key(self, key: &str) -> Self {
+        self.header("x-idempotency-key", key)
+    }
+
+    /// With a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends it.
+    ///
+    /// # Errors
+    /// When no answer came: nobody knows whether the request was carried out.
+    pub fn try_send(self) -> Result<Reply, String> {
+        let mut request = Request::builder().method(self.method.as_str()).uri(&self.url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        // The client refuses to send a body, even an empty one, with a method that takes none.
+        let response = if matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE") {
+            self.agent.run(request.body(()).map_err(|e| e.to_string())?)
+        } else {
+            self.agent.run(request.body(self.body).map_err(|e| e.to_string())?)
+        };
+        response.and_then(Reply::read).map_err(|e| format!("{} {}: {e}", self.method, self.url))
+    }
+
+    /// Sends it.
+    ///
+    /// # Panics
+    /// When no answer came.
+    #[must_use]
+    #[track_caller]
+    pub fn send(self) -> Reply {
+        self.try_send().unwrap_or_else(|fault| panic!("{fault}"))
+    }
+
+    /// Sends it and returns the body of the answer, which must be a good one.
+    ///
+    /// # Panics
+    /// When the status is not 200 or the body breaks a convention of the contract.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        self.send().ok()
+    }
+
+    /// Sends it; it must be refused in these words.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[track_caller]
+    pub fn refused(self, status: u16, sentence: &str) {
+        self.send().refused(status, sentence);
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The body as it came.
+    pub text: String,
+    headers: ureq::http::HeaderMap,
+}
+
+impl Reply {
+    fn read(response: Response<ureq::Body>) -> Result<Self, ureq::Error> {
+        const LIMIT: u64 = 512 * 1024 * 1024;
+        let (head, mut body) = response.into_parts();
+        let text = body.with_config().limit(LIMIT).read_to_string()?;
+        Ok(Self { status: head.status.as_u16(), text, headers: head.headers })
+    }
+
+    /// A header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e} in {} {}", self.status, self.text))
+    }
+
+    /// The body of a good answer.
+    ///
+    /// # Panics
+    /// When the status is not 200 or the body breaks a convention of the contract.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        let body = self.json();
+        shape::assert_conventions(&body);
+        body
+    }
+
+    /// The sentence of an error.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn error(&self) -> String {
+        let body = self.json();
+        body["error"].as_str().unwrap_or_else(|| panic!("no error in {body}")).to_owned()
+    }
+
+    /// Asserts that this is a refusal in these words.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[track_caller]
+    pub fn refused(&self, status: u16, sentence: &str) {
+        assert_eq!((self.status, self.error().as_str()), (status, sentence));
+    }
+}

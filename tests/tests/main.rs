@@ -1,0 +1,11 @@
+//! Tests against real processes. One binary, so that it is linked once; a module for each promise.
+#![cfg(test)]
+
+mod arrows;
+mod cli;
+mod damage;
+mod durability;
+mod hostile;
+mod hosts;
+mod secrets;
+mod wire;
