@@ -12,7 +12,7 @@ use skyclaw_proto::JobId;
 /// Implementations must answer from exactly that state: an answer that depends on how far a node has
 /// written its state down would make nodes differ.
 pub trait Archive {
-    /// A job that has ended.
+    /// A job that has ended. Asked for every id a command names that is not active, a new job's too.
     fn job(&self, id: &JobId) -> Option<Arc<Job>>;
     /// The reply kept for a caller's key on a route, whatever the body was.
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>>;

@@ -205,7 +205,8 @@ pub struct Assignment {
     pub started_at: Option<Timestamp>,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// How often it failed in a row: the wait before the host may try again grows with it.
+    /// How often it, and what ran in its place before it, failed in a row: the wait before the next try
+    /// grows with it.
     #[serde(default)]
     pub failures: u32,
 }

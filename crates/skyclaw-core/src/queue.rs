@@ -122,6 +122,12 @@ impl Queue {
         self.buckets.get(bucket)?.jobs.first_key_value().map(|(_, id)| id)
     }
 
+    /// All queued jobs, in no order.
+    #[cfg(test)]
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &JobId> {
+        self.buckets.values().flat_map(|bucket| bucket.jobs.values())
+    }
+
     fn move_head(&mut self, bucket: BucketId, old: Option<Place>, new: Option<Place>) {
         let views = self.buckets.get(&bucket).map_or(&[][..], |b| &b.views);
         for view in views {

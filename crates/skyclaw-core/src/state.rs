@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::{AssignmentStatus, HostId, JobId, NodeId, ServiceId, Timestamp};
+use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, ServiceId, Timestamp};
 
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
@@ -157,6 +158,12 @@ impl State {
         if self.queue.first(&host.capabilities).is_some() { Claimable::Yes } else { Claimable::Nothing }
     }
 
+    /// Whether a job is queued that a host with these capabilities could take. (Changes nothing but a
+    /// cache.)
+    pub fn queued_for(&mut self, capabilities: &Capabilities) -> bool {
+        self.queue.first(capabilities).is_some()
+    }
+
     /// What a host that claims a service is told.
     ///
     /// First come services with a replica to spare, oldest first. Then those the host has already: of
@@ -230,25 +237,37 @@ impl State {
     }
 }
 
-/// Whether a host may take a replica of a service now: one is missing, and the host has none, or had
-/// one that failed and has waited long enough.
+/// Whether a host may take a replica of a service now: one is missing, and what failed in its place has
+/// been left alone for long enough.
 pub(crate) fn can_take_replica(service: &Service, host: &HostId, now: Timestamp) -> bool {
     let live = service.assignments.iter().filter(|a| a.status != AssignmentStatus::Failed).count();
     if live >= service.replicas as usize {
         return false;
     }
     match service.assignment(host) {
-        None => true,
         Some(own) if own.status != AssignmentStatus::Failed => false,
         Some(own) => now >= own.updated_at.plus(restart_backoff(own.failures)),
+        None if service.assignments.len() < service.replicas as usize => true,
+        // Another host is one failure ahead of the one that failed: it steps in at once the first time.
+        None => {
+            longest_failed(service).and_then(|index| service.assignments.get(index)).is_some_and(|gone| {
+                now >= gone.updated_at.plus(restart_backoff(gone.failures.saturating_sub(1)))
+            })
+        }
     }
 }
 
-/// How long a host waits before it tries a service again that failed `failures` times in a row: 1 s,
-/// doubled each time, at most 5 minutes.
-fn restart_backoff(failures: u32) -> std::time::Duration {
-    let doubled = 1u64 << failures.saturating_sub(1).min(9);
-    std::time::Duration::from_secs(doubled.min(300))
+/// Which replica makes room for another.
+pub(crate) fn longest_failed(service: &Service) -> Option<usize> {
+    let failed = service.assignments.iter().enumerate().filter(|(_, a)| a.status == AssignmentStatus::Failed);
+    failed.min_by_key(|(_, a)| a.updated_at).map(|(index, _)| index)
+}
+
+/// How long a service that failed `failures` times in a row is left alone: not at all, then 1 s, doubled
+/// each time, at most 5 minutes.
+fn restart_backoff(failures: u32) -> Duration {
+    let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
+    Duration::from_secs((1u64 << doublings.min(9)).min(300))
 }
 
 /// What stamps a change: when it was made and by which coordinator.

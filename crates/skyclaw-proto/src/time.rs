@@ -18,6 +18,9 @@ pub struct InvalidTimestamp;
 const RANGE_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_370_764_799_999;
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00.000Z.
+    pub const EPOCH: Self = Self(0);
+
     /// From milliseconds since the epoch; what is outside the years 1 to 9998 is moved to their ends.
     #[must_use]
     pub fn from_millis(ms: i64) -> Self {

@@ -1,5 +1,6 @@
 //! Hosts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use skyclaw_proto::{Capabilities, HostId};
@@ -18,7 +19,7 @@ impl Draft<'_> {
         max_parallel: u32,
     ) -> Reply {
         let known = self.state.hosts.get(id).cloned();
-        let held = self.state.leases.get(id).map_or(0, |jobs| jobs.len());
+        let held = self.state.leases.get(id).map_or(0, BTreeSet::len);
         let host = self.put_host(Host {
             id: id.clone(),
             name: name.to_owned(),

@@ -22,10 +22,6 @@ impl Draft<'_> {
         priority: u8,
         labels: &BTreeMap<String, String>,
     ) -> Reply {
-        // The proposer's ids are new; one that is there already is this very command, come twice.
-        if let Some(job) = self.state.jobs.get(id) {
-            return Reply::Job(Arc::clone(job));
-        }
         let job = Job {
             id: id.clone(),
             seq: self.state.next_seq(),
@@ -54,7 +50,8 @@ impl Draft<'_> {
             let Some(next) = self.state.queue.first(&host.capabilities).cloned() else { break };
             let Some(job) = self.state.jobs.get(&next) else { break };
             let mut job = (**job).clone();
-            job.attempts += 1;
+            // A record of another mesh may claim any number of attempts.
+            job.attempts = job.attempts.saturating_add(1);
             job.fence = self.state.counters.next_fence;
             job.phase = Phase::Leased(Lease { host: id.clone(), expires_at, cancel_requested_at: None });
             self.state.counters.next_fence += 1;
@@ -131,7 +128,11 @@ impl Draft<'_> {
     }
 
     fn find(&self, id: &JobId, archive: &impl Archive) -> Result<Arc<Job>, Refusal> {
-        let active = self.state.jobs.get(id).cloned();
-        active.or_else(|| archive.job(id)).ok_or_else(|| Refusal::UnknownJob(id.clone()))
+        self.known(id, archive).ok_or_else(|| Refusal::UnknownJob(id.clone()))
+    }
+
+    /// A job, active or ended.
+    pub(super) fn known(&self, id: &JobId, archive: &impl Archive) -> Option<Arc<Job>> {
+        self.state.jobs.get(id).cloned().or_else(|| archive.job(id))
     }
 }

@@ -18,7 +18,9 @@ impl Draft<'_> {
         for named in leases {
             let Some((job, lease)) = self.current(named) else { continue };
             let lease = Lease { expires_at: expires_at.max(lease.expires_at), ..lease };
+            let (id, fence, host) = (job.id.clone(), job.fence, lease.host.clone());
             self.put_job(Job { phase: Phase::Leased(lease), ..(*job).clone() });
+            self.effects.push(Effect::LeaseHeld { job: id, fence, host });
         }
         Reply::Done
     }

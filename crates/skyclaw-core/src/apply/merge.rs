@@ -3,11 +3,12 @@
 //! The newer of two records wins, by (`version`, `updatedAt`, `updatedBy`). What a record says of
 //! itself is kept, its version and stamp too, so that merging the same records again changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use skyclaw_proto::record;
-use skyclaw_proto::{HostId, NodeId, Timestamp};
+use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, Timestamp};
 
 use super::Draft;
 use crate::archive::Archive;
@@ -25,13 +26,13 @@ impl Draft<'_> {
     ) -> Reply {
         let mut touched = BTreeSet::new();
         let mut changed = false;
-        for host in hosts {
+        for host in newest_of_each(hosts) {
             changed |= self.merge_host(host, &mut touched);
         }
-        for job in oldest_first(jobs, |job| job.created_at) {
+        for job in newest_of_each(jobs) {
             changed |= self.merge_job(job, archive, &mut touched);
         }
-        for service in oldest_first(services, |service| service.created_at) {
+        for service in newest_of_each(services) {
             changed |= self.merge_service(service);
         }
         for host in &touched {
@@ -42,13 +43,9 @@ impl Draft<'_> {
     }
 
     fn merge_host(&mut self, incoming: &record::Host, touched: &mut BTreeSet<HostId>) -> bool {
-        // Hosts have no `updatedAt`.
-        let never = Timestamp::default();
-        if let Some(own) = self.state.hosts.get(&incoming.id) {
-            let theirs = rank(incoming.version, never, &incoming.updated_by);
-            if theirs <= rank(own.version, never, &own.updated_by) {
-                return false;
-            }
+        let own = self.state.hosts.get(&incoming.id);
+        if own.is_some_and(|own| incoming.rank() <= rank(own.version, NEVER, &own.updated_by)) {
+            return false;
         }
         self.saw_version(incoming.version);
         let host = Arc::new(Host::from(incoming));
@@ -64,12 +61,10 @@ impl Draft<'_> {
         archive: &impl Archive,
         touched: &mut BTreeSet<HostId>,
     ) -> bool {
-        let own = self.state.jobs.get(&incoming.id).cloned().or_else(|| archive.job(&incoming.id));
-        if let Some(own) = &own {
-            let theirs = rank(incoming.version, incoming.updated_at, &incoming.updated_by);
-            if theirs <= rank(own.version, own.updated_at, &own.updated_by) {
-                return false;
-            }
+        let own = self.known(&incoming.id, archive);
+        let is_newer = |own| incoming.rank() > own;
+        if !own.as_ref().is_none_or(|own| is_newer(rank(own.version, own.updated_at, &own.updated_by))) {
+            return false;
         }
         self.saw_version(incoming.version);
         let seq = own.as_ref().map_or_else(|| self.state.next_seq(), |job| job.seq);
@@ -95,11 +90,9 @@ impl Draft<'_> {
 
     fn merge_service(&mut self, incoming: &record::Service) -> bool {
         let own = self.state.services.get(&incoming.id).cloned();
-        if let Some(own) = &own {
-            let theirs = rank(incoming.version, incoming.updated_at, &incoming.updated_by);
-            if theirs <= rank(own.version, own.updated_at, &own.updated_by) {
-                return false;
-            }
+        let is_newer = |own| incoming.rank() > own;
+        if !own.as_ref().is_none_or(|own| is_newer(rank(own.version, own.updated_at, &own.updated_by))) {
+            return false;
         }
         self.saw_version(incoming.version);
         let seq = own.map_or_else(|| self.state.next_seq(), |service| service.seq);
@@ -109,10 +102,16 @@ impl Draft<'_> {
 
     /// What we change from now on is newer than what was adopted.
     fn saw_version(&mut self, version: u64) {
-        let next = version.saturating_add(1);
-        self.state.counters.next_version = self.state.counters.next_version.max(next);
+        self.state.counters.next_version = self.state.counters.next_version.max(version + 1);
     }
 }
+
+/// Highest version that is adopted: the largest whole number a reference coordinator can count to. Our
+/// own versions must have room to grow past it.
+const MAX_VERSION: u64 = (1 << 53) - 1;
+
+/// Hosts have no `updatedAt`.
+const NEVER: Timestamp = Timestamp::EPOCH;
 
 type Rank<'a> = (u64, Timestamp, &'a str);
 
@@ -120,8 +119,67 @@ fn rank(version: u64, updated_at: Timestamp, updated_by: &NodeId) -> Rank<'_> {
     (version, updated_at, updated_by.as_str())
 }
 
-fn oldest_first<T>(records: &[T], created_at: impl Fn(&T) -> Timestamp) -> Vec<&T> {
-    let mut all: Vec<&T> = records.iter().collect();
-    all.sort_by_key(|record| created_at(record));
-    all
+/// A record of another mesh.
+trait Incoming {
+    type Id: Ord;
+    fn id(&self) -> &Self::Id;
+    fn made_at(&self) -> Timestamp;
+    fn rank(&self) -> Rank<'_>;
+}
+
+impl Incoming for record::Host {
+    type Id = HostId;
+    fn id(&self) -> &HostId {
+        &self.id
+    }
+    fn made_at(&self) -> Timestamp {
+        self.registered_at
+    }
+    fn rank(&self) -> Rank<'_> {
+        rank(self.version, NEVER, &self.updated_by)
+    }
+}
+
+impl Incoming for record::Job {
+    type Id = JobId;
+    fn id(&self) -> &JobId {
+        &self.id
+    }
+    fn made_at(&self) -> Timestamp {
+        self.created_at
+    }
+    fn rank(&self) -> Rank<'_> {
+        rank(self.version, self.updated_at, &self.updated_by)
+    }
+}
+
+impl Incoming for record::Service {
+    type Id = ServiceId;
+    fn id(&self) -> &ServiceId {
+        &self.id
+    }
+    fn made_at(&self) -> Timestamp {
+        self.created_at
+    }
+    fn rank(&self) -> Rank<'_> {
+        rank(self.version, self.updated_at, &self.updated_by)
+    }
+}
+
+/// The records that can be adopted, oldest first, and of several of one id only the newest: the archive
+/// does not know what this very command has ended.
+fn newest_of_each<T: Incoming>(records: &[T]) -> Vec<&T> {
+    let mut newest: BTreeMap<&T::Id, (usize, &T)> = BTreeMap::new();
+    for (index, record) in records.iter().enumerate().filter(|(_, r)| r.rank().0 <= MAX_VERSION) {
+        match newest.entry(record.id()) {
+            Entry::Vacant(free) => drop(free.insert((index, record))),
+            Entry::Occupied(mut taken) if taken.get().1.rank() < record.rank() => {
+                taken.insert((index, record));
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    let mut all: Vec<_> = newest.into_values().collect();
+    all.sort_by_key(|(index, record)| (record.made_at(), *index));
+    all.into_iter().map(|(_, record)| record).collect()
 }

@@ -8,6 +8,7 @@ mod services;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use skyclaw_proto::HostId;
@@ -48,7 +49,7 @@ impl State {
                 changes.clear();
                 effects.clear();
             }
-            (Ok(reply), Some(key)) if !changes.is_empty() => {
+            (Ok(reply), Some(key)) if !changes.is_empty() || !found_nothing(reply) => {
                 changes.push(Change::Reply(Arc::new(StoredReply { key: key.clone(), reply: reply.clone() })));
             }
             (Ok(_), _) => {}
@@ -73,6 +74,17 @@ impl State {
     }
 }
 
+/// Whether a host or peer asked and there was nothing for it. Such an answer is not kept: it would cost
+/// a write each time one asks, and asking again may well find something.
+fn found_nothing(reply: &Reply) -> bool {
+    match reply {
+        Reply::Claimed(jobs) => jobs.is_empty(),
+        // With a service in it and no change, the host was reminded of one it has.
+        Reply::ClaimedService(_) | Reply::Merged(_) | Reply::Done => true,
+        Reply::Host(_) | Reply::Job(_) | Reply::Service(_) => false,
+    }
+}
+
 /// The reply a key stands for already; `None` when it is new, or so old that it is forgotten.
 fn known_reply<'k>(
     key: &'k IdempotencyKey,
@@ -90,7 +102,12 @@ impl Draft<'_> {
                 Ok(self.register_host(id, name, capabilities, *max_parallel))
             }
             Operation::Enqueue { id, payload, required, submitted_by, priority, labels } => {
-                Ok(self.enqueue(id, payload, required, submitted_by.as_ref(), *priority, labels))
+                // The proposer's ids are new; one that is there already is this very command, come twice,
+                // and the job may have ended in between.
+                Ok(match self.known(id, archive) {
+                    Some(job) => Reply::Job(job),
+                    None => self.enqueue(id, payload, required, submitted_by.as_ref(), *priority, labels),
+                })
             }
             Operation::Claim { host, max, lease_ms } => self.claim(host, *max, *lease_ms),
             Operation::Complete(completion) => self.complete(completion, archive),
@@ -147,7 +164,7 @@ impl Draft<'_> {
 
     /// Brings `active_leases` of a host in line with the leases held in its name.
     fn recount(&mut self, id: &HostId) {
-        let held = u32::try_from(self.state.leases.get(id).map_or(0, |jobs| jobs.len())).unwrap_or(u32::MAX);
+        let held = u32::try_from(self.state.leases.get(id).map_or(0, BTreeSet::len)).unwrap_or(u32::MAX);
         let Some(host) = self.state.hosts.get(id) else { return };
         if host.active_leases != held {
             let host = Host { active_leases: held, ..(**host).clone() };

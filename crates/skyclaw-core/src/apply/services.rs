@@ -8,7 +8,7 @@ use skyclaw_proto::{AssignmentStatus, HostId, ServiceId, ServiceStatus};
 use super::Draft;
 use crate::model::{Assignment, Service};
 use crate::outcome::{Refusal, Reply};
-use crate::state::ServiceOffer;
+use crate::state::{ServiceOffer, longest_failed};
 
 impl Draft<'_> {
     /// Under an id that exists the service is replaced: it keeps its place and starts without replicas.
@@ -61,7 +61,7 @@ impl Draft<'_> {
                 own.updated_at = at;
             }
             None => {
-                make_room(&mut service);
+                let failures = make_room(&mut service);
                 service.assignments.push(Assignment {
                     host: host.clone(),
                     status: AssignmentStatus::Pending,
@@ -69,7 +69,7 @@ impl Draft<'_> {
                     error: None,
                     started_at: None,
                     updated_at: at,
-                    failures: 0,
+                    failures,
                 });
             }
         }
@@ -96,12 +96,11 @@ impl Draft<'_> {
         let at = self.stamp.at;
         let changed = Arc::make_mut(&mut service);
         let own = &mut changed.assignments[index];
-        match (own.status, report.status) {
-            (AssignmentStatus::Failed, AssignmentStatus::Failed) => {}
-            (_, AssignmentStatus::Failed) => own.failures = own.failures.saturating_add(1),
-            // One that ran for long has recovered from what failed before.
-            (AssignmentStatus::Running, _) if at.since(own.updated_at) > RECOVERED_AFTER => own.failures = 0,
-            _ => {}
+        if own.status == AssignmentStatus::Running && at.since(own.updated_at) > RECOVERED_AFTER {
+            own.failures = 0;
+        }
+        if own.status != AssignmentStatus::Failed && report.status == AssignmentStatus::Failed {
+            own.failures = own.failures.saturating_add(1);
         }
         own.status = report.status;
         own.endpoint.clone_from(&report.endpoint);
@@ -120,14 +119,16 @@ impl Draft<'_> {
 const RECOVERED_AFTER: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Failed replicas of other hosts are kept for people to see, as long as no other takes their place.
-fn make_room(service: &mut Service) {
+///
+/// Gives how often those that made room failed: whoever takes the place goes on counting, or a service
+/// that cannot run would go round between hosts without ever waiting.
+fn make_room(service: &mut Service) -> u32 {
+    let mut failures = 0;
     while service.assignments.len() >= service.replicas as usize {
-        let Some(failed) = service.assignments.iter().position(|a| a.status == AssignmentStatus::Failed)
-        else {
-            return;
-        };
-        service.assignments.remove(failed);
+        let Some(failed) = longest_failed(service) else { break };
+        failures = failures.max(service.assignments.remove(failed).failures);
     }
+    failures
 }
 
 /// `running` if any replica is, else `pending` if any is, else `failed`.

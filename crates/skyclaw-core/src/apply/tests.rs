@@ -1,1 +1,14 @@
+//! What must hold whatever is asked of the state machine.
+//!
+//! [`kit`] is a state with its records beside it, [`generate`] makes random command sequences;
+//! the `always_*` modules hold the invariants, the others tables of single cases.
 
+mod always_exact;
+mod always_fair;
+mod always_sound;
+mod generate;
+mod idempotency;
+mod jobs;
+mod kit;
+mod merge;
+mod services;

@@ -1,0 +1,94 @@
+//! Who gets what, against a model that looks through everything.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use skyclaw_proto::JobId;
+
+use super::generate::{Turn, ids, play, steps};
+use crate::command::Operation;
+use crate::model::Phase;
+use crate::outcome::{Change, Reply};
+
+/// The order in which jobs were first heard of.
+#[derive(Default)]
+struct Order(BTreeMap<JobId, usize>);
+
+impl Order {
+    fn note(&mut self, turn: &Turn<'_>) {
+        for change in &turn.outcome.changes {
+            let Change::Job(job) = change else { continue };
+            let next = self.0.len();
+            self.0.entry(job.id.clone()).or_insert(next);
+        }
+    }
+}
+
+/// The jobs handed out by a claim that was not a repetition.
+fn claimed<'a>(turn: &'a Turn<'_>) -> Option<(&'a Operation, Vec<&'a str>)> {
+    let Ok(Reply::Claimed(jobs)) = &turn.outcome.reply else { return None };
+    let is_new = turn.outcome.changes.iter().any(|change| matches!(change, Change::Job(_)));
+    let known = turn.command.idempotency.as_ref().and_then(|key| turn.before.1.reply(key));
+    let is_repeated = known.is_some_and(|stored| stored.key.expires_at > turn.command.at);
+    (is_new || !is_repeated).then(|| (&turn.command.operation, ids(jobs)))
+}
+
+use crate::archive::Archive;
+
+proptest! {
+    #[test]
+    fn a_claim_gives_what_a_search_through_all_jobs_would_find(steps in steps()) {
+        let mut order = Order::default();
+        play(&steps, |turn| {
+            if let Some((Operation::Claim { host, max, .. }, got)) = claimed(&turn) {
+                let (memory, _) = &turn.before;
+                let host = &memory.hosts[host];
+                let held = memory.active.values().filter(|j| j.host() == Some(&host.id)).count();
+                let room = (host.max_parallel as usize).saturating_sub(held).min(*max as usize);
+                let mut fitting: Vec<_> = memory.active.values().cloned().collect();
+                fitting.retain(|j| j.phase == Phase::Queued && host.capabilities.covers(&j.required));
+                fitting.sort_by_key(|job| (Reverse(job.priority), order.0[&job.id]));
+                fitting.truncate(room);
+                prop_assert_eq!(got, ids(&fitting));
+            }
+            order.note(&turn);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn no_job_is_passed_over_for_one_of_lower_priority(steps in steps()) {
+        play(&steps, |turn| {
+            let Some((Operation::Claim { host, .. }, got)) = claimed(&turn) else { return Ok(()) };
+            let job = |id: &str| &turn.before.0.active[&super::kit::job_id(id)];
+            let Some(lowest) = got.iter().map(|id| job(id).priority).min() else { return Ok(()) };
+            let capabilities = &turn.before.0.hosts[host].capabilities;
+            for left in turn.after.state.active_jobs().filter(|j| j.phase == Phase::Queued) {
+                let passed_over = capabilities.covers(&left.required) && left.priority > lowest;
+                prop_assert!(!passed_over, "{} waits while {got:?} went", left.id);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn looking_first_tells_what_a_claim_would_find(steps in steps()) {
+        play(&steps, |turn| {
+            let hosts: Vec<_> = turn.after.state.hosts().cloned().collect();
+            for host in hosts {
+                let full = host.active_leases >= host.max_parallel;
+                let fits = turn.after.state.active_jobs().any(|job| {
+                    job.phase == Phase::Queued && host.capabilities.covers(&job.required)
+                });
+                let want = match (full, fits) {
+                    (true, _) => crate::Claimable::Full,
+                    (false, true) => crate::Claimable::Yes,
+                    (false, false) => crate::Claimable::Nothing,
+                };
+                prop_assert_eq!(turn.after.state.claimable(&host.id), want);
+            }
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,157 @@
+//! Leases, versions, tokens and ends: what no sequence of commands may break.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::generate::{play, steps};
+use crate::archive::Archive;
+use crate::model::Phase;
+use crate::outcome::{Change, Effect};
+
+proptest! {
+    #[test]
+    fn a_job_never_has_two_leases(steps in steps()) {
+        play(&steps, |turn| {
+            let mut holders = BTreeMap::new();
+            for (job, lease) in turn.after.state.leased() {
+                let other = holders.insert(job.id.clone(), lease.host.clone());
+                prop_assert!(other.is_none(), "{} is held by {other:?} and {}", job.id, lease.host);
+            }
+            if turn.is_merge() {
+                return Ok(());
+            }
+            // Who holds a lease keeps it until it is over: no command hands it straight on.
+            for job in turn.before.0.active.values() {
+                let (Some(then), Some(now)) = (job.lease(), turn.after.state.job(&job.id)) else { continue };
+                if let Some(lease) = now.lease() {
+                    prop_assert_eq!((&lease.host, now.fence), (&then.host, job.fence));
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn active_leases_is_the_number_of_leases_held(steps in steps()) {
+        play(&steps, |turn| {
+            let state = &turn.after.state;
+            for host in state.hosts() {
+                let held = state.active_jobs().filter(|j| j.lease().is_some_and(|l| l.host == host.id)).count();
+                prop_assert_eq!(host.active_leases as usize, held, "{}", host.id);
+                prop_assert_eq!(state.leased_by(&host.id).count(), held);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_job_is_queued_or_leased_or_ended_and_the_indexes_agree(steps in steps()) {
+        play(&steps, |turn| {
+            let state = &turn.after.state;
+            let by_phase = |queued: bool| -> BTreeSet<_> {
+                let is_in = |phase: &Phase| matches!(phase, Phase::Queued) == queued;
+                state.active_jobs().filter(|job| is_in(&job.phase)).map(|job| &job.id).collect()
+            };
+            let queue: Vec<_> = state.queue.jobs().collect();
+            prop_assert_eq!(queue.len(), state.queued());
+            prop_assert_eq!(queue.iter().copied().collect::<BTreeSet<_>>(), by_phase(true));
+            prop_assert_eq!(queue.len(), by_phase(true).len());
+            let leased: Vec<_> = state.leases.values().flatten().collect();
+            prop_assert_eq!(leased.iter().copied().collect::<BTreeSet<_>>(), by_phase(false));
+            prop_assert_eq!(leased.len(), by_phase(false).len());
+            prop_assert!(state.leases.values().all(|jobs| !jobs.is_empty()));
+            prop_assert!(state.active_jobs().all(|job| !job.is_ended()));
+            let seqs: BTreeSet<_> = turn.after.records.jobs.values().map(|job| job.seq).collect();
+            prop_assert_eq!(seqs.len(), turn.after.records.jobs.len(), "places are unique");
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn fencing_tokens_strictly_grow(steps in steps()) {
+        let mut newest = 0;
+        play(&steps, |turn| {
+            for effect in &turn.outcome.effects {
+                let Effect::LeaseHeld { job, fence, .. } = effect else { continue };
+                let renewed = turn.before.0.active.get(job).is_some_and(|j| j.lease().is_some() && j.fence == *fence);
+                prop_assert!(renewed || *fence > newest, "{fence} after {newest}");
+                newest = newest.max(*fence);
+            }
+            for (id, job) in &turn.before.1.jobs {
+                let now = turn.after.records.jobs.get(id).map(|job| job.fence);
+                prop_assert!(now >= Some(job.fence), "{id}: {} then {now:?}", job.fence);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn versions_strictly_grow_and_a_merge_takes_only_what_is_newer(steps in steps()) {
+        play(&steps, |turn| {
+            let (_, old) = &turn.before;
+            let mut seen = BTreeMap::new();
+            for change in &turn.outcome.changes {
+                let (id, then, now) = match change {
+                    Change::Host(h) => (h.id.to_string(), old.hosts.get(&h.id).map(|r| r.version), h.version),
+                    Change::Job(j) => (j.id.to_string(), old.jobs.get(&j.id).map(|r| r.version), j.version),
+                    Change::Service(s) => {
+                        (s.id.to_string(), old.services.get(&s.id).map(|r| r.version), s.version)
+                    }
+                    Change::Reply(_) | Change::PruneReplies(_) => continue,
+                };
+                let then = seen.insert(id.clone(), now).or(then);
+                // Of two adopted records with one version the later one wins.
+                let grows = then.is_none_or(|then| if turn.is_merge() { now >= then } else { now > then });
+                prop_assert!(grows, "{id}: {then:?} then {now}");
+                prop_assert!(now < turn.after.state.counters().next_version);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_refusal_changes_nothing(steps in steps()) {
+        play(&steps, |turn| {
+            if turn.outcome.reply.is_err() {
+                prop_assert_eq!(&turn.outcome.changes, &[]);
+                prop_assert_eq!(&turn.outcome.effects, &[]);
+                let after = (super::kit::Memory::of(&turn.after.state), turn.after.records.clone());
+                prop_assert_eq!(&turn.before, &after);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn an_ended_job_never_changes_but_by_a_merge(steps in steps()) {
+        play(&steps, |turn| {
+            for change in &turn.outcome.changes {
+                let Change::Job(job) = change else { continue };
+                let had_ended = turn.before.1.job(&job.id).is_some();
+                prop_assert!(turn.is_merge() || !had_ended, "{} changed after its end", job.id);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_host_has_one_replica_of_a_service_and_no_more_than_asked_for_are_alive(steps in steps()) {
+        play(&steps, |turn| {
+            for service in turn.after.state.services() {
+                let hosts: BTreeSet<_> = service.assignments.iter().map(|a| &a.host).collect();
+                prop_assert_eq!(hosts.len(), service.assignments.len());
+                let merged = service.updated_by != turn.command.node || turn.is_merge();
+                let then = turn.before.1.services.get(&service.id).map_or(0, |s| live(s));
+                let allowed = then.max(service.replicas as usize);
+                let came_back = matches!(turn.command.operation, crate::Operation::ReportService { .. });
+                prop_assert!(merged || came_back || live(service) <= allowed);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+fn live(service: &crate::model::Service) -> usize {
+    service.assignments.iter().filter(|a| a.status != skyclaw_proto::AssignmentStatus::Failed).count()
+}

@@ -1,0 +1,343 @@
+//! Random command sequences, with few ids so that they meet.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use skyclaw_proto::request::{DeployService, ReportService};
+use skyclaw_proto::{
+    AssignmentStatus, Capabilities, HostId, JobStatus, Payload, ServiceStatus, ShellPayload, Timestamp,
+    canonical, record,
+};
+
+use super::kit::{
+    LEASE_MS, Memory, Records, START_MS, World, claim, completion, enqueue, host_id, job_id, node_id,
+    service_id,
+};
+use crate::command::{Command, IdempotencyKey, LeaseRef, Operation};
+use crate::outcome::Outcome;
+use crate::state::State;
+
+/// One command to be, before it is known what it meets.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// Clocks of two coordinators may differ, so time goes back at times.
+    wait_ms: i64,
+    node: usize,
+    key: Option<usize>,
+    action: Action,
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Do(Operation),
+    Complete {
+        job: usize,
+        host: Option<usize>,
+        fence: Fence,
+        success: bool,
+    },
+    Renew(Vec<(usize, Fence)>),
+    Expire(Vec<(usize, Fence)>),
+    /// An earlier command, come again at a later time.
+    Again(prop::sample::Index),
+}
+
+/// A fencing token, by what it is to the job's own.
+#[derive(Debug, Clone, Copy)]
+enum Fence {
+    Absent,
+    Current,
+    Stale,
+    Future,
+}
+
+const CALLERS: [&str; 2] = ["core", "public:x"];
+const NODES: [&str; 2] = ["node_a", "node_b"];
+const HOSTS: [&str; 4] = ["h0", "h1", "h2", "h3"];
+const JOBS: [&str; 8] = ["j0", "j1", "j2", "j3", "j4", "j5", "j6", "j7"];
+const SERVICES: [&str; 3] = ["s0", "s1", "s2"];
+
+fn one_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(names)
+}
+
+/// Only three of the four hosts ever register; the other one is known from merged records at most.
+fn host() -> impl Strategy<Value = &'static str> {
+    one_of(&HOSTS[..3])
+}
+
+fn capabilities() -> impl Strategy<Value = Vec<&'static str>> {
+    prop::sample::subsequence(vec!["a", "b", "c"], 0..=3)
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    (0i64..60).prop_map(|s| Timestamp::from_millis(START_MS + s * 1000))
+}
+
+fn fence() -> impl Strategy<Value = Fence> {
+    prop_oneof![
+        1 => Just(Fence::Absent), 6 => Just(Fence::Current), 1 => Just(Fence::Stale), 1 => Just(Fence::Future)
+    ]
+}
+
+fn leases() -> impl Strategy<Value = Vec<(usize, Fence)>> {
+    prop::collection::vec((0..JOBS.len(), fence()), 1..6)
+}
+
+fn assignment_status() -> impl Strategy<Value = AssignmentStatus> {
+    prop::sample::select(AssignmentStatus::ALL)
+}
+
+fn job_operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        3 => (host(), capabilities(), 1u32..4).prop_map(|(host, caps, max_parallel)| {
+            let capabilities = Capabilities::new(caps);
+            Operation::RegisterHost { id: host_id(host), name: host.into(), capabilities, max_parallel }
+        }),
+        8 => (one_of(&JOBS), capabilities(), prop::sample::select(vec![0u8, 50, 50, 50, 100]))
+            .prop_map(|(job, caps, priority)| enqueue(job, &caps, priority)),
+        8 => (host(), 0u32..4).prop_map(|(host, max)| claim(host, max)),
+        2 => one_of(&JOBS).prop_map(|job| Operation::Cancel { id: job_id(job) }),
+        1 => Just(Operation::PruneReplies),
+    ]
+}
+
+fn service_operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        (one_of(&SERVICES), 1u32..3, capabilities()).prop_map(|(id, replicas, caps)| {
+            let service = DeployService {
+                service_id: None,
+                name: id.into(),
+                command: "serve".into(),
+                args: Vec::new(),
+                cwd: None,
+                env: None,
+                replicas,
+                required_capabilities: Capabilities::new(caps),
+            };
+            Operation::DeployService { id: service_id(id), service: Box::new(service) }
+        }),
+        (host(), prop::option::of(prop::sample::subsequence(&SERVICES[..], 0..3)), one_of(&SERVICES))
+            .prop_map(|(host, running, after)| Operation::ClaimService {
+                host: host_id(host),
+                running: running.map(|ids| ids.into_iter().map(service_id).collect()),
+                after: Some(service_id(after)),
+            }),
+        (one_of(&SERVICES), host(), assignment_status()).prop_map(|(id, host, status)| {
+            let report = ReportService { host_id: host_id(host), status, endpoint: None, error: None };
+            Operation::ReportService { id: service_id(id), report }
+        }),
+    ]
+}
+
+fn version() -> impl Strategy<Value = u64> {
+    prop_oneof![9 => 0u64..40, 1 => Just(u64::MAX)]
+}
+
+fn host_record() -> impl Strategy<Value = record::Host> {
+    (one_of(&HOSTS), capabilities(), 0u32..4, version(), one_of(&NODES), time()).prop_map(
+        |(id, caps, n, version, node, at)| record::Host {
+            id: host_id(id),
+            name: id.into(),
+            capabilities: Capabilities::new(caps),
+            max_parallel: n,
+            active_leases: n,
+            last_seen_at: at,
+            registered_at: at,
+            updated_by: node_id(node),
+            version,
+        },
+    )
+}
+
+fn job_record() -> impl Strategy<Value = record::Job> {
+    let who = (one_of(&JOBS), prop::option::of(one_of(&HOSTS)), one_of(&NODES), capabilities());
+    let what = (prop::sample::select(JobStatus::ALL), prop_oneof![Just(0), Just(u32::MAX)], 0u64..9);
+    (who, what, version(), time(), time()).prop_map(
+        |((id, host, node, caps), (status, attempts, fence), version, created_at, updated_at)| record::Job {
+            id: job_id(id),
+            created_at,
+            updated_at,
+            updated_by: node_id(node),
+            version,
+            status,
+            attempts,
+            lease_expires_at: None,
+            assigned_host_id: host.map(host_id),
+            requirement: record::Requirement { required_capabilities: Capabilities::new(caps) },
+            payload: Payload::Shell(ShellPayload::default()),
+            submitted_by: None,
+            result: None,
+            error: None,
+            priority: None,
+            labels: Default::default(),
+            fence: Some(fence),
+            cancel_requested_at: None,
+        },
+    )
+}
+
+fn service_record() -> impl Strategy<Value = record::Service> {
+    let assignments = prop::collection::vec((one_of(&HOSTS), assignment_status(), time()), 0..3);
+    (one_of(&SERVICES), version(), one_of(&NODES), time(), assignments).prop_map(
+        |(id, version, node, at, assignments)| record::Service {
+            id: service_id(id),
+            name: id.into(),
+            command: "serve".into(),
+            args: Vec::new(),
+            cwd: None,
+            env: None,
+            replicas: 1,
+            required_capabilities: Capabilities::default(),
+            status: ServiceStatus::Pending,
+            created_at: at,
+            updated_at: at,
+            updated_by: node_id(node),
+            version,
+            assignments: assignments
+                .into_iter()
+                .map(|(host, status, updated_at)| record::Assignment {
+                    host_id: host_id(host),
+                    status,
+                    endpoint: None,
+                    error: None,
+                    started_at: None,
+                    updated_at,
+                })
+                .collect(),
+        },
+    )
+}
+
+fn merge() -> impl Strategy<Value = Operation> {
+    let hosts = prop::collection::vec(host_record(), 0..3);
+    let jobs = prop::collection::vec(job_record(), 0..4);
+    let services = prop::collection::vec(service_record(), 0..3);
+    (hosts, jobs, services).prop_map(|(hosts, jobs, services)| Operation::Merge { hosts, jobs, services })
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        11 => job_operation().prop_map(Action::Do),
+        5 => service_operation().prop_map(Action::Do),
+        1 => merge().prop_map(Action::Do),
+        3 => (0..JOBS.len(), prop::option::weighted(0.2, 0..3usize), fence(), any::<bool>())
+            .prop_map(|(job, host, fence, success)| Action::Complete { job, host, fence, success }),
+        1 => leases().prop_map(Action::Renew),
+        1 => leases().prop_map(Action::Expire),
+        2 => any::<prop::sample::Index>().prop_map(Action::Again),
+    ]
+}
+
+/// A sequence of commands.
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (-500i64..3000, 0..NODES.len(), prop::option::of(0usize..4), action())
+        .prop_map(|(wait_ms, node, key, action)| Step { wait_ms, node, key, action });
+    prop::collection::vec(step, 0..60)
+}
+
+fn resolve(action: &Action, state: &State, earlier: &[Command]) -> Option<Operation> {
+    let own = |job: usize| state.job(&job_id(JOBS[job])).map_or(0, |job| job.fence);
+    let token = |job: usize, fence: Fence| match fence {
+        Fence::Absent => None,
+        Fence::Current => Some(own(job)),
+        Fence::Stale => Some(own(job).saturating_sub(1)),
+        Fence::Future => Some(own(job) + 1),
+    };
+    let refs = |leases: &[(usize, Fence)]| -> Vec<LeaseRef> {
+        let named = leases.iter().filter_map(|(job, fence)| Some((*job, token(*job, *fence)?)));
+        named.map(|(job, fence)| LeaseRef { job: job_id(JOBS[job]), fence }).collect()
+    };
+    Some(match action {
+        Action::Do(operation) => operation.clone(),
+        Action::Complete { job, host, fence, success } => {
+            let holder = state.job(&job_id(JOBS[*job])).and_then(|job| job.host().map(HostId::to_string));
+            let host = host.map(|h| HOSTS[h].to_owned()).or(holder).unwrap_or_else(|| HOSTS[0].into());
+            let mut done = completion(JOBS[*job], &host, *success);
+            done.fence = token(*job, *fence);
+            Operation::Complete(done)
+        }
+        Action::Renew(leases) => Operation::RenewLeases { leases: refs(leases), lease_ms: LEASE_MS },
+        Action::Expire(leases) => Operation::ExpireLeases { leases: refs(leases) },
+        Action::Again(which) => {
+            let operation = (!earlier.is_empty()).then(|| which.get(earlier).operation.clone());
+            return operation;
+        }
+    })
+}
+
+/// The key a client would give: the route names what it is for, the fingerprint what was asked.
+fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<IdempotencyKey> {
+    let route = match operation {
+        Operation::RegisterHost { .. } => "register".to_owned(),
+        Operation::Enqueue { .. } => "enqueue".to_owned(),
+        Operation::Claim { host, .. } => format!("claim {host}"),
+        Operation::Complete(done) => format!("complete {}", done.id),
+        Operation::Cancel { id } => format!("cancel {id}"),
+        Operation::DeployService { .. } => "deploy".to_owned(),
+        Operation::ClaimService { host, .. } => format!("claim service {host}"),
+        Operation::ReportService { id, .. } => format!("report {id}"),
+        Operation::Merge { .. } => "merge".to_owned(),
+        Operation::RenewLeases { .. } | Operation::ExpireLeases { .. } | Operation::PruneReplies => {
+            return None;
+        }
+    };
+    let mut body = operation.clone();
+    if let Operation::Enqueue { id, .. } = &mut body {
+        *id = job_id("minted-by-the-proposer");
+    }
+    let body = serde_json::to_value(&body).expect("json");
+    Some(IdempotencyKey {
+        caller: CALLERS[key % CALLERS.len()].into(),
+        route,
+        key: format!("key-{}", key / CALLERS.len()),
+        fingerprint: canonical::fingerprint(&body),
+        expires_at: at.plus(std::time::Duration::from_secs(20)),
+    })
+}
+
+/// One command with what was before it, what came of it and what is after it.
+pub(super) struct Turn<'a> {
+    pub(super) command: &'a Command,
+    pub(super) outcome: &'a Outcome,
+    pub(super) before: (Memory, Records),
+    pub(super) after: &'a mut World,
+}
+
+impl Turn<'_> {
+    pub(super) fn is_merge(&self) -> bool {
+        matches!(self.command.operation, Operation::Merge { .. })
+    }
+}
+
+/// Carries the steps out on a world of their own and has `check` look at each turn; gives the commands.
+pub(super) fn play(
+    steps: &[Step],
+    mut check: impl FnMut(Turn<'_>) -> Result<(), TestCaseError>,
+) -> Result<Vec<Command>, TestCaseError> {
+    let mut world = World::default();
+    let mut commands = Vec::new();
+    let mut ms = START_MS;
+    for step in steps {
+        ms += step.wait_ms;
+        let at = Timestamp::from_millis(ms);
+        let Some(operation) = resolve(&step.action, &world.state, &commands) else { continue };
+        let idempotency = step.key.and_then(|key| key_for(&operation, key, at));
+        let command = Command { at, node: node_id(NODES[step.node]), idempotency, operation };
+        let before = (Memory::of(&world.state), world.records.clone());
+        let outcome = world.apply(&command);
+        check(Turn { command: &command, outcome: &outcome, before, after: &mut world })?;
+        commands.push(command);
+    }
+    Ok(commands)
+}
+
+/// The commands of the steps.
+pub(super) fn commands(steps: &[Step]) -> Vec<Command> {
+    play(steps, |_| Ok(())).expect("nothing is checked")
+}
+
+/// Ids of jobs as a plain list.
+pub(super) fn ids(jobs: &[Arc<crate::model::Job>]) -> Vec<&str> {
+    jobs.iter().map(|job| job.id.as_str()).collect()
+}
