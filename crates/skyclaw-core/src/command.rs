@@ -169,3 +169,69 @@ pub enum Operation {
     /// Replies that have been kept long enough are forgotten: those that expire before now.
     PruneReplies,
 }
+
+impl Command {
+    /// About how many bytes it takes in the log. Never far too little.
+    #[must_use]
+    pub fn approx_bytes(&self) -> usize {
+        const FIXED: usize = 512;
+        let key =
+            self.idempotency.as_ref().map_or(0, |key| key.caller.len() + key.route.len() + key.key.len());
+        FIXED + key + self.operation.approx_bytes()
+    }
+}
+
+impl Operation {
+    fn approx_bytes(&self) -> usize {
+        match self {
+            Self::RegisterHost { name, capabilities, .. } => name.len() + set_bytes(capabilities),
+            Self::Enqueue { payload, required, labels, .. } => {
+                let labels: usize = labels.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+                payload.approx_bytes() + set_bytes(required) + labels
+            }
+            Self::Complete(done) => {
+                done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len)
+            }
+            Self::Claim { .. } | Self::Cancel { .. } | Self::PruneReplies => 0,
+            Self::RenewLeases { leases, .. } | Self::ExpireLeases { leases } => leases.len() * 160,
+            Self::DeployService { service, .. } => {
+                let args: usize = service.args.iter().map(|arg| arg.len() + 8).sum();
+                let env: usize = service.env.iter().flatten().map(|(k, v)| k.len() + v.len() + 8).sum();
+                service.name.len()
+                    + service.command.len()
+                    + args
+                    + env
+                    + set_bytes(&service.required_capabilities)
+            }
+            Self::ClaimService { running, .. } => running.as_ref().map_or(0, |ids| ids.len() * 136),
+            Self::ReportService { report, .. } => {
+                let texts = [&report.endpoint, &report.error];
+                texts.into_iter().flatten().map(String::len).sum()
+            }
+            Self::Merge { hosts, jobs, services } => {
+                let jobs: usize = jobs.iter().map(merged_job_bytes).sum();
+                hosts.iter().map(|host| FIXED_RECORD + set_bytes(&host.capabilities)).sum::<usize>()
+                    + jobs
+                    + services.iter().map(merged_service_bytes).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// What the fixed fields of a record take.
+const FIXED_RECORD: usize = 1024;
+
+fn set_bytes(set: &Capabilities) -> usize {
+    set.iter().map(|capability| capability.len() + 8).sum()
+}
+
+fn merged_job_bytes(job: &record::Job) -> usize {
+    let output = job.result.as_ref().map_or(0, |result| result.stdout.len() + result.stderr.len());
+    FIXED_RECORD + output + job.payload.approx_bytes() + set_bytes(&job.requirement.required_capabilities)
+}
+
+fn merged_service_bytes(service: &record::Service) -> usize {
+    let args: usize = service.args.iter().map(|arg| arg.len() + 8).sum();
+    let env: usize = service.env.iter().flatten().map(|(k, v)| k.len() + v.len() + 8).sum();
+    FIXED_RECORD + args + env + service.assignments.len() * FIXED_RECORD
+}

@@ -41,7 +41,8 @@ pub enum Reply {
 }
 
 /// Why a command was not carried out. Nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The host is not registered.
     #[error("unknown host: {0}")]

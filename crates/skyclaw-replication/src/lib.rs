@@ -1,1 +1,28 @@
-//! replication
+//! The replicated log and the state machine that follows it.
+//!
+//! ```text
+//!  Node::write ─► Proposer ─► openraft ─► log (fsync) ─► Machine: core::apply ─► reply
+//!                 (batches)                               ├─► effects (wake, count leases)
+//!                                                         └─► store, every 20 ms
+//!  Node::claim, heartbeat, reads ───────────────────────► Machine (memory), store (what has ended)
+//!  Keeper: ends leases, prunes, compacts
+//! ```
+//!
+//! Every write goes through the log, with one voter as with many. Nothing outside this crate sees
+//! openraft; nothing here knows of HTTP, configuration or the environment; the clock and the source of
+//! ids are handed in.
+
+mod error;
+mod keeper;
+pub mod log;
+mod machine;
+mod node;
+mod options;
+mod proposer;
+mod raft;
+mod start;
+
+pub use error::{ReadError, StartError, WriteError};
+pub use node::{Health, Node, Written};
+pub use options::Options;
+pub use skyclaw_store::{Export, JobFilter, Section};

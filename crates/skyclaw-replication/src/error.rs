@@ -1,0 +1,106 @@
+//! What can go wrong, as those who use a node see it.
+
+use std::path::PathBuf;
+
+use skyclaw_core::Refusal;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] skyclaw_store::OpenError),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] crate::log::OpenError),
+    /// Log and database do not belong together.
+    #[error(
+        "{} and {} do not belong together: {detail}; restore both from the same backup, \
+         or move both away to start empty",
+        db.display(),
+        log.display()
+    )]
+    Mismatch {
+        /// The database.
+        db: PathBuf,
+        /// The directory of the log.
+        log: PathBuf,
+        /// How they differ.
+        detail: String,
+    },
+    /// The replicated log did not start.
+    #[error("the replicated log in {} did not start: {detail}", log.display())]
+    Raft {
+        /// The directory of the log.
+        log: PathBuf,
+        /// Why.
+        detail: String,
+    },
+}
+
+/// Why a write was not done, or may not have been.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The state does not allow it; nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too few peers are known; nothing was written.
+    #[error("insufficient peers: requires at least {needed} known peers, got {known}")]
+    InsufficientPeers {
+        /// How many the replication target asks for.
+        needed: u32,
+        /// How many are known.
+        known: u32,
+    },
+    /// Too few peers can be reached; nothing was written.
+    #[error("replication target not met: required {needed} peer acks, got {reached}")]
+    PeersUnreachable {
+        /// How many the replication target asks for.
+        needed: u32,
+        /// How many can be reached.
+        reached: u32,
+    },
+    /// It may or may not have happened.
+    #[error(
+        "the outcome of the write is unknown; retry it with the same idempotency key to learn the truth"
+    )]
+    OutcomeUnknown,
+    /// There is no leader at the moment; nothing was written.
+    #[error("there is no leader at the moment; try again")]
+    NoLeader,
+    /// Too many writes are waiting; nothing was written.
+    #[error("too many writes are waiting; try again later")]
+    Overloaded,
+    /// The disk is full or broken; nothing was written.
+    #[error("the disk cannot be written at the moment: {0}")]
+    Storage(String),
+    /// The node is going down; nothing was written.
+    #[error("the coordinator is going down")]
+    ShuttingDown,
+}
+
+/// Why a read was not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] skyclaw_store::ReadError),
+    /// The node is going down.
+    #[error("the coordinator is going down")]
+    ShuttingDown,
+}
+
+impl From<crate::machine::Gone> for WriteError {
+    fn from(_: crate::machine::Gone) -> Self {
+        Self::ShuttingDown
+    }
+}
+
+impl From<crate::machine::Gone> for ReadError {
+    fn from(_: crate::machine::Gone) -> Self {
+        Self::ShuttingDown
+    }
+}

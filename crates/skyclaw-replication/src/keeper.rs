@@ -1,0 +1,116 @@
+//! What a leader does unasked: it ends leases that ran out, writes down which were renewed, forgets
+//! replies that were kept long enough, and lets the log forget what the database holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use openraft::ServerState;
+use skyclaw_core::Operation;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::machine::{Gone, Machine};
+use crate::options::Stamper;
+use crate::proposer::Proposer;
+use crate::raft::Raft;
+
+/// How often leases are looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// Most leases one command speaks of.
+const LEASES_AT_ONCE: usize = 1000;
+/// How often replies that were kept long enough are forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// How many bytes the log gathers before it is compacted.
+const COMPACT_BYTES: u64 = 64 * 1024 * 1024;
+
+pub(crate) struct Keeper {
+    pub(crate) raft: Raft,
+    pub(crate) machine: Machine,
+    pub(crate) proposer: Proposer,
+    pub(crate) stamper: Stamper,
+    /// How many bytes were appended to the log since the start.
+    pub(crate) appended: Arc<AtomicU64>,
+    pub(crate) lease: Duration,
+    pub(crate) stop: CancellationToken,
+    /// Whether this node leads, and its leases are counted.
+    pub(crate) leading: watch::Sender<bool>,
+}
+
+impl Keeper {
+    pub(crate) async fn run(self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut role = self.raft.server_metrics();
+        let mut term_led = None;
+        let mut pruned = Instant::now();
+        let mut compacted_at = 0;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = tick.tick() => {}
+                Ok(()) = role.changed() => {}
+            }
+            let appended = self.appended.load(Ordering::Relaxed);
+            if appended - compacted_at > COMPACT_BYTES {
+                compacted_at = appended;
+                if let Err(error) = self.raft.trigger().snapshot().await {
+                    tracing::warn!(%error, "the log cannot be compacted");
+                }
+            }
+            let Ok(()) = self.lead(&mut term_led, &mut pruned).await else { return };
+        }
+    }
+
+    async fn lead(&self, term_led: &mut Option<u64>, pruned: &mut Instant) -> Result<(), Gone> {
+        let (state, term) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.state, metrics.current_term)
+        };
+        if state != ServerState::Leader {
+            *term_led = None;
+            self.leading.send_replace(false);
+            return Ok(());
+        }
+        if *term_led != Some(term) {
+            self.machine.look(|memory| memory.begin_leading(Instant::now())).await?;
+            *term_led = Some(term);
+            self.leading.send_replace(true);
+            tracing::info!(term, "this coordinator leads");
+        }
+        self.look_after_leases().await?;
+        if pruned.elapsed() > PRUNE_EVERY {
+            *pruned = Instant::now();
+            self.propose(Operation::PruneReplies).await;
+        }
+        Ok(())
+    }
+
+    async fn look_after_leases(&self) -> Result<(), Gone> {
+        let (over, renewed) = self
+            .machine
+            .look(|memory| {
+                let now = Instant::now();
+                let over = memory.leases.run_out(now, LEASES_AT_ONCE);
+                (over, memory.leases.take_unrecorded(now, LEASES_AT_ONCE))
+            })
+            .await?;
+        if !over.is_empty() {
+            tracing::warn!(leases = over.len(), first = %over[0].job, "leases ran out");
+            self.propose(Operation::ExpireLeases { leases: over }).await;
+        }
+        if !renewed.is_empty() {
+            let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+            self.propose(Operation::RenewLeases { leases: renewed, lease_ms }).await;
+        }
+        Ok(())
+    }
+
+    /// What does not get through now is proposed again at one of the next ticks.
+    async fn propose(&self, operation: Operation) {
+        if let Err(error) = self.proposer.propose(self.stamper.stamp(None, operation)).await {
+            tracing::warn!(%error, "a duty of the leader has to wait");
+        }
+    }
+}

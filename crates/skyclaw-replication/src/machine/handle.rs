@@ -1,0 +1,137 @@
+//! The handle of the task that owns the state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skyclaw_core::State;
+use skyclaw_store::{Position, Store};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+use super::memory::Memory;
+use super::{Apply, Answer, Look, Task, Written};
+
+/// The machine has stopped: the node is going down.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the node is going down")]
+pub(crate) struct Gone;
+
+/// What the machine starts from.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) state: State,
+    /// How far in the log the state goes.
+    pub(crate) position: Option<Position>,
+    pub(crate) lease: Duration,
+}
+
+/// A handle of the task that owns the state. The task ends when the last [`Applier`] is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    looks: mpsc::Sender<Look>,
+    barriers: mpsc::Sender<()>,
+    applied: watch::Receiver<u64>,
+    written: watch::Receiver<Written>,
+    store: Store,
+}
+
+/// The right to apply what the log has committed; there is one.
+#[derive(Debug)]
+pub(crate) struct Applier {
+    applies: mpsc::Sender<Apply>,
+}
+
+/// Most look-ups that wait for their turn; beyond, those who ask wait.
+const LOOKS: usize = 4096;
+/// Most applications that wait for their turn: the log waits for each anyway.
+const APPLIES: usize = 16;
+
+impl Machine {
+    /// Starts the task.
+    pub(crate) fn start(options: Options, store: Store, tracker: &TaskTracker) -> (Self, Applier) {
+        let (looks, looks_rx) = mpsc::channel(LOOKS);
+        let (applies, applies_rx) = mpsc::channel(APPLIES);
+        let (barriers, barriers_rx) = mpsc::channel(1);
+        let start = Written { position: options.position, trouble: None };
+        let (applied_tx, applied) = watch::channel(start.index());
+        let (written_tx, written) = watch::channel(start);
+        let task = Task {
+            memory: Memory::new(options.state, options.lease),
+            store: store.clone(),
+            applied: applied_tx,
+            written: written_tx,
+            commit: None,
+            flush_at: None,
+            hurry: false,
+        };
+        tracker.spawn(task.run(applies_rx, looks_rx, barriers_rx));
+        (Self { looks, barriers, applied, written, store }, Applier { applies })
+    }
+
+    /// Looks something up in memory, between two applications.
+    pub(crate) async fn look<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Memory) -> R + Send + 'static,
+    ) -> Result<R, Gone> {
+        let (answer, answered) = oneshot::channel();
+        let look: Look = Box::new(move |memory| {
+            let _ = answer.send(look(memory));
+        });
+        self.looks.send(look).await.map_err(|_| Gone)?;
+        answered.await.map_err(|_| Gone)
+    }
+
+    /// Waits until the database holds all that is applied now, or cannot be written. Says how it stands.
+    pub(crate) async fn settle(&self) -> Result<Written, Gone> {
+        let target = self.applied();
+        let mut written = self.written.clone();
+        let settled = |written: &Written| written.index() >= target || written.trouble.is_some();
+        if !settled(&written.borrow()) {
+            // A full channel means that someone has asked already.
+            let _ = self.barriers.try_send(());
+        }
+        let now = written.wait_for(settled).await.map_err(|_| Gone)?;
+        Ok(now.clone())
+    }
+
+    /// The index of the last entry that was applied.
+    pub(crate) fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// The same, to be watched.
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.applied.clone()
+    }
+
+    /// Waits until the task has ended: all that could be written is written.
+    pub(crate) async fn ended(&self) {
+        self.looks.closed().await;
+    }
+
+    /// Why the database cannot be written at the moment.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.written.borrow().trouble.clone()
+    }
+
+    /// The database, for what is not in memory. Only what [`Self::settle`] waited for is surely there.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Applier {
+    /// Applies entries of the log, in their order.
+    ///
+    /// # Errors
+    /// When the node can go on no more.
+    pub(crate) async fn apply(
+        &self,
+        position: Position,
+        entries: Vec<Arc<Vec<skyclaw_core::Command>>>,
+    ) -> Result<Vec<Vec<Answer>>, String> {
+        let (answers, answered) = oneshot::channel();
+        self.applies.send(Apply { position, entries, answers }).await.map_err(|_| Gone.to_string())?;
+        answered.await.map_err(|_| Gone.to_string())?
+    }
+}

@@ -1,0 +1,221 @@
+//! What the machine holds in memory: the replicated state, and what is soft beside it.
+//!
+//! Soft means: only the leader's copy counts, nothing of it is written down, and a new leader starts
+//! without it and does no harm. Effects of applied commands arrive here in order and none is lost, as
+//! they are taken in by the very task that applied the commands.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use skyclaw_core::{Claimable, Effect, Job, State};
+use skyclaw_proto::request::RunningJob;
+use skyclaw_proto::response::{Stop, StopReason};
+use skyclaw_proto::{HostId, JobId, ServiceId, Timestamp, record};
+use skyclaw_store::Batch;
+use tokio::sync::oneshot;
+
+use super::leases::Leases;
+use super::parking::Parking;
+use super::watchers::Watchers;
+
+/// What the machine holds in memory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// The replicated state.
+    pub(crate) state: State,
+    /// What is not in the database yet, newest first.
+    pub(crate) unwritten: Unwritten,
+    pub(crate) leases: Leases,
+    pub(crate) claims: Parking,
+    pub(crate) jobs: Watchers<JobId>,
+    beats: Watchers<HostId>,
+    last_seen: HashMap<HostId, Timestamp>,
+    /// The stops each host was told of already: told again in every answer, but no reason to hurry.
+    told: HashMap<HostId, BTreeSet<(JobId, u64)>>,
+    /// The service each host that does not say what it runs was told of last.
+    last_service: HashMap<HostId, ServiceId>,
+    closing: bool,
+}
+
+/// Changes on their way to the database.
+#[derive(Debug, Default)]
+pub(crate) struct Unwritten {
+    pub(crate) pending: Batch,
+    pub(crate) in_flight: Option<Arc<Batch>>,
+}
+
+impl Unwritten {
+    /// The batches, newest first.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = &Batch> {
+        std::iter::once(&self.pending).chain(self.in_flight.as_deref())
+    }
+}
+
+/// Whether a claim finds something, or what to wait for.
+#[derive(Debug)]
+pub(crate) enum ClaimLook {
+    UnknownHost,
+    Found,
+    Wait(oneshot::Receiver<()>),
+}
+
+/// The answer to a heartbeat, and what to wait for before it is sent.
+#[derive(Debug)]
+pub(crate) struct Beat {
+    pub(crate) host: record::Host,
+    pub(crate) stop: Vec<Stop>,
+    pub(crate) wait: Option<oneshot::Receiver<()>>,
+}
+
+impl Memory {
+    pub(crate) fn new(state: State, lease: Duration) -> Self {
+        Self {
+            state,
+            unwritten: Unwritten::default(),
+            leases: Leases::new(lease),
+            claims: Parking::default(),
+            jobs: Watchers::default(),
+            beats: Watchers::default(),
+            last_seen: HashMap::new(),
+            told: HashMap::new(),
+            last_service: HashMap::new(),
+            closing: false,
+        }
+    }
+
+    /// Takes in what applied commands brought about.
+    pub(crate) fn take_in(&mut self, effects: impl IntoIterator<Item = Effect>, now: Instant) {
+        for effect in effects {
+            match effect {
+                Effect::JobQueued { required } => {
+                    let state = &self.state;
+                    self.claims.wake_one(&required, |host| has_room(state, host));
+                }
+                Effect::LeaseHeld { job, fence, host } => self.leases.begin(job, fence, host, now),
+                Effect::LeaseOver { job } => self.leases.end(&job),
+                Effect::StopRun { host, .. } => self.beats.wake(&host),
+                Effect::HostChanged { host } => self.claims.wake_host(&host),
+                Effect::JobChanged { job } => self.jobs.wake(&job),
+                Effect::ServiceChanged { .. } => {}
+            }
+        }
+    }
+
+    /// This node leads from now on: every lease has a full period, nobody has been heard of.
+    pub(crate) fn begin_leading(&mut self, now: Instant) {
+        let held = self.state.leased().map(|(job, lease)| (job.id.clone(), job.fence, lease.host.clone()));
+        self.leases.restart(held.collect::<Vec<_>>(), now);
+        self.last_seen.clear();
+        self.told.clear();
+        self.last_service.clear();
+    }
+
+    /// Looks whether a claim would find something. If not, and it may wait, says what for.
+    pub(crate) fn look_for_claim(&mut self, host: &HostId) -> ClaimLook {
+        match self.state.claimable(host) {
+            Claimable::UnknownHost => ClaimLook::UnknownHost,
+            Claimable::Yes => ClaimLook::Found,
+            _ if self.closing => ClaimLook::Wait(oneshot::channel().1),
+            Claimable::Full => ClaimLook::Wait(self.claims.park_full(host.clone())),
+            Claimable::Nothing => {
+                let Some(known) = self.state.host(host) else { return ClaimLook::UnknownHost };
+                let set = known.capabilities.clone();
+                ClaimLook::Wait(self.claims.park(host.clone(), &set))
+            }
+        }
+    }
+
+    /// Takes in a heartbeat. `None` when the host is unknown.
+    pub(crate) fn beat(
+        &mut self,
+        id: &HostId,
+        running: &[RunningJob],
+        at: Timestamp,
+        now: Instant,
+        may_wait: bool,
+    ) -> Option<Beat> {
+        self.state.host(id)?;
+        self.last_seen.insert(id.clone(), at);
+        let mut stop = Vec::new();
+        let mut urgent = false;
+        for run in running {
+            if !self.leases.renew(id, &run.job_id, run.fence, now) {
+                stop.push(Stop { job_id: run.job_id.clone(), reason: StopReason::NotLeased });
+                urgent = true;
+            }
+        }
+        let cancelled: BTreeSet<(JobId, u64)> = self
+            .state
+            .leased_by(id)
+            .filter(|(_, lease)| lease.cancel_requested_at.is_some())
+            .map(|(job, _)| (job.id.clone(), job.fence))
+            .collect();
+        let told = self.told.get(id);
+        urgent |= cancelled.iter().any(|run| told.is_none_or(|told| !told.contains(run)));
+        stop.extend(cancelled.iter().map(|(job, _)| Stop { job_id: job.clone(), reason: StopReason::Cancelled }));
+        if cancelled.is_empty() {
+            self.told.remove(id);
+        } else {
+            self.told.insert(id.clone(), cancelled);
+        }
+        let wait = (may_wait && !urgent && !self.closing).then(|| self.beats.watch(id.clone()));
+        Some(Beat { host: self.host(id)?, stop, wait })
+    }
+
+    /// A job as far as it is in memory: an active one, or one that ended and is not in the database yet.
+    pub(crate) fn job(&self, id: &JobId) -> Option<Arc<Job>> {
+        let ended = || self.unwritten.batches().find_map(|batch| batch.job(id));
+        self.state.job(id).or_else(ended).cloned()
+    }
+
+    /// A host with what is known of it beyond the record.
+    pub(crate) fn host(&self, id: &HostId) -> Option<record::Host> {
+        let mut host = record::Host::from(&**self.state.host(id)?);
+        if let Some(seen) = self.last_seen.get(id) {
+            host.last_seen_at = host.last_seen_at.max(*seen);
+        }
+        Some(host)
+    }
+
+    /// All hosts by id.
+    pub(crate) fn hosts(&self) -> Vec<record::Host> {
+        self.state.hosts().filter_map(|host| self.host(&host.id)).collect()
+    }
+
+    /// The service a host was told of last.
+    pub(crate) fn last_service(&self, host: &HostId) -> Option<&ServiceId> {
+        self.last_service.get(host)
+    }
+
+    /// Remembers the service a host was told of.
+    pub(crate) fn told_service(&mut self, host: HostId, service: ServiceId) {
+        self.last_service.insert(host, service);
+    }
+
+    /// Forgets those who wait no more, and wakes who waits although there is something for it: a claim
+    /// that was woken may have died before it claimed.
+    pub(crate) fn sweep(&mut self) {
+        self.claims.sweep();
+        self.jobs.sweep();
+        self.beats.sweep();
+        for set in self.claims.sets() {
+            if self.state.queued_for(&set) {
+                let state = &self.state;
+                self.claims.wake_one(&set, |host| has_room(state, host));
+            }
+        }
+    }
+
+    /// Wakes everyone, and lets nobody wait any more.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+        self.claims.wake_all();
+        self.jobs.wake_all();
+        self.beats.wake_all();
+    }
+}
+
+fn has_room(state: &State, host: &HostId) -> bool {
+    state.host(host).is_some_and(|host| host.active_leases < host.max_parallel)
+}

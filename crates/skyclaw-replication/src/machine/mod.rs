@@ -1,0 +1,229 @@
+//! The task that owns the replicated state.
+//!
+//! ```text
+//!  log ──apply──► Machine ──► replies
+//!                  │  ▲ └──► effects taken in (wake claims, count leases)
+//!  look-ups ───────┘  │
+//!                     └── every 20 ms: one transaction with all that changed ──► database
+//! ```
+//!
+//! Commands are applied in memory at once; what they changed is written to the database a little later,
+//! many commands in one transaction. Until then it is found in [`memory::Unwritten`]. Nothing is lost by
+//! that: the log holds every command durably and is purged only up to what the database holds durably.
+//!
+//! When the database cannot be written (a full disk), the batch is kept and tried again; meanwhile
+//! [`Machine`] says so through its health, and the proposer takes no more writes.
+
+mod handle;
+mod leases;
+pub(crate) mod memory;
+mod parking;
+mod past;
+mod watchers;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skyclaw_core::{Command, Effect, Refusal, Reply};
+use skyclaw_store::{CommitError, Position, Store};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+pub(crate) use self::handle::{Applier, Gone, Machine, Options};
+use self::memory::Memory;
+use self::past::{Fetched, Past};
+
+/// What came of one command.
+pub(crate) type Answer = Result<Reply, Refusal>;
+
+/// How the writing to the database goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The place in the log up to which the database holds everything; `None` before the first.
+    pub(crate) position: Option<Position>,
+    /// Why the database cannot be written at the moment.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Written {
+    /// The index of that place.
+    pub(crate) fn index(&self) -> u64 {
+        self.position.as_ref().map_or(0, |position| position.index)
+    }
+}
+
+/// One entry of the log, or several at once.
+#[derive(Debug)]
+pub(crate) struct Apply {
+    /// The place in the log after these.
+    pub(crate) position: Position,
+    /// The commands of each entry; none for an entry of the log's own.
+    pub(crate) entries: Vec<Arc<Vec<Command>>>,
+    /// Where the answers go, entry by entry. An error says that the node can go on no more.
+    pub(crate) answers: oneshot::Sender<Result<Vec<Vec<Answer>>, String>>,
+}
+
+type Look = Box<dyn FnOnce(&mut Memory) + Send>;
+type Commit = Pin<Box<dyn Future<Output = Result<(), CommitError>> + Send>>;
+
+/// How long changes are collected before they are written.
+const FLUSH_AFTER: Duration = Duration::from_millis(20);
+/// How long to wait before a write that failed is tried again.
+const FLUSH_RETRY: Duration = Duration::from_millis(500);
+/// How often those who wait are looked after.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// Past this, no more commands are applied until something is written.
+const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
+
+struct Task {
+    memory: Memory,
+    store: Store,
+    applied: watch::Sender<u64>,
+    written: watch::Sender<Written>,
+    commit: Option<Commit>,
+    flush_at: Option<Instant>,
+    /// Someone waits for all that is applied to be in the database.
+    hurry: bool,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut applies: mpsc::Receiver<Apply>,
+        mut looks: mpsc::Receiver<Look>,
+        mut barriers: mpsc::Receiver<()>,
+    ) {
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            let room = self.memory.unwritten.pending.approx_bytes() < MAX_PENDING_BYTES;
+            let flush_at = self.flush_at;
+            // Every branch is cancel-safe: receiving from a channel, waiting for a time, or polling a
+            // commit that stays where it is.
+            tokio::select! {
+                result = poll_commit(&mut self.commit) => self.committed(result),
+                Some(look) = looks.recv() => look(&mut self.memory),
+                apply = applies.recv(), if room => match apply {
+                    Some(apply) => self.apply(apply).await,
+                    None => break,
+                },
+                Some(()) = barriers.recv() => self.hurry = true,
+                () = wait_until(flush_at), if self.commit.is_none() => self.flush(),
+                _ = sweep.tick() => self.memory.sweep(),
+            }
+            if self.hurry && self.commit.is_none() {
+                self.hurry = false;
+                self.flush();
+            }
+        }
+        self.finish().await;
+    }
+
+    async fn apply(&mut self, apply: Apply) {
+        let commands = || apply.entries.iter().flat_map(|entry| entry.iter());
+        let fetched =
+            match Fetched::fetch(&self.store, &self.memory.state, &self.memory.unwritten, commands()).await {
+                Ok(fetched) => fetched,
+                Err(error) => {
+                    let _ = apply.answers.send(Err(error.to_string()));
+                    return;
+                }
+            };
+        let mut answers = Vec::with_capacity(apply.entries.len());
+        let mut effects = Vec::new();
+        for entry in &apply.entries {
+            answers.push(entry.iter().map(|command| self.apply_one(command, &fetched, &mut effects)).collect());
+        }
+        let index = apply.position.index;
+        self.memory.unwritten.pending.reach(apply.position, self.memory.state.counters());
+        self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
+        // Whoever reads at this index must find it applied, and whoever is woken must find what woke it.
+        self.applied.send_replace(index);
+        self.memory.take_in(effects, std::time::Instant::now());
+        let _ = apply.answers.send(Ok(answers));
+    }
+
+    fn apply_one(&mut self, command: &Command, fetched: &Fetched, effects: &mut Vec<Effect>) -> Answer {
+        let past = Past { unwritten: &self.memory.unwritten, fetched };
+        let outcome = self.memory.state.apply(command, &past);
+        self.memory.unwritten.pending.absorb(outcome.changes);
+        effects.extend(outcome.effects);
+        outcome.reply
+    }
+
+    /// Starts writing what is pending, or what could not be written before.
+    fn flush(&mut self) {
+        self.flush_at = None;
+        let unwritten = &mut self.memory.unwritten;
+        let batch = match &unwritten.in_flight {
+            Some(failed) => Arc::clone(failed),
+            None if unwritten.pending.is_empty() => return,
+            None => Arc::new(std::mem::take(&mut unwritten.pending)),
+        };
+        unwritten.in_flight = Some(Arc::clone(&batch));
+        let store = self.store.clone();
+        self.commit = Some(Box::pin(async move { store.commit(batch).await }));
+    }
+
+    fn committed(&mut self, result: Result<(), CommitError>) {
+        self.commit = None;
+        match result {
+            Ok(()) => {
+                let batch = self.memory.unwritten.in_flight.take();
+                let position = batch.and_then(|batch| batch.position().cloned());
+                self.written.send_modify(|written| {
+                    if written.trouble.take().is_some() {
+                        tracing::info!("the database can be written again");
+                    }
+                    if position.is_some() {
+                        written.position = position;
+                    }
+                });
+                if !self.memory.unwritten.pending.is_empty() {
+                    self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
+                }
+            }
+            Err(error) => {
+                self.written.send_modify(|written| {
+                    if written.trouble.is_none() {
+                        tracing::error!(%error, "the database cannot be written; writes are refused until it can");
+                    }
+                    written.trouble = Some(error.to_string());
+                });
+                self.flush_at = Some(Instant::now() + FLUSH_RETRY);
+            }
+        }
+    }
+
+    /// Writes what is left. What cannot be written now is applied again from the log at the next start.
+    async fn finish(&mut self) {
+        self.memory.close();
+        if let Some(commit) = self.commit.take() {
+            let result = commit.await;
+            self.committed(result);
+        }
+        for _ in 0..2 {
+            self.flush();
+            let Some(commit) = self.commit.take() else { break };
+            let result = commit.await;
+            self.committed(result);
+        }
+    }
+}
+
+/// The result of the commit under way; never, when there is none.
+async fn poll_commit(commit: &mut Option<Commit>) -> Result<(), CommitError> {
+    match commit {
+        Some(commit) => commit.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wait_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+

@@ -1,0 +1,233 @@
+//! Claims that wait for a job.
+//!
+//! Waiting claims are kept by the capabilities of their hosts, in the order they came. A job that is
+//! queued wakes one of them: the longest waiting of those that could take it. Being woken is a hint,
+//! not a reservation: whoever is woken claims like everybody else, and waits again if it came too late.
+
+use std::collections::{BTreeMap, HashMap};
+
+use skyclaw_core::Supersets;
+use skyclaw_proto::{Capabilities, HostId};
+use tokio::sync::oneshot;
+
+type ClassId = u64;
+type Ticket = u64;
+
+#[derive(Debug)]
+struct Waiting {
+    host: HostId,
+    wake: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Class {
+    set: Capabilities,
+    waiting: BTreeMap<Ticket, Waiting>,
+}
+
+/// All claims that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Parking {
+    classes: HashMap<ClassId, Class>,
+    class_of: HashMap<Capabilities, ClassId>,
+    sets: Supersets<ClassId>,
+    /// Where the claims of each host wait.
+    of_host: HashMap<HostId, Vec<(ClassId, Ticket)>>,
+    /// Claims of hosts that hold as many jobs as they may: woken only by a change of their own host.
+    full: HashMap<HostId, Vec<oneshot::Sender<()>>>,
+    next: u64,
+}
+
+impl Parking {
+    /// Lets a claim wait for a job its host could take.
+    pub(crate) fn park(&mut self, host: HostId, set: &Capabilities) -> oneshot::Receiver<()> {
+        let (wake, woken) = oneshot::channel();
+        self.next += 1;
+        let ticket = self.next;
+        let class = match self.class_of.get(set) {
+            Some(class) => *class,
+            None => self.open_class(set.clone()),
+        };
+        if let Some(found) = self.classes.get_mut(&class) {
+            self.of_host.entry(host.clone()).or_default().push((class, ticket));
+            found.waiting.insert(ticket, Waiting { host, wake });
+        }
+        woken
+    }
+
+    /// Lets a claim wait for its host to have room.
+    pub(crate) fn park_full(&mut self, host: HostId) -> oneshot::Receiver<()> {
+        let (wake, woken) = oneshot::channel();
+        self.full.entry(host).or_default().push(wake);
+        woken
+    }
+
+    /// A job that asks for `required` was queued: wakes the longest waiting claim that could take it
+    /// and whose host has room. Those found without room wait on for their own host to change.
+    pub(crate) fn wake_one(&mut self, required: &Capabilities, has_room: impl Fn(&HostId) -> bool) -> bool {
+        while let Some((class, ticket)) = self.longest_waiting(required) {
+            let Some(waiting) = self.take(class, ticket) else { return false };
+            if waiting.wake.is_closed() {
+                continue;
+            }
+            if !has_room(&waiting.host) {
+                self.full.entry(waiting.host).or_default().push(waiting.wake);
+            } else if waiting.wake.send(()).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A host changed: wakes all its claims.
+    pub(crate) fn wake_host(&mut self, host: &HostId) {
+        for wake in self.full.remove(host).unwrap_or_default() {
+            let _ = wake.send(());
+        }
+        for (class, ticket) in self.of_host.get(host).cloned().unwrap_or_default() {
+            if let Some(waiting) = self.take(class, ticket) {
+                let _ = waiting.wake.send(());
+            }
+        }
+    }
+
+    /// Wakes everyone.
+    pub(crate) fn wake_all(&mut self) {
+        for class in std::mem::take(&mut self.classes).into_values() {
+            for waiting in class.waiting.into_values() {
+                let _ = waiting.wake.send(());
+            }
+        }
+        for wake in std::mem::take(&mut self.full).into_values().flatten() {
+            let _ = wake.send(());
+        }
+        *self = Self { next: self.next, ..Self::default() };
+    }
+
+    /// Forgets the claims whose clients are gone or have waited long enough.
+    pub(crate) fn sweep(&mut self) {
+        self.full.retain(|_, wakes| {
+            wakes.retain(|wake| !wake.is_closed());
+            !wakes.is_empty()
+        });
+        let gone: Vec<(ClassId, Ticket)> = self
+            .classes
+            .iter()
+            .flat_map(|(class, found)| {
+                let closed = found.waiting.iter().filter(|(_, waiting)| waiting.wake.is_closed());
+                closed.map(|(ticket, _)| (*class, *ticket))
+            })
+            .collect();
+        for (class, ticket) in gone {
+            self.take(class, ticket);
+        }
+    }
+
+    /// The different sets of capabilities for which someone waits.
+    pub(crate) fn sets(&self) -> Vec<Capabilities> {
+        self.classes.values().map(|class| class.set.clone()).collect()
+    }
+
+    /// How many claims wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.of_host.values().map(Vec::len).sum::<usize>() + self.full.values().map(Vec::len).sum::<usize>()
+    }
+
+    fn longest_waiting(&self, required: &Capabilities) -> Option<(ClassId, Ticket)> {
+        let fronts = self.sets.covering(required).filter_map(|class| {
+            let ticket = self.classes.get(&class)?.waiting.first_key_value()?.0;
+            Some((class, *ticket))
+        });
+        fronts.min_by_key(|(_, ticket)| *ticket)
+    }
+
+    fn open_class(&mut self, set: Capabilities) -> ClassId {
+        self.next += 1;
+        let id = self.next;
+        self.sets.insert(id, set.clone());
+        self.class_of.insert(set.clone(), id);
+        self.classes.insert(id, Class { set, waiting: BTreeMap::new() });
+        id
+    }
+
+    fn take(&mut self, class: ClassId, ticket: Ticket) -> Option<Waiting> {
+        let found = self.classes.get_mut(&class)?;
+        let waiting = found.waiting.remove(&ticket)?;
+        if found.waiting.is_empty() {
+            self.class_of.remove(&found.set);
+            self.classes.remove(&class);
+            self.sets.remove(class);
+        }
+        if let Some(places) = self.of_host.get_mut(&waiting.host) {
+            places.retain(|(_, other)| *other != ticket);
+            if places.is_empty() {
+                self.of_host.remove(&waiting.host);
+            }
+        }
+        Some(waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str) -> HostId {
+        HostId::parse(name).expect("an id")
+    }
+
+    fn caps(list: &[&str]) -> Capabilities {
+        Capabilities::new(list)
+    }
+
+    fn woken(receiver: &mut oneshot::Receiver<()>) -> bool {
+        receiver.try_recv().is_ok()
+    }
+
+    #[test]
+    fn a_job_wakes_one_claim_the_longest_waiting_that_could_take_it() {
+        let mut parking = Parking::default();
+        let mut cannot = parking.park(host("a"), &caps(&["gpu"]));
+        let mut first = parking.park(host("b"), &caps(&["shell", "gpu"]));
+        let mut second = parking.park(host("c"), &caps(&["shell"]));
+        assert!(parking.wake_one(&caps(&["shell"]), |_| true));
+        assert!(!woken(&mut cannot) && woken(&mut first) && !woken(&mut second));
+        assert!(parking.wake_one(&caps(&["shell"]), |_| true));
+        assert!(woken(&mut second));
+        assert!(!parking.wake_one(&caps(&["shell"]), |_| true));
+        assert_eq!(parking.len(), 1);
+    }
+
+    #[test]
+    fn a_claim_whose_client_is_gone_is_passed_over() {
+        let mut parking = Parking::default();
+        drop(parking.park(host("a"), &caps(&[])));
+        let mut alive = parking.park(host("b"), &caps(&[]));
+        assert!(parking.wake_one(&caps(&[]), |_| true));
+        assert!(woken(&mut alive));
+    }
+
+    #[test]
+    fn a_host_without_room_is_passed_over_and_woken_when_it_has_room_again() {
+        let mut parking = Parking::default();
+        let mut full = parking.park(host("full"), &caps(&[]));
+        let mut free = parking.park(host("free"), &caps(&[]));
+        assert!(parking.wake_one(&caps(&[]), |id| *id == host("free")));
+        assert!(!woken(&mut full) && woken(&mut free));
+        parking.wake_host(&host("full"));
+        assert!(woken(&mut full));
+        assert_eq!(parking.len(), 0);
+    }
+
+    #[test]
+    fn the_sweep_forgets_what_nobody_waits_for() {
+        let mut parking = Parking::default();
+        drop(parking.park(host("a"), &caps(&["x"])));
+        drop(parking.park_full(host("b")));
+        let _kept = parking.park(host("c"), &caps(&["x"]));
+        parking.sweep();
+        assert_eq!(parking.len(), 1);
+        assert_eq!(parking.sets().len(), 1);
+    }
+}

@@ -1,0 +1,93 @@
+//! What the state machine must know of the past while it applies a batch of commands.
+//!
+//! What was not written down yet is looked up in the batches on their way to the database; for the
+//! rest the database is asked once for the whole batch of commands, before the first is applied.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use skyclaw_core::{Archive, Command, IdempotencyKey, Job, Operation, State, StoredReply};
+use skyclaw_proto::JobId;
+use skyclaw_store::{ReadError, ReplyId, Store};
+
+use super::memory::Unwritten;
+
+/// What the database knew of what a batch of commands speaks of.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    jobs: HashMap<JobId, Arc<Job>>,
+    replies: HashMap<ReplyId, Arc<StoredReply>>,
+}
+
+impl Fetched {
+    /// Asks the database for all that the commands speak of and that is not in memory.
+    pub(super) async fn fetch<'a>(
+        store: &Store,
+        state: &State,
+        unwritten: &Unwritten,
+        commands: impl Iterator<Item = &'a Command>,
+    ) -> Result<Self, ReadError> {
+        let mut jobs = HashSet::new();
+        let mut keys = Vec::new();
+        for command in commands {
+            let known = |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
+            jobs.extend(named_jobs(&command.operation).filter(|id| !known(id)).cloned());
+            keys.extend(command.idempotency.clone());
+        }
+        let mut fetched = Self::default();
+        if !jobs.is_empty() {
+            let jobs: Vec<_> = jobs.into_iter().collect();
+            fetched.jobs = store.jobs(&jobs).await?.into_iter().map(|job| (job.id.clone(), job)).collect();
+        }
+        if !keys.is_empty() {
+            let replies = store.replies(&keys).await?;
+            fetched.replies = replies.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)).collect();
+        }
+        Ok(fetched)
+    }
+}
+
+/// The jobs an operation speaks of that may have ended.
+fn named_jobs(operation: &Operation) -> Box<dyn Iterator<Item = &JobId> + Send + '_> {
+    match operation {
+        Operation::Complete(completion) => Box::new(std::iter::once(&completion.id)),
+        Operation::Cancel { id } => Box::new(std::iter::once(id)),
+        Operation::Merge { jobs, .. } => Box::new(jobs.iter().map(|job| &job.id)),
+        Operation::RegisterHost { .. }
+        | Operation::Enqueue { .. }
+        | Operation::Claim { .. }
+        | Operation::RenewLeases { .. }
+        | Operation::ExpireLeases { .. }
+        | Operation::DeployService { .. }
+        | Operation::ClaimService { .. }
+        | Operation::ReportService { .. }
+        | Operation::PruneReplies => Box::new(std::iter::empty()),
+    }
+}
+
+/// The past as of the command that is applied next.
+pub(super) struct Past<'a> {
+    pub(super) unwritten: &'a Unwritten,
+    pub(super) fetched: &'a Fetched,
+}
+
+impl Archive for Past<'_> {
+    fn job(&self, id: &JobId) -> Option<Arc<Job>> {
+        let newest = self.unwritten.batches().find_map(|batch| batch.job(id));
+        newest.or_else(|| self.fetched.jobs.get(id)).filter(|job| job.is_ended()).cloned()
+    }
+
+    fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
+        let mut newer: Vec<&skyclaw_store::Batch> = Vec::with_capacity(2);
+        let is_forgotten =
+            |newer: &[&skyclaw_store::Batch], reply: &StoredReply| newer.iter().any(|batch| batch.forgets(reply));
+        for batch in self.unwritten.batches() {
+            if let Some(reply) = batch.reply(key) {
+                return (!is_forgotten(&newer, reply)).then(|| Arc::clone(reply));
+            }
+            newer.push(batch);
+        }
+        let reply = self.fetched.replies.get(&ReplyId::of(key))?;
+        (!is_forgotten(&newer, reply)).then(|| Arc::clone(reply))
+    }
+}

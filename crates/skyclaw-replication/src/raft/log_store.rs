@@ -1,0 +1,201 @@
+//! The durable log as openraft wants to see it, and the little a node must remember beside it.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader};
+use serde::{Deserialize, Serialize};
+use skyclaw_proto::NodeId;
+use tokio::sync::oneshot;
+
+use super::types::{Entry, LogId, RaftId, StorageError, TypeConfig, Vote};
+use crate::log::{Cell, Log, Mark, Record};
+
+/// Who a node is, for as long as its log lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) raft_id: RaftId,
+    pub(crate) node_id: NodeId,
+}
+
+/// What is kept in the log's cell, as one value, so that a vote can never be without its voter.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Remembered {
+    identity: Option<Identity>,
+    vote: Option<Vote>,
+}
+
+/// The durable log as openraft wants to see it.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    log: Log,
+    remembered: Remembered,
+    appended: Arc<AtomicU64>,
+}
+
+/// Most bytes read from the log at once.
+const READ_BYTES: usize = 1024 * 1024;
+
+impl LogStore {
+    /// # Errors
+    /// When what is remembered cannot be understood.
+    pub(crate) fn open(log: Log) -> Result<Self, String> {
+        let remembered = match log.load(Cell::Vote) {
+            None => Remembered::default(),
+            Some(bytes) => rmp_serde::from_slice(&bytes).map_err(|error| format!("its vote is unreadable: {error}"))?,
+        };
+        Ok(Self { log, remembered, appended: Arc::default() })
+    }
+
+    /// Who this node is; `None` before its first start.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.remembered.identity.as_ref()
+    }
+
+    /// Remembers who this node is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) async fn set_identity(&mut self, identity: Identity) -> io::Result<()> {
+        self.remembered.identity = Some(identity);
+        self.remember().await
+    }
+
+    /// How many bytes were appended since the start; grows on.
+    pub(crate) fn appended_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.appended)
+    }
+
+    async fn remember(&self) -> io::Result<()> {
+        let bytes = rmp_serde::to_vec_named(&self.remembered).map_err(io::Error::other)?;
+        settled(|done| self.log.save(Cell::Vote, bytes.into(), done)).await
+    }
+
+    async fn read_entries(&self, range: Range<u64>, limit: usize) -> Result<Vec<Entry>, StorageError> {
+        let records = self.log.read(range, limit).await.map_err(|e| failed(ErrorVerb::Read, io::Error::other(e)))?;
+        records.iter().map(|record| decode(&record.payload)).collect()
+    }
+
+    /// The id of an entry that is there.
+    async fn log_id(&self, index: u64) -> Result<Option<LogId>, StorageError> {
+        let entries = self.read_entries(index..index + 1, READ_BYTES).await?;
+        Ok(entries.first().map(|entry| entry.log_id))
+    }
+}
+
+fn failed(verb: ErrorVerb, source: io::Error) -> StorageError {
+    StorageError::from_io_error(ErrorSubject::Logs, verb, source)
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StorageError> {
+    rmp_serde::from_slice(bytes).map_err(|error| failed(ErrorVerb::Read, io::Error::other(error)))
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes, StorageError> {
+    let bytes = rmp_serde::to_vec_named(value).map_err(|e| failed(ErrorVerb::Write, io::Error::other(e)))?;
+    Ok(bytes.into())
+}
+
+/// Waits for the log to report what was asked of it.
+async fn settled(ask: impl FnOnce(Box<dyn FnOnce(io::Result<()>) + Send>)) -> io::Result<()> {
+    let (done, report) = oneshot::channel();
+    ask(Box::new(move |result| {
+        let _ = done.send(result);
+    }));
+    report.await.unwrap_or_else(|_| Err(io::Error::other("the log has ended")))
+}
+
+fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last + 1,
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end.max(start)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let bounds = self.log.bounds();
+        let Range { start, end } = half_open(&range);
+        let (mut next, end) = (start.max(bounds.start), end.min(bounds.end));
+        let mut entries = Vec::new();
+        while next < end {
+            let part = self.read_entries(next..end, READ_BYTES).await?;
+            let Some(last) = part.last() else { break };
+            next = last.log_id.index + 1;
+            entries.extend(part);
+        }
+        Ok(entries)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        self.read_entries(start..end, READ_BYTES).await
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let last_purged_log_id = self.log.purged().map(|mark| decode(&mark.bytes)).transpose()?;
+        let bounds = self.log.bounds();
+        let last_log_id = if bounds.is_empty() { None } else { self.log_id(bounds.end - 1).await? };
+        Ok(LogState { last_purged_log_id, last_log_id: last_log_id.or(last_purged_log_id) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        self.remembered.vote = Some(*vote);
+        let saved = self.remember().await;
+        saved.map_err(|source| StorageError::from_io_error(ErrorSubject::Vote, ErrorVerb::Write, source))
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.remembered.vote)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        for entry in entries {
+            let payload = encode(&entry)?;
+            bytes += Log::cost(payload.len());
+            records.push(Record { index: entry.log_id.index, payload });
+        }
+        self.appended.fetch_add(bytes, Ordering::Relaxed);
+        self.log.append(records, move |result| callback.log_io_completed(result));
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let truncated = settled(|done| self.log.truncate_from(log_id.index, done)).await;
+        truncated.map_err(|source| failed(ErrorVerb::Delete, source))
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let mark = Mark { index: log_id.index, bytes: encode(&log_id)? };
+        let purged = settled(|done| self.log.purge_to(mark, done)).await;
+        purged.map_err(|source| failed(ErrorVerb::Delete, source))
+    }
+}

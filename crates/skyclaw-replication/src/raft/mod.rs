@@ -1,0 +1,12 @@
+//! What openraft needs of us: types, a log store, a state machine, a network.
+
+mod log_store;
+mod network;
+mod snapshot;
+mod state_machine;
+mod types;
+
+pub(crate) use self::log_store::{Identity, LogStore};
+pub(crate) use self::network::NoPeers;
+pub(crate) use self::state_machine::StateMachine;
+pub(crate) use self::types::{Member, Place, Proposal, Raft};

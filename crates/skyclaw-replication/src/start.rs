@@ -1,0 +1,150 @@
+//! Starting a node: open what is on disk, check that it belongs together, begin to lead.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use openraft::{Config, SnapshotPolicy};
+use skyclaw_core::State;
+use skyclaw_proto::NodeId;
+use skyclaw_store::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::StartError;
+use crate::keeper::Keeper;
+use crate::log::Log;
+use crate::machine::{self, Machine};
+use crate::node::{Inner, Node};
+use crate::options::{Options, Stamper};
+use crate::proposer::Proposer;
+use crate::raft::{Identity, LogStore, Member, NoPeers, Place, Raft, StateMachine};
+
+/// How long a node that is alone may take to lead. Replaying a long log is part of it.
+const LEAD_WITHIN: Duration = Duration::from_secs(120);
+
+impl Node {
+    /// Opens what is on disk and starts to lead. What runs then runs on `tracker`.
+    ///
+    /// # Errors
+    /// When files are damaged, in use, out of reach, or do not belong together. They are left as they
+    /// are.
+    pub async fn start(options: Options, tracker: &TaskTracker) -> Result<Self, StartError> {
+        let opened = Store::open(&options.db_path, skyclaw_store::Options::default(), tracker).await?;
+        let place = Place::of(opened.position.as_ref())
+            .map_err(|error| mismatch(&options, format!("the database names no place in a log: {error}")))?;
+        let must_reach = opened.position.as_ref().map(|position| position.index);
+        let (log, recovered) = Log::open(&options.log_dir(), crate::log::Options::default(), must_reach)?;
+        if opened.position.is_none() && recovered.purged.is_some() {
+            let detail = "the log has forgotten its beginning, and the database is empty".to_owned();
+            return Err(mismatch(&options, detail));
+        }
+        let mut log_store = LogStore::open(log.clone()).map_err(|detail| raft_error(&options, detail))?;
+        let identity = identify(&options, &mut log_store).await;
+        let identity = identity.map_err(|error| raft_error(&options, error.to_string()))?;
+        let appended = log_store.appended_bytes();
+        tracing::info!(node = %identity.node_id, applied = must_reach, log = recovered.last, "opened");
+
+        let verify = (!opened.checked).then(|| opened.store.clone());
+        let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters);
+        let start = machine::Options { state, position: opened.position, lease: options.lease };
+        let (machine, applier) = Machine::start(start, opened.store, tracker);
+        let state_machine = StateMachine::new(machine.clone(), applier, place);
+        let config = Arc::new(config().map_err(|detail| raft_error(&options, detail))?);
+        let raft = Raft::new(identity.raft_id, config, NoPeers, log_store, state_machine).await;
+        let raft = raft.map_err(|error| raft_error(&options, error.to_string()))?;
+
+        let stamper = Stamper { node: identity.node_id.clone(), clock: options.clock };
+        let proposer = Proposer::start(raft.clone(), log.clone(), machine.clone(), tracker);
+        let (leading_tx, leading) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let keeper = Keeper {
+            raft: raft.clone(),
+            machine: machine.clone(),
+            proposer: proposer.clone(),
+            stamper: stamper.clone(),
+            appended,
+            lease: options.lease,
+            stop: stop.clone(),
+            leading: leading_tx,
+        };
+        tracker.spawn(keeper.run());
+        let inner = Inner {
+            raft,
+            log,
+            machine,
+            proposer,
+            stamper,
+            lease: options.lease,
+            min_replications: options.min_replications.max(1),
+            known_peers: AtomicU32::new(0),
+            leading,
+            stop,
+            verify,
+        };
+        let node = Self(Arc::new(inner));
+        node.begin(identity).await.map_err(|detail| raft_error(&options, detail))?;
+        Ok(node)
+    }
+
+    /// Forms a cluster of one if there is none yet, and waits until this node leads.
+    async fn begin(&self, identity: Identity) -> Result<(), String> {
+        let raft = &self.0.raft;
+        if !raft.is_initialized().await.map_err(|e| e.to_string())? {
+            let this = Member { node_id: Some(identity.node_id), url: None };
+            let members = std::collections::BTreeMap::from([(identity.raft_id, this)]);
+            raft.initialize(members).await.map_err(|e| e.to_string())?;
+        } else {
+            // Nobody else could be elected, so there is nothing to wait for.
+            raft.trigger().elect().await.map_err(|e| e.to_string())?;
+        }
+        let mut leading = self.0.leading.clone();
+        let led = async {
+            leading.wait_for(|leading| *leading).await.map_err(|e| e.to_string())?;
+            raft.ensure_linearizable().await.map(drop).map_err(|e| e.to_string())
+        };
+        let within = tokio::time::timeout(LEAD_WITHIN, led).await;
+        within.unwrap_or_else(|_| Err(format!("it did not lead within {} s", LEAD_WITHIN.as_secs())))
+    }
+}
+
+/// Who this node is: as it was at its first start, but with the name it is given now.
+async fn identify(options: &Options, log_store: &mut LogStore) -> std::io::Result<Identity> {
+    let known = log_store.identity().cloned();
+    let make_name = || NodeId::from_uuid((options.new_uuid)());
+    let mut identity = known.clone().unwrap_or_else(|| Identity {
+        raft_id: (options.new_uuid)().as_u64_pair().1,
+        node_id: options.node_id.clone().unwrap_or_else(make_name),
+    });
+    if let Some(name) = &options.node_id {
+        identity.node_id = name.clone();
+    }
+    if known.as_ref() != Some(&identity) {
+        log_store.set_identity(identity.clone()).await?;
+    }
+    Ok(identity)
+}
+
+fn config() -> Result<Config, String> {
+    Config {
+        cluster_name: "skyclaw".to_owned(),
+        heartbeat_interval: 100,
+        election_timeout_min: 300,
+        election_timeout_max: 600,
+        // The keeper asks for snapshots, by the bytes the log has gathered.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 16,
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|error| error.to_string())
+}
+
+fn mismatch(options: &Options, detail: String) -> StartError {
+    StartError::Mismatch { db: options.db_path.clone(), log: options.log_dir(), detail }
+}
+
+fn raft_error(options: &Options, detail: String) -> StartError {
+    StartError::Raft { log: options.log_dir(), detail }
+}
