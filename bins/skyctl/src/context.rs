@@ -1,0 +1,89 @@
+//! What all commands share: how to reach the coordinators and where to print.
+
+use std::time::Duration;
+
+use skyclaw_client::{Client, Config};
+use skyclaw_config::{Environment, HttpUrl, Secret};
+
+use crate::cli::Global;
+use crate::error::Error;
+use crate::output::Output;
+
+/// How long a command tries before it says that no coordinator answers.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+skyclaw_config::settings! {
+    /// What skyctl is told by a file or the environment.
+    pub(crate) struct Settings {
+        /// One coordinator.
+        coordinator_url: HttpUrl = "http://127.0.0.1:8787", env "SKYCLAW_COORDINATOR_URL";
+        /// Several coordinators; beats the one.
+        coordinator_urls: Vec<HttpUrl>, env "SKYCLAW_COORDINATOR_URLS";
+        /// The shared token.
+        token: Option<Secret>, env "SKYCLAW_TOKEN";
+    }
+}
+
+/// What all commands share.
+pub(crate) struct Context<'a> {
+    pub(crate) out: Output,
+    pub(crate) env: &'a Environment,
+    global: Global,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(global: Global, env: &'a Environment) -> Self {
+        Self { out: Output::new(global.output, env), env, global }
+    }
+
+    /// A client of the coordinators that flags, environment or file name.
+    pub(crate) fn client(&self) -> Result<Client, Error> {
+        let config = self.global.config.as_deref();
+        let loaded = skyclaw_config::load_without_flags::<Settings>("skyctl", config, self.env)?;
+        for warning in &loaded.warnings {
+            self.out.say(&format!("warning: {warning}"));
+        }
+        let settings = loaded.settings;
+        let token = match &self.global.token_file {
+            Some(path) => Some(Secret::from_file("--token-file", path)?),
+            None => settings.token,
+        };
+        let urls: Vec<String> = if !self.global.coordinator.is_empty() {
+            self.global.coordinator.clone()
+        } else if !settings.coordinator_urls.is_empty() {
+            settings.coordinator_urls.iter().map(HttpUrl::to_string).collect()
+        } else {
+            vec![settings.coordinator_url.to_string()]
+        };
+        let mut config = Config::new(urls, token.map(Secret::into_inner));
+        config.deadline = DEADLINE;
+        Ok(Client::new(config)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::Parser;
+
+    fn coordinators(args: &[&str], env: &[(&str, &str)]) -> Vec<String> {
+        let cli = Cli::try_parse_from([&["skyctl"], args, &["job", "list"]].concat()).expect("parses");
+        let env = Environment::from_iter(env.iter().copied());
+        let client = Context::new(cli.global, &env).client().expect("client");
+        client.coordinators().into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn flags_beat_the_list_which_beats_the_one_which_beats_the_default() {
+        let one = ("SKYCLAW_COORDINATOR_URL", "http://one");
+        let list = ("SKYCLAW_COORDINATOR_URLS", "http://a,http://b");
+        assert_eq!(coordinators(&[], &[]), ["http://127.0.0.1:8787"]);
+        assert_eq!(coordinators(&[], &[one]), ["http://one"]);
+        assert_eq!(coordinators(&[], &[one, list]), ["http://a", "http://b"]);
+        assert_eq!(
+            coordinators(&["--coordinator", "http://x,http://y"], &[one, list]),
+            ["http://x", "http://y"]
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! The operators' command line.
+//!
+//! One module for each family of commands; [`Context`] is what they share. What a command finds goes
+//! to stdout and nothing else does, so that a pipe gets it clean; what is said about it goes to stderr.
+
+mod arguments;
+mod classic;
+mod cli;
+mod context;
+mod demo;
+mod error;
+mod exit;
+mod host;
+mod job;
+mod lookup;
+mod output;
+mod service;
+mod state;
+mod wait;
+
+pub use cli::Cli;
+pub use error::Error;
+pub use exit::Exit;
+
+use clap::CommandFactory;
+use skyclaw_config::Environment;
+
+use crate::cli::Command;
+use crate::context::Context;
+
+/// Does what a command line says.
+///
+/// # Errors
+/// When it cannot be done; the error knows the exit code that goes with it.
+pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
+    let context = Context::new(cli.global, env);
+    match cli.command {
+        Command::Job(command) => job::run(command, &context).await,
+        Command::Host(command) => host::run(command, &context).await,
+        Command::Service(command) => service::run(command, &context).await,
+        Command::State(command) => state::run(command, &context).await,
+        Command::Demo => demo::run(&context).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "skyctl", &mut script);
+            context.out.raw(&script)?;
+            Ok(Exit::Success)
+        }
+        Command::Classic(command) => classic::run(command, &context).await,
+    }
+}

@@ -1,0 +1,44 @@
+//! Records for tests.
+
+use std::collections::BTreeMap;
+
+use skyclaw_proto::payload::{Payload, ShellPayload};
+use skyclaw_proto::record::{Job, JobResult, Requirement};
+use skyclaw_proto::{JobId, JobStatus, NodeId, Timestamp};
+
+pub(crate) fn job(id: &str, status: JobStatus) -> Job {
+    Job {
+        id: JobId::parse(id).expect("id"),
+        created_at: Timestamp::from_millis(1_767_225_600_000),
+        updated_at: Timestamp::from_millis(1_767_225_601_000),
+        updated_by: NodeId::parse("node_a").expect("id"),
+        version: 1,
+        status,
+        attempts: 0,
+        lease_expires_at: None,
+        assigned_host_id: None,
+        requirement: Requirement::default(),
+        payload: Payload::Shell(ShellPayload {
+            command: "echo".into(),
+            args: Some(vec!["hello world".into()]),
+            ..ShellPayload::default()
+        }),
+        submitted_by: None,
+        result: None,
+        error: None,
+        priority: None,
+        labels: BTreeMap::new(),
+        fence: None,
+        cancel_requested_at: None,
+    }
+}
+
+pub(crate) fn result(exit_code: i32) -> JobResult {
+    JobResult {
+        finished_at: Timestamp::from_millis(1_767_225_602_000),
+        duration_ms: 12,
+        exit_code,
+        stdout: "out\n".into(),
+        stderr: String::new(),
+    }
+}
