@@ -1,1 +1,48 @@
-//! store
+//! The durable copy of the state machine in SQLite.
+//!
+//! The replicated log holds every command; the state machine applies them in memory, and what changed
+//! is written here some time later, many commands at once:
+//!
+//! ```text
+//!  core::Change ──► Batch ──commit──► writer task ──► SQLite (WAL)   position, records, replies
+//!                                                        │ checkpoint: fsynced, the log may be purged
+//!              job, jobs, replies, page, export ◄── readers, each from one consistent snapshot
+//! ```
+//!
+//! What always holds:
+//! - the records in the file are exactly those of the position in the file: a batch and its place in the
+//!   log are one transaction;
+//! - committing a batch again, or one that begins earlier, does no harm: the newest record stands;
+//! - what [`Store::checkpoint`] names survives the loss of power, what is only committed survives the
+//!   loss of the process;
+//! - nothing read is handed out unless its checksum is right;
+//! - a file that is damaged, foreign or newer than this program is refused before it is written to;
+//! - one process has the file at a time.
+//!
+//! A write costs the same whatever the history: nothing here reads or scans what ended.
+//!
+//! Nothing here knows of raft, HTTP, clocks or configuration files; sqlx is not seen outside.
+
+mod batch;
+mod damage;
+mod export;
+mod file;
+mod load;
+mod open;
+mod page;
+mod read;
+mod row;
+mod schema;
+mod store;
+mod write;
+mod writer;
+
+pub use batch::{Batch, Position, ReplyId};
+pub use damage::Damage;
+pub use export::{Export, Section};
+pub use file::Error as FileError;
+pub use open::{Error as OpenError, Opened, Options};
+pub use page::JobFilter;
+pub use read::Error as ReadError;
+pub use store::Store;
+pub use writer::Error as CommitError;

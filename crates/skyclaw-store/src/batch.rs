@@ -1,0 +1,212 @@
+//! What waits to be written: the changes of many commands, the newest of each record.
+//!
+//! A batch is also where readers find what is not in the file yet, so it must be asked before the store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use skyclaw_core::model::{Host, Job, Phase, Service};
+use skyclaw_core::{Change, Counters, IdempotencyKey, Reply, StoredReply};
+use skyclaw_proto::{HostId, JobId, Payload, ServiceId, Timestamp};
+
+/// A place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The index of the last log entry that was applied.
+    pub index: u64,
+    /// What else the log needs to know of that place; opaque here.
+    pub bytes: Vec<u8>,
+}
+
+/// Names the reply kept for a caller's key on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReplyId([u8; 16]);
+
+impl ReplyId {
+    /// The id of the reply to a key; fingerprint and expiry have no part in it.
+    #[must_use]
+    pub fn of(key: &IdempotencyKey) -> Self {
+        let mut hasher = Sha256::new();
+        for part in [&key.caller, &key.route, &key.key] {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        Self(id)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReplyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Changes that are written in one transaction.
+///
+/// When it is written the prune comes first and the replies after, so what was put after a prune survives
+/// it; what was put before a prune that forgets it is dropped from the batch as the prune is absorbed.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    pub(crate) hosts: BTreeMap<HostId, Arc<Host>>,
+    pub(crate) jobs: HashMap<JobId, Arc<Job>>,
+    pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
+    /// `None` where the prune forgot one that was put before: an older one must not show through.
+    pub(crate) replies: HashMap<ReplyId, Option<Arc<StoredReply>>>,
+    pub(crate) prune: Option<Timestamp>,
+    pub(crate) applied: Option<(Position, Counters)>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Adds changes, in the order in which they came about.
+    pub fn absorb(&mut self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            match change {
+                Change::Host(host) => {
+                    self.grow(host_bytes(&host));
+                    let old = self.hosts.insert(host.id.clone(), host);
+                    self.shrink(old.map(|old| host_bytes(&old)));
+                }
+                Change::Job(job) => {
+                    self.grow(job_bytes(&job));
+                    let old = self.jobs.insert(job.id.clone(), job);
+                    self.shrink(old.map(|old| job_bytes(&old)));
+                }
+                Change::Service(service) => {
+                    self.grow(service_bytes(&service));
+                    let old = self.services.insert(service.id.clone(), service);
+                    self.shrink(old.map(|old| service_bytes(&old)));
+                }
+                Change::Reply(reply) => {
+                    self.grow(reply_bytes(&reply));
+                    let old = self.replies.insert(ReplyId::of(&reply.key), Some(reply));
+                    self.shrink(old.flatten().map(|old| reply_bytes(&old)));
+                }
+                Change::PruneReplies(before) => self.prune(before),
+            }
+        }
+    }
+
+    /// Says how far in the log the changes go, and which numbers come next there. A batch is committed
+    /// only after this.
+    pub fn reach(&mut self, position: Position, counters: Counters) {
+        self.applied = Some((position, counters));
+    }
+
+    /// How far in the log the changes go.
+    #[must_use]
+    pub fn position(&self) -> Option<&Position> {
+        self.applied.as_ref().map(|(position, _)| position)
+    }
+
+    /// A job that changed.
+    #[must_use]
+    pub fn job(&self, id: &JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(id)
+    }
+
+    /// A reply that is new. When there is none, one in the store counts only if this batch does not
+    /// [forget](Self::forgets) it.
+    #[must_use]
+    pub fn reply(&self, key: &IdempotencyKey) -> Option<&Arc<StoredReply>> {
+        self.replies.get(&ReplyId::of(key))?.as_ref()
+    }
+
+    /// Whether a reply found in an earlier batch or in the store is forgotten by this one.
+    #[must_use]
+    pub fn forgets(&self, reply: &StoredReply) -> bool {
+        self.prune.is_some_and(|before| reply.key.expires_at < before)
+            || self.replies.get(&ReplyId::of(&reply.key)).is_some_and(Option::is_none)
+    }
+
+    /// About how many bytes will be written.
+    #[must_use]
+    pub fn approx_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is nothing to write, not even a place in the log.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.prune.is_none() && self.applied.is_none()
+    }
+
+    fn prune(&mut self, before: Timestamp) {
+        let mut freed = 0;
+        for kept in self.replies.values_mut() {
+            if let Some(reply) = kept.take_if(|reply| reply.key.expires_at < before) {
+                freed += reply_bytes(&reply);
+            }
+        }
+        self.shrink(Some(freed));
+        self.prune = self.prune.max(Some(before));
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    fn shrink(&mut self, bytes: Option<usize>) {
+        self.bytes -= bytes.unwrap_or(0);
+    }
+}
+
+/// What a record takes beside its texts: names of fields, numbers, times, index entries.
+const FIXED_BYTES: usize = 512;
+
+fn host_bytes(host: &Host) -> usize {
+    FIXED_BYTES + host.name.len() + host.capabilities.iter().map(|c| c.len() + 3).sum::<usize>()
+}
+
+fn job_bytes(job: &Job) -> usize {
+    let (args, env) = match &*job.payload {
+        Payload::Shell(shell) => (&shell.args, &shell.env),
+        Payload::OpenclawRun(openclaw) => (&openclaw.args, &openclaw.env),
+    };
+    let output = match &job.phase {
+        Phase::Ended(ended) => {
+            ended.run.as_ref().map_or(0, |run| run.stdout.len() + run.stderr.len())
+                + ended.error.as_ref().map_or(0, String::len)
+        }
+        Phase::Queued | Phase::Leased(_) => 0,
+    };
+    FIXED_BYTES
+        + output
+        + args.iter().flatten().map(|arg| arg.len() + 3).sum::<usize>()
+        + env.as_ref().map_or(0, pairs)
+        + 2 * pairs(&job.labels)
+        + job.required.iter().map(|c| c.len() + 3).sum::<usize>()
+}
+
+fn service_bytes(service: &Service) -> usize {
+    FIXED_BYTES
+        + service.args.iter().map(|arg| arg.len() + 3).sum::<usize>()
+        + service.env.as_ref().map_or(0, pairs)
+        + FIXED_BYTES * service.assignments.len()
+}
+
+fn reply_bytes(stored: &StoredReply) -> usize {
+    let key = &stored.key;
+    let reply = match &stored.reply {
+        Reply::Host(host) => host_bytes(host),
+        Reply::Job(job) => job_bytes(job),
+        Reply::Claimed(jobs) => jobs.iter().map(|job| job_bytes(job)).sum(),
+        Reply::Service(service) => service_bytes(service),
+        Reply::ClaimedService(service) => service.as_ref().map_or(0, |service| service_bytes(service)),
+        Reply::Merged(_) | Reply::Done => 0,
+    };
+    FIXED_BYTES + key.caller.len() + key.route.len() + key.key.len() + reply
+}
+
+fn pairs(map: &BTreeMap<String, String>) -> usize {
+    map.iter().map(|(key, value)| key.len() + value.len() + 6).sum()
+}

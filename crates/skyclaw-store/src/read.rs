@@ -1,0 +1,88 @@
+//! Looking records up. Each call reads one consistent snapshot, which may be older than the batch that
+//! is being written.
+
+use std::sync::Arc;
+
+use skyclaw_core::{IdempotencyKey, Job, StoredReply};
+use skyclaw_proto::JobId;
+
+use crate::batch::ReplyId;
+use crate::damage::{Damage, Kind, classify};
+use crate::row;
+use crate::store::Store;
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file is damaged.
+    #[error("the database is damaged")]
+    Damaged(#[source] Damage),
+    /// All connections were busy for too long.
+    #[error("too many reads are under way")]
+    Busy,
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The question itself could not be encoded.
+    #[error("a key cannot be encoded")]
+    Encode(#[source] serde_json::Error),
+    /// SQLite failed in another way.
+    #[error("the database cannot be read")]
+    Sqlite(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match (classify(&error), &error) {
+            (Kind::Damaged(damage), _) => Self::Damaged(damage),
+            (_, sqlx::Error::PoolTimedOut) => Self::Busy,
+            (_, sqlx::Error::PoolClosed) => Self::Closed,
+            _ => Self::Sqlite(error.into()),
+        }
+    }
+}
+
+impl Store {
+    /// A job, in whatever state.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn job(&self, id: &JobId) -> Result<Option<Arc<Job>>, Error> {
+        Ok(self.jobs(std::slice::from_ref(id)).await?.pop())
+    }
+
+    /// The jobs there are among these, in one round trip.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Arc<Job>>, Error> {
+        let ids = serde_json::to_string(ids).map_err(Error::Encode)?;
+        let rows = sqlx::query(
+            "SELECT jobs.seq, jobs.id, jobs.status, jobs.body, jobs.crc \
+             FROM json_each(?) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value",
+        )
+        .bind(ids)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| row::job(row).map(Arc::new)).collect()
+    }
+
+    /// The replies there are for these keys, in one round trip. One that a batch not yet written
+    /// [forgets](crate::Batch::forgets) is among them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn replies(&self, keys: &[IdempotencyKey]) -> Result<Vec<Arc<StoredReply>>, Error> {
+        let ids: Vec<String> = keys.iter().map(|key| ReplyId::of(key).to_string()).collect();
+        let ids = serde_json::to_string(&ids).map_err(Error::Encode)?;
+        let rows = sqlx::query(
+            "SELECT replies.id, replies.body, replies.crc \
+             FROM json_each(?) AS wanted CROSS JOIN replies ON replies.id = unhex(wanted.value)",
+        )
+        .bind(ids)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| row::reply(row).map(Arc::new)).collect()
+    }
+}

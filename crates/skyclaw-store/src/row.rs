@@ -1,0 +1,228 @@
+//! Between records and rows. A row's body is the record as JSON; its other columns are taken from the
+//! record and must agree with it when it is read.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use skyclaw_core::model::{Host, Job, Service};
+use skyclaw_core::{Counters, StoredReply};
+use sqlx::Row as _;
+use sqlx::query_builder::Separated;
+use sqlx::sqlite::{Sqlite, SqliteRow};
+
+use crate::batch::{Position, ReplyId};
+use crate::damage::Damage;
+use crate::read::Error;
+use crate::schema::status_code;
+
+/// One row to be written.
+pub(crate) trait Insert {
+    /// The table and its columns.
+    const HEAD: &'static str;
+    /// What happens to a row that is there already.
+    const CONFLICT: &'static str;
+    /// About how many bytes it has.
+    fn bytes(&self) -> usize;
+    /// Its values, in the order of the columns.
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>);
+}
+
+/// A record as JSON, with the checksum of that.
+pub(crate) struct Body {
+    text: String,
+    crc: u32,
+}
+
+impl Body {
+    pub(crate) fn of(record: &impl Serialize) -> Result<Self, serde_json::Error> {
+        let text = serde_json::to_string(record)?;
+        let crc = crc32fast::hash(text.as_bytes());
+        Ok(Self { text, crc })
+    }
+}
+
+pub(crate) struct HostRow {
+    pub(crate) id: String,
+    pub(crate) body: Body,
+}
+
+impl Insert for HostRow {
+    const HEAD: &'static str = "INSERT INTO hosts (id, body, crc) ";
+    const CONFLICT: &'static str = " ON CONFLICT (id) DO UPDATE SET body = excluded.body, crc = excluded.crc";
+    fn bytes(&self) -> usize {
+        self.body.text.len()
+    }
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
+        values.push_bind(self.id).push_bind(self.body.text).push_bind(i64::from(self.body.crc));
+    }
+}
+
+pub(crate) struct JobRow {
+    pub(crate) seq: i64,
+    pub(crate) id: String,
+    pub(crate) status: i64,
+    pub(crate) host: Option<String>,
+    pub(crate) submitter: Option<String>,
+    pub(crate) body: Body,
+}
+
+impl Insert for JobRow {
+    const HEAD: &'static str = "INSERT INTO jobs (seq, id, status, host, submitter, body, crc) ";
+    const CONFLICT: &'static str = " ON CONFLICT (seq) DO UPDATE SET status = excluded.status, \
+        host = excluded.host, submitter = excluded.submitter, body = excluded.body, crc = excluded.crc";
+    fn bytes(&self) -> usize {
+        self.body.text.len()
+    }
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
+        values
+            .push_bind(self.seq)
+            .push_bind(self.id)
+            .push_bind(self.status)
+            .push_bind(self.host)
+            .push_bind(self.submitter)
+            .push_bind(self.body.text)
+            .push_bind(i64::from(self.body.crc));
+    }
+}
+
+pub(crate) struct LabelRow {
+    pub(crate) label: String,
+    pub(crate) seq: i64,
+}
+
+impl Insert for LabelRow {
+    const HEAD: &'static str = "INSERT INTO labels (label, seq) ";
+    const CONFLICT: &'static str = " ON CONFLICT DO NOTHING";
+    fn bytes(&self) -> usize {
+        self.label.len()
+    }
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
+        values.push_bind(self.label).push_bind(self.seq);
+    }
+}
+
+pub(crate) struct ServiceRow {
+    pub(crate) seq: i64,
+    pub(crate) id: String,
+    pub(crate) body: Body,
+}
+
+impl Insert for ServiceRow {
+    const HEAD: &'static str = "INSERT INTO services (seq, id, body, crc) ";
+    const CONFLICT: &'static str =
+        " ON CONFLICT (seq) DO UPDATE SET body = excluded.body, crc = excluded.crc";
+    fn bytes(&self) -> usize {
+        self.body.text.len()
+    }
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
+        values
+            .push_bind(self.seq)
+            .push_bind(self.id)
+            .push_bind(self.body.text)
+            .push_bind(i64::from(self.body.crc));
+    }
+}
+
+pub(crate) struct ReplyRow {
+    pub(crate) id: ReplyId,
+    pub(crate) expires_at: i64,
+    pub(crate) body: Body,
+}
+
+impl Insert for ReplyRow {
+    const HEAD: &'static str = "INSERT INTO replies (id, expires_at, body, crc) ";
+    const CONFLICT: &'static str = " ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, \
+        body = excluded.body, crc = excluded.crc";
+    fn bytes(&self) -> usize {
+        self.body.text.len()
+    }
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
+        values
+            .push_bind(self.id.as_bytes().to_vec())
+            .push_bind(self.expires_at)
+            .push_bind(self.body.text)
+            .push_bind(i64::from(self.body.crc));
+    }
+}
+
+/// The label of a job as one text. A key holds no `=`, so no two labels look alike.
+pub(crate) fn label(key: &str, value: &str) -> String {
+    format!("{key}={value}")
+}
+
+/// Reads `id, body, crc`.
+pub(crate) fn host(row: &SqliteRow) -> Result<Host, Error> {
+    let id: &str = row.try_get(0)?;
+    let host: Host = body(row, 1, || format!("host {id}"))?;
+    agree(host.id.as_str() == id, || format!("host {id}"))?;
+    Ok(host)
+}
+
+/// Reads `seq, id, status, body, crc`.
+pub(crate) fn job(row: &SqliteRow) -> Result<Job, Error> {
+    let (seq, id): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
+    let job: Job = body(row, 3, || format!("job {id}"))?;
+    let same = i64::try_from(job.seq) == Ok(seq)
+        && job.id.as_str() == id
+        && status_code(job.status()) == row.try_get::<i64, _>(2)?;
+    agree(same, || format!("job {id}"))?;
+    Ok(job)
+}
+
+/// Reads `seq, id, body, crc`.
+pub(crate) fn service(row: &SqliteRow) -> Result<Service, Error> {
+    let (seq, id): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
+    let service: Service = body(row, 2, || format!("service {id}"))?;
+    agree(i64::try_from(service.seq) == Ok(seq) && service.id.as_str() == id, || format!("service {id}"))?;
+    Ok(service)
+}
+
+/// Reads `id, body, crc`.
+pub(crate) fn reply(row: &SqliteRow) -> Result<StoredReply, Error> {
+    let id: &[u8] = row.try_get(0)?;
+    let reply: StoredReply = body(row, 1, || "an idempotency record".into())?;
+    agree(ReplyId::of(&reply.key).as_bytes() == id, || "an idempotency record".into())?;
+    Ok(reply)
+}
+
+/// Reads `log_index, position, counters, crc`.
+pub(crate) fn applied(row: &SqliteRow) -> Result<(Position, Counters), Error> {
+    let (index, bytes, counters): (i64, &[u8], &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let record = || "the place in the log".into();
+    agree(i64::from(applied_crc(index, bytes, counters)) == row.try_get::<i64, _>(3)?, record)?;
+    let parsed = serde_json::from_str(counters).map_err(|error| unreadable(&record(), &error))?;
+    let index = u64::try_from(index).map_err(|_| Error::Damaged(Damage(format!("log index {index}"))))?;
+    Ok((Position { index, bytes: bytes.to_vec() }, parsed))
+}
+
+/// The checksum of the row that tells the place in the log.
+pub(crate) fn applied_crc(index: i64, position: &[u8], counters: &str) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&index.to_be_bytes());
+    hasher.update(position);
+    hasher.update(counters.as_bytes());
+    hasher.finalize()
+}
+
+/// Reads a body and, in the column after it, its checksum.
+fn body<T: DeserializeOwned>(
+    row: &SqliteRow,
+    column: usize,
+    record: impl Fn() -> String,
+) -> Result<T, Error> {
+    let (text, crc): (&[u8], i64) = (row.try_get(column)?, row.try_get(column + 1)?);
+    if i64::from(crc32fast::hash(text)) != crc {
+        return Err(Error::Damaged(Damage(format!("{}: its checksum is wrong", record()))));
+    }
+    serde_json::from_slice(text).map_err(|error| unreadable(&record(), &error))
+}
+
+fn unreadable(record: &str, error: &serde_json::Error) -> Error {
+    Error::Damaged(Damage(format!("{record}: it cannot be read: {error}")))
+}
+
+fn agree(same: bool, record: impl Fn() -> String) -> Result<(), Error> {
+    if same {
+        return Ok(());
+    }
+    Err(Error::Damaged(Damage(format!("{}: its columns do not agree with it", record()))))
+}

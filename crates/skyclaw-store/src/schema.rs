@@ -1,0 +1,94 @@
+//! The shape of the file: who it belongs to, its tables, and the numbers that stand for words in it.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlSafeStr};
+use std::path::Path;
+use std::time::Duration;
+
+use skyclaw_proto::JobStatus;
+
+/// Marks a SQLite file as ours, in its header: "SkyC".
+pub(crate) const APPLICATION_ID: u32 = 0x536b_7943;
+
+/// The schema this program writes: the version of the last migration.
+pub(crate) const VERSION: i64 = 1;
+
+/// The migrations, oldest first. One that was released is never changed, only followed by another.
+pub(crate) fn migrator() -> Migrator {
+    let sql = include_str!("../migrations/0001_state.sql").into_sql_str();
+    Migrator::with_migrations(vec![Migration::new(
+        VERSION,
+        "state".into(),
+        MigrationType::Simple,
+        sql,
+        false,
+    )])
+}
+
+/// How the writer opens the file.
+///
+/// `NORMAL` does not sync on commit: what is committed survives the process, and the power only after a
+/// checkpoint.
+pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .foreign_keys(false)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("cache_size", WRITER_CACHE)
+        // SQLite would not tell of one that failed; the writer does its own.
+        .pragma("wal_autocheckpoint", "0")
+        .pragma("journal_size_limit", WAL_BYTES)
+        .thread_name(|_| "store-writer".into())
+        .disable_statement_logging()
+}
+
+/// How a reader opens the file: unable to change it.
+pub(crate) fn reader_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .foreign_keys(false)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("cache_size", READER_CACHE)
+        .thread_name(|n| format!("store-reader-{n}"))
+        .disable_statement_logging()
+}
+
+/// Negative: KiB. The upper pages of every index and the pages written to all the time stay in it.
+const WRITER_CACHE: &str = "-65536";
+const READER_CACHE: &str = "-8192";
+/// What is left of a write-ahead log that had to grow larger, because of a reader that took long.
+const WAL_BYTES: &str = "134217728";
+
+/// The number of a status in the file. Numbers are never given a new meaning.
+pub(crate) fn status_code(status: JobStatus) -> i64 {
+    match status {
+        JobStatus::Queued => 0,
+        JobStatus::Leased => 1,
+        JobStatus::Completed => 2,
+        JobStatus::Failed => 3,
+        JobStatus::Cancelled => 4,
+        JobStatus::Expired => 5,
+        JobStatus::Lost => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_status_has_a_number_of_its_own() {
+        let codes: BTreeSet<i64> = JobStatus::ALL.iter().map(|status| status_code(*status)).collect();
+        assert_eq!(codes.len(), JobStatus::ALL.len());
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_last_migration() {
+        assert_eq!(migrator().iter().map(|migration| migration.version).max(), Some(VERSION));
+    }
+}

@@ -1,0 +1,157 @@
+//! Writing one batch in one transaction: few statements with many rows each.
+
+use std::sync::Arc;
+
+use skyclaw_core::{Counters, Job};
+use sqlx::sqlite::{Sqlite, SqliteConnection};
+use sqlx::{Connection, QueryBuilder};
+
+use crate::batch::{Batch, Position};
+use crate::row::{Body, HostRow, Insert, JobRow, LabelRow, ReplyRow, ServiceRow, applied_crc, label};
+use crate::schema::status_code;
+
+/// How many rows a statement may have. Only these sizes, so that SQLite parses each statement once in
+/// the life of a connection.
+const ROWS: [usize; 4] = [128, 32, 8, 1];
+/// Rows are not held back longer than until they are so large together.
+const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why a batch was not written.
+pub(crate) enum Failure {
+    Encode(serde_json::Error),
+    /// A number that SQLite cannot hold.
+    Range(u64),
+    Sqlite(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Encode(error)
+    }
+}
+
+/// Writes a batch and how far it goes, or nothing of it.
+pub(crate) async fn batch(
+    conn: &mut SqliteConnection,
+    batch: &Batch,
+    position: &Position,
+    counters: &Counters,
+) -> Result<(), Failure> {
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    prune(&mut tx, batch).await?;
+    let hosts = batch
+        .hosts
+        .values()
+        .map(|host| Ok(HostRow { id: host.id.as_str().to_owned(), body: Body::of(host)? }));
+    rows(&mut tx, hosts).await?;
+    // In the order of their keys, rows are appended or at least close to each other.
+    let mut jobs: Vec<&Arc<Job>> = batch.jobs.values().collect();
+    jobs.sort_unstable_by_key(|job| job.seq);
+    rows(&mut tx, jobs.iter().map(|job| job_row(job))).await?;
+    rows(&mut tx, jobs.iter().flat_map(|job| label_rows(job))).await?;
+    let services = batch.services.values().map(|service| {
+        let (seq, id) = (integer(service.seq)?, service.id.as_str().to_owned());
+        Ok(ServiceRow { seq, id, body: Body::of(service)? })
+    });
+    rows(&mut tx, services).await?;
+    let replies = batch.replies.iter().filter_map(|(id, reply)| Some((*id, reply.as_ref()?)));
+    let replies = replies.map(|(id, reply)| {
+        Ok(ReplyRow { id, expires_at: reply.key.expires_at.as_millis(), body: Body::of(reply)? })
+    });
+    rows(&mut tx, replies).await?;
+    applied(&mut tx, position, counters).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Forgets replies: those that expired, and those whose successor in the batch did.
+async fn prune(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
+    let Some(before) = batch.prune else { return Ok(()) };
+    let expired = sqlx::query("DELETE FROM replies WHERE expires_at < ?").bind(before.as_millis());
+    expired.execute(&mut *conn).await?;
+    let gone: Vec<String> =
+        batch.replies.iter().filter(|(_, reply)| reply.is_none()).map(|(id, _)| id.to_string()).collect();
+    if !gone.is_empty() {
+        let named = "DELETE FROM replies WHERE id IN (SELECT unhex(value) FROM json_each(?))";
+        sqlx::query(named).bind(serde_json::to_string(&gone)?).execute(conn).await?;
+    }
+    Ok(())
+}
+
+fn job_row(job: &Job) -> Result<JobRow, Failure> {
+    Ok(JobRow {
+        seq: integer(job.seq)?,
+        id: job.id.as_str().to_owned(),
+        status: status_code(job.status()),
+        host: job.host().map(|host| host.as_str().to_owned()),
+        submitter: job.submitted_by.clone(),
+        body: Body::of(job)?,
+    })
+}
+
+/// Labels are only ever added here: a page leaves out jobs that no longer carry the one it looks for.
+fn label_rows(job: &Job) -> impl Iterator<Item = Result<LabelRow, Failure>> {
+    job.labels.iter().map(|(key, value)| Ok(LabelRow { label: label(key, value), seq: integer(job.seq)? }))
+}
+
+async fn applied(
+    conn: &mut SqliteConnection,
+    position: &Position,
+    counters: &Counters,
+) -> Result<(), Failure> {
+    let index = integer(position.index)?;
+    let counters = serde_json::to_string(counters)?;
+    let crc = applied_crc(index, &position.bytes, &counters);
+    sqlx::query(
+        "INSERT INTO applied (one, log_index, position, counters, crc) VALUES (1, ?, ?, ?, ?) \
+         ON CONFLICT (one) DO UPDATE SET log_index = excluded.log_index, position = excluded.position, \
+         counters = excluded.counters, crc = excluded.crc",
+    )
+    .bind(index)
+    .bind(position.bytes.clone())
+    .bind(counters)
+    .bind(i64::from(crc))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Writes rows of one table. They are encoded as they are written, so that a large batch is never in
+/// memory twice.
+async fn rows<R: Insert>(
+    conn: &mut SqliteConnection,
+    all: impl Iterator<Item = Result<R, Failure>>,
+) -> Result<(), Failure> {
+    let mut pending: Vec<R> = Vec::with_capacity(ROWS[0]);
+    let mut bytes = 0;
+    for row in all {
+        let row = row?;
+        bytes += row.bytes();
+        pending.push(row);
+        if pending.len() == ROWS[0] || bytes >= MAX_PENDING_BYTES {
+            flush(conn, &mut pending).await?;
+            bytes = 0;
+        }
+    }
+    flush(conn, &mut pending).await
+}
+
+async fn flush<R: Insert>(conn: &mut SqliteConnection, pending: &mut Vec<R>) -> Result<(), Failure> {
+    while let Some(size) = ROWS.into_iter().find(|size| *size <= pending.len()) {
+        let mut statement = QueryBuilder::<Sqlite>::new(R::HEAD);
+        statement.push_values(pending.drain(..size), |mut values, row: R| row.bind(&mut values));
+        statement.push(R::CONFLICT);
+        statement.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+fn integer(number: u64) -> Result<i64, Failure> {
+    i64::try_from(number).map_err(|_| Failure::Range(number))
+}

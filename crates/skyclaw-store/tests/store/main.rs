@@ -1,0 +1,13 @@
+//! The store against real files.
+#![expect(
+    clippy::expect_used,
+    reason = "a test fails by a panic; clippy does not see that its helpers are tests"
+)]
+
+mod batches;
+mod crash;
+mod damage;
+mod full_disk;
+mod pages;
+mod round_trip;
+mod support;
