@@ -1,0 +1,227 @@
+//! Bodies that are no JSON, and JSON that is no request.
+
+use super::{Case, Outcome, assert_all_refused};
+
+const REGISTER: &str = "/v1/hosts/register";
+const JOBS: &str = "/v1/jobs";
+const COMPLETE: &str = "/v1/jobs/j1/complete";
+const HEARTBEAT: &str = "/v1/hosts/h1/heartbeat";
+const CLAIM: &str = "/v1/hosts/h1/claim";
+const SERVICES: &str = "/v1/services";
+const REPORT: &str = "/v1/services/s1/report";
+const SNAPSHOT: &str = "/v1/replicate/snapshot";
+
+/// Texts that are no JSON object, whatever route they come to.
+const NO_OBJECT: &[&[u8]] = &[
+    b"[]",
+    b"\"text\"",
+    b"5",
+    b"true",
+    b"{",
+    b"}",
+    b"nonsense",
+    b"{\"name\":\"a\"",
+    b"{\"name\":\"a\"}}",
+    b"{\"name\":\"a\"} x",
+    b"{\"name\":\"a\"}{\"name\":\"b\"}",
+    b"{'name':'a'}",
+    b"{name:\"a\"}",
+    b"{\"name\":\"a\",}",
+    b"{\"name\":\"a\" /* b */}",
+    b"{\"name\":NaN}",
+    b"{\"name\":\"a\",\"maxParallel\":Infinity}",
+    b"{\"name\":\"a\",\"maxParallel\":01}",
+    b"{\"name\":\"\\x\"}",
+    b"{\"name\":\"\\ud800\"}",
+    b"{\"name\":\"\\udc00\\ud800\"}",
+    b"{\"name\":\"a\nb\"}",
+    b"{\"name\":\"\xff\xfe\"}",
+    b"{\"name\":\"\xc0\xaf\"}",
+    b"{\"name\":\"\xed\xa0\x80\"}",
+    b"{\"name\":\"\xf4\x90\x80\x80\"}",
+    b"\xff\xfe{\0\"\0n\0",
+    b"\0",
+    b"\x1f\x8b\x08\0\0\0\0\0\0\x03",
+    b"name=a&capabilities=b",
+    b"<host><name>a</name></host>",
+];
+
+/// A route, a body that is wrong in one field, and how the error names the field.
+const FIELDS: &[(&str, &str, &str)] = &[
+    (REGISTER, r#"{"name":5}"#, "name"),
+    (REGISTER, r#"{"name":["a"]}"#, "name"),
+    (REGISTER, r#"{"name":{"a":1}}"#, "name"),
+    (REGISTER, r#"{"name":true}"#, "name"),
+    (REGISTER, r#"{"name":"a\u0000b"}"#, "name"),
+    (REGISTER, r#"{"name":"a","hostId":5}"#, "hostId"),
+    (REGISTER, r#"{"name":"a","hostId":"../../etc/passwd"}"#, "hostId"),
+    (REGISTER, r#"{"name":"a","hostId":"a b"}"#, "hostId"),
+    (REGISTER, r#"{"name":"a","hostId":"h\u00f6st"}"#, "hostId"),
+    (REGISTER, r#"{"name":"a","hostId":"a\u0000"}"#, "hostId"),
+    (REGISTER, r#"{"name":"a","hostId":"a\r\nb"}"#, "hostId"),
+    (REGISTER, r#"{"name":"a","capabilities":"shell"}"#, "capabilities"),
+    (REGISTER, r#"{"name":"a","capabilities":[1]}"#, "capabilities"),
+    (REGISTER, r#"{"name":"a","capabilities":[null]}"#, "capabilities"),
+    (REGISTER, r#"{"name":"a","capabilities":[["a"]]}"#, "capabilities"),
+    (REGISTER, r#"{"name":"a","capabilities":{"0":"a"}}"#, "capabilities"),
+    (REGISTER, r#"{"name":"a","maxParallel":"2"}"#, "maxParallel"),
+    (REGISTER, r#"{"name":"a","maxParallel":-1}"#, "maxParallel"),
+    (REGISTER, r#"{"name":"a","maxParallel":1.5}"#, "maxParallel"),
+    (REGISTER, r#"{"name":"a","maxParallel":1e300}"#, "maxParallel"),
+    (REGISTER, r#"{"name":"a","maxParallel":1e9999}"#, ""),
+    (REGISTER, r#"{"name":"a","maxParallel":4294967296}"#, "maxParallel"),
+    (REGISTER, r#"{"name":"a","maxParallel":99999999999999999999999999}"#, "maxParallel"),
+    (REGISTER, r#"{"name":"a","maxParallel":100001}"#, "maxParallel"),
+    (REGISTER, r#"{"name":"a","maxParallel":true}"#, "maxParallel"),
+    (REGISTER, r#"{"name":"a","name":"b"}"#, "name"),
+    (JOBS, r#"{"payload":"echo"}"#, "payload"),
+    (JOBS, r#"{"payload":5}"#, "payload"),
+    (JOBS, r#"{"payload":["echo"]}"#, "payload"),
+    (JOBS, r#"{"payload":{"kind":5}}"#, "kind"),
+    (JOBS, r#"{"payload":{"kind":"python","command":"x"}}"#, "kind"),
+    (JOBS, r#"{"payload":{"kind":"__proto__"}}"#, "kind"),
+    (JOBS, r#"{"payload":{"kind":"shell"}}"#, "command"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":5}}"#, "command"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":""}}"#, "command"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a\u0000b"}}"#, "command"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","args":"x"}}"#, "args"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","args":[1]}}"#, "args"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","args":[null]}}"#, "args"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","args":["x\u0000"]}}"#, "args"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","env":[]}}"#, "env"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","env":{"A":1}}}"#, "env"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","env":{"A":null}}}"#, "env"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","env":{"":"x"}}}"#, "env"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","env":{"A=B":"x"}}}"#, "env"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","env":{"A":"\u0000"}}}"#, "env"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","cwd":5}}"#, "cwd"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","cwd":"/\u0000"}}"#, "cwd"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run","openclawDir":["/"]}}"#, "openclawDir"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":0}}"#, "timeoutMs"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":-1}}"#, "timeoutMs"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":"5"}}"#, "timeoutMs"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":0.5}}"#, "timeoutMs"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":18446744073709551615}}"#, "timeoutMs"),
+    (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":1e308}}"#, "timeoutMs"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"requirement":5}"#, "requirement"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"requirement":["a"]}"#, "requirement"),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"requirement":{"requiredCapabilities":"a"}}"#,
+        "requiredCapabilities",
+    ),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"requirement":{"requiredCapabilities":[5]}}"#,
+        "requiredCapabilities",
+    ),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"submittedBy":5}"#, "submittedBy"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"priority":101}"#, "priority"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"priority":256}"#, "priority"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"priority":-1}"#, "priority"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"priority":"high"}"#, "priority"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"labels":[]}"#, "labels"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"labels":{"a":1}}"#, "labels"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"labels":{"a b":"x"}}"#, "labels"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"labels":{"":"x"}}"#, "labels"),
+    (COMPLETE, r#"{"hostId":5,"success":true}"#, "hostId"),
+    (COMPLETE, r#"{"hostId":"h1","success":"true"}"#, "success"),
+    (COMPLETE, r#"{"hostId":"h1","success":1}"#, "success"),
+    (COMPLETE, r#"{"hostId":"h1","success":true,"durationMs":-1}"#, "durationMs"),
+    (COMPLETE, r#"{"hostId":"h1","success":true,"durationMs":1.5}"#, "durationMs"),
+    (COMPLETE, r#"{"hostId":"h1","success":true,"durationMs":1,"exitCode":"0"}"#, "exitCode"),
+    (COMPLETE, r#"{"hostId":"h1","success":true,"durationMs":1,"exitCode":2147483648}"#, "exitCode"),
+    (COMPLETE, r#"{"hostId":"h1","success":true,"durationMs":1,"exitCode":0,"stdout":5}"#, "stdout"),
+    (
+        COMPLETE,
+        r#"{"hostId":"h1","success":true,"durationMs":1,"exitCode":0,"stdout":"","stderr":[]}"#,
+        "stderr",
+    ),
+    (COMPLETE, r#"{"hostId":"h1","success":true,"error":{}}"#, "error"),
+    (COMPLETE, r#"{"hostId":"h1","success":true,"fence":-1}"#, "fence"),
+    (HEARTBEAT, r#"{"running":"j1"}"#, "running"),
+    (HEARTBEAT, r#"{"running":[{}]}"#, "running"),
+    (HEARTBEAT, r#"{"running":[{"jobId":"a b","fence":1}]}"#, "running"),
+    (HEARTBEAT, r#"{"running":[{"jobId":"j1","fence":"1"}]}"#, "running"),
+    (HEARTBEAT, r#"{"activeLeases":-1}"#, "activeLeases"),
+    (HEARTBEAT, r#"{"waitMs":30001}"#, "waitMs"),
+    (CLAIM, r#"{"max":0}"#, "max"),
+    (CLAIM, r#"{"max":1001}"#, "max"),
+    (CLAIM, r#"{"max":"1"}"#, "max"),
+    (CLAIM, r#"{"waitMs":-1}"#, "waitMs"),
+    (CLAIM, r#"{"waitMs":99999999999}"#, "waitMs"),
+    (SERVICES, r#"{"name":5,"command":"a"}"#, "name"),
+    (SERVICES, r#"{"name":"a","command":["a"]}"#, "command"),
+    (SERVICES, r#"{"name":"a","command":"a","serviceId":"a/b"}"#, "serviceId"),
+    (SERVICES, r#"{"name":"a","command":"a","replicas":-1}"#, "replicas"),
+    (SERVICES, r#"{"name":"a","command":"a","replicas":10001}"#, "replicas"),
+    (SERVICES, r#"{"name":"a","command":"a","args":[1]}"#, "args"),
+    (SERVICES, r#"{"name":"a","command":"a","env":{"A=":"x"}}"#, "env"),
+    (SERVICES, r#"{"name":"a","command":"a","requiredCapabilities":"x"}"#, "requiredCapabilities"),
+    (REPORT, r#"{"hostId":"h1","status":5}"#, "status"),
+    (REPORT, r#"{"hostId":"h1","status":"RUNNING"}"#, "status"),
+    (REPORT, r#"{"hostId":"h1","status":"running","endpoint":5}"#, "endpoint"),
+    (SNAPSHOT, r#"{"nodeId":"r","jobs":5}"#, "jobs"),
+    (SNAPSHOT, r#"{"nodeId":"r","jobs":[5]}"#, "jobs"),
+    (SNAPSHOT, r#"{"nodeId":"r","hosts":[{}]}"#, "hosts"),
+    (SNAPSHOT, r#"{"nodeId":"r","services":{}}"#, "services"),
+    (SNAPSHOT, r#"{"nodeId":"a b","jobs":[]}"#, "nodeId"),
+    ("/v1/network/join", r#"{"url":5}"#, "url"),
+    ("/v1/network/join", r#"{"url":"http://a\u0000b"}"#, "url"),
+];
+
+/// Bodies with one value that is too long, or too many of something.
+fn too_much() -> Vec<Case> {
+    let list = |n: usize, width: usize| {
+        let items: Vec<_> = (0..n).map(|i| format!("\"{i:0>width$}\"")).collect();
+        format!("[{}]", items.join(","))
+    };
+    let labels: Vec<_> = (0..65).map(|i| format!("\"l{i}\":\"x\"")).collect();
+    let job = |extra: String| format!(r#"{{"payload":{{"kind":"openclaw-run"}},{extra}}}"#);
+    let long = |n: usize| "x".repeat(n);
+    vec![
+        Case::post(REGISTER, format!(r#"{{"name":"{}"}}"#, long(257)), "name"),
+        Case::post(REGISTER, format!(r#"{{"name":"a","hostId":"{}"}}"#, long(129)), "hostId"),
+        Case::post(REGISTER, format!(r#"{{"name":"a","capabilities":{}}}"#, list(257, 3)), "capabilities"),
+        Case::post(REGISTER, format!(r#"{{"name":"a","capabilities":{}}}"#, list(1, 129)), "capabilities"),
+        Case::post(
+            JOBS,
+            format!(r#"{{"payload":{{"kind":"shell","command":"{}"}}}}"#, long(4097)),
+            "command",
+        ),
+        Case::post(JOBS, job(format!(r#""submittedBy":"{}""#, long(257))), "submittedBy"),
+        Case::post(JOBS, job(format!(r#""labels":{{{}}}"#, labels.join(","))), "labels"),
+        Case::post(JOBS, job(format!(r#""labels":{{"a":"{}"}}"#, long(257))), "labels"),
+        Case::post(JOBS, job(format!(r#""labels":{{"{}":"a"}}"#, long(65))), "labels"),
+        Case::post(JOBS, format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), ""),
+        Case::post(JOBS, "[".repeat(500_000), ""),
+        Case::post(JOBS, job(format!(r#""x":{}1{}"#, "[".repeat(100_000), "]".repeat(100_000))), ""),
+        Case::post(JOBS, job(format!(r#""x":{}1{}"#, "{\"a\":".repeat(10_000), "}".repeat(10_000))), ""),
+        Case::post(REGISTER, format!(r#"{{"name":"a","maxParallel":{}}}"#, "9".repeat(100_000)), ""),
+    ]
+}
+
+/// Encodings that are not taken, or not what they say they are.
+fn encoded() -> Vec<Case> {
+    let refused = Outcome::Fault(&[400, 415], "");
+    ["gzip", "br", "deflate", "zstd", "nonsense"]
+        .iter()
+        .map(|coding| {
+            let header = format!("content-encoding: {coding}\r\n");
+            Case::with_headers(JOBS, &header, b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0", refused)
+        })
+        .collect()
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut all: Vec<Case> = NO_OBJECT.iter().map(|body| Case::post(REGISTER, body, "")).collect();
+    all.extend(FIELDS.iter().map(|(path, body, mention)| Case::post(path, body, mention)));
+    all.extend(too_much());
+    all.extend(encoded());
+    all
+}
+
+#[test]
+fn a_body_that_is_no_request_is_400_and_the_fault_is_named() {
+    assert_all_refused(&cases());
+}
