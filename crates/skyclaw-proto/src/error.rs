@@ -57,6 +57,8 @@ pub enum ErrorCode {
     OutcomeUnknown,
     /// There is no leader at the moment.
     NoLeader,
+    /// This coordinator has not applied the index that was asked for.
+    Behind,
     /// Too much is waiting; come back after `retry-after`.
     Overloaded,
     /// The disk is full or broken; nothing was written.

@@ -14,6 +14,7 @@ pub mod capabilities;
 pub mod error;
 pub mod id;
 pub mod limits;
+mod object;
 pub mod payload;
 pub mod record;
 pub mod request;

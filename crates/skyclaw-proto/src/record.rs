@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::object;
 use crate::payload::Env;
 use crate::{
     AssignmentStatus, Capabilities, HostId, JobId, JobStatus, NodeId, Payload, ServiceId, ServiceStatus,
@@ -178,12 +179,12 @@ pub struct State {
     /// The coordinator that says so.
     pub node_id: NodeId,
     /// All hosts.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::list")]
     pub hosts: Vec<Host>,
     /// All jobs, oldest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::list")]
     pub jobs: Vec<Job>,
     /// All services, oldest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::list")]
     pub services: Vec<Service>,
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::object;
 use crate::payload::{Env, OpenclawPayload, Payload, ShellPayload};
 use crate::{AssignmentStatus, Capabilities, HostId, JobId, ServiceId};
 
@@ -172,7 +173,7 @@ pub struct HeartbeatBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_leases: Option<u32>,
     /// The runs whose leases this renews. (Ours.)
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional_list")]
     pub running: Option<Vec<RunningJob>>,
     /// How long the answer may wait for something to stop, in milliseconds. (Ours.)
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -330,10 +331,10 @@ pub struct RequirementBody {
 #[serde(rename_all = "camelCase", default)]
 pub struct EnqueueJobBody {
     /// What to run.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub payload: Option<PayloadBody>,
     /// What it asks of a host.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub requirement: Option<RequirementBody>,
     /// Who submits it. Not read on the public route.
     #[serde(skip_serializing_if = "Option::is_none")]
