@@ -2,20 +2,42 @@
 
 use std::sync::Arc;
 
-use crate::command::IdempotencyKey;
+use skyclaw_proto::{JobId, record};
+
+use crate::command::{IdempotencyKey, Operation};
 use crate::model::Job;
 use crate::outcome::StoredReply;
-use skyclaw_proto::JobId;
 
 /// Jobs that have ended and replies that were kept, as of the command before the one being applied.
 ///
 /// Implementations must answer from exactly that state: an answer that depends on how far a node has
 /// written its state down would make nodes differ.
 pub trait Archive {
-    /// A job that has ended. Asked for every id a command names that is not active, a new job's too.
+    /// A job that has ended. Asked for jobs the operation [names](Operation::named_jobs) only.
     fn job(&self, id: &JobId) -> Option<Arc<Job>>;
     /// The reply kept for a caller's key on a route, whatever the body was.
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>>;
+}
+
+impl Operation {
+    /// The jobs that may have ended and that carrying this out may look up in the archive.
+    pub fn named_jobs(&self) -> impl Iterator<Item = &JobId> {
+        let (one, many): (Option<&JobId>, &[record::Job]) = match self {
+            // A late copy of the command must not bring back a job that has ended since.
+            Self::Enqueue { id, .. } | Self::Cancel { id } => (Some(id), &[]),
+            Self::Complete(completion) => (Some(&completion.id), &[]),
+            Self::Merge { jobs, .. } => (None, jobs),
+            Self::RegisterHost { .. }
+            | Self::Claim { .. }
+            | Self::RenewLeases { .. }
+            | Self::ExpireLeases { .. }
+            | Self::DeployService { .. }
+            | Self::ClaimService { .. }
+            | Self::ReportService { .. }
+            | Self::PruneReplies => (None, &[]),
+        };
+        one.into_iter().chain(many.iter().map(|job| &job.id))
+    }
 }
 
 /// A past in which nothing happened.

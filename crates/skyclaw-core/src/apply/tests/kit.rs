@@ -76,6 +76,24 @@ impl Archive for Records {
     }
 }
 
+/// Records that may be asked only for what the command names.
+struct Named<'a> {
+    records: &'a Records,
+    command: &'a Command,
+}
+
+impl Archive for Named<'_> {
+    fn job(&self, id: &JobId) -> Option<Arc<Job>> {
+        let is_named = self.command.operation.named_jobs().any(|named| named == id);
+        assert!(is_named, "{id} is looked up and not named by {:?}", self.command.operation);
+        self.records.job(id)
+    }
+    fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
+        assert_eq!(self.command.idempotency.as_ref(), Some(key));
+        self.records.reply(key)
+    }
+}
+
 /// What is in memory, to be compared.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Memory {
@@ -116,7 +134,7 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {
-        let outcome = self.state.apply(command, &self.records);
+        let outcome = self.state.apply(command, &Named { records: &self.records, command });
         self.records.write(&outcome.changes);
         outcome
     }
