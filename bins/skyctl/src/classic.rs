@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::job::show_submitted;
-use crate::output::{Format, Table, json};
+use crate::output::{self, Format, Table, json};
 
 /// The commands of the reference mesh.
 #[derive(Debug, Subcommand)]
@@ -61,7 +61,7 @@ pub(crate) async fn run(command: ClassicCommand, context: &Context<'_>) -> Resul
             let body = ServicesBody { services: client.services().await? };
             match context.out.format {
                 Format::Yaml => context.out.show(&body, Table::default)?,
-                Format::Table | Format::Json => context.out.raw(json(&body)?.as_bytes())?,
+                Format::Table | Format::Json => output::print(json(&body)?.as_bytes())?,
             }
         }
     }
@@ -70,7 +70,7 @@ pub(crate) async fn run(command: ClassicCommand, context: &Context<'_>) -> Resul
 
 fn show_deployed(service: &Service, context: &Context<'_>) -> Result<(), Error> {
     match context.out.format {
-        Format::Table => context.out.line(service.id.as_str()),
+        Format::Table => output::print(format!("{}\n", service.id).as_bytes()),
         Format::Json | Format::Yaml => context.out.show(service, Table::default),
     }
 }

@@ -23,6 +23,7 @@ Environment:
   SKYCLAW_COORDINATOR_URL    one coordinator [default: http://127.0.0.1:8787]
   SKYCLAW_TOKEN              the shared token
   SKYCLAW_TOKEN_FILE         a file that holds it
+  SKYCLAW_DEADLINE_MS        how long to try before giving up [default: 10000]
   NO_COLOR                   no colours, also on a terminal
 There is no flag for the token itself, for every user of a machine can see the flags of a command.
 
@@ -54,14 +55,14 @@ pub(crate) struct Global {
     pub(crate) config: Option<PathBuf>,
     /// How to print what was found
     #[arg(
-        short,
+        short = 'o',
         long,
         global = true,
         value_name = "FORMAT",
         default_value = "table",
         help_heading = "Global options"
     )]
-    pub(crate) output: Format,
+    pub(crate) format: Format,
 }
 
 /// What to do.
@@ -106,7 +107,7 @@ mod tests {
 
     fn parsed(line: &str) -> String {
         let cli = Cli::try_parse_from(line.split('|')).expect("parses");
-        format!("{:?} {:?}", cli.global.output, cli.command)
+        format!("{:?} {:?}", cli.global.format, cli.command)
     }
 
     #[test]

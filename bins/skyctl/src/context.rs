@@ -1,16 +1,12 @@
 //! What all commands share: how to reach the coordinators and where to print.
 
-use std::time::Duration;
-
 use skyclaw_client::{Client, Config};
-use skyclaw_config::{Environment, HttpUrl, Secret};
+use skyclaw_config::logging::{self, Filter};
+use skyclaw_config::{Environment, HttpUrl, Millis, Secret};
 
 use crate::cli::Global;
 use crate::error::Error;
-use crate::output::Output;
-
-/// How long a command tries before it says that no coordinator answers.
-const DEADLINE: Duration = Duration::from_secs(15);
+use crate::output::{self, Output};
 
 skyclaw_config::settings! {
     /// What skyctl is told by a file or the environment.
@@ -21,6 +17,10 @@ skyclaw_config::settings! {
         coordinator_urls: Vec<HttpUrl>, env "SKYCLAW_COORDINATOR_URLS";
         /// The shared token.
         token: Option<Secret>, env "SKYCLAW_TOKEN";
+        /// How long a command tries before it says that no coordinator answers.
+        deadline_ms: Millis = "10000", env "SKYCLAW_DEADLINE_MS";
+        /// What is logged to stderr.
+        log: Filter = "warn", env "SKYCLAW_LOG";
     }
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(global: Global, env: &'a Environment) -> Self {
-        Self { out: Output::new(global.output, env), env, global }
+        Self { out: Output::new(global.format, env), env, global }
     }
 
     /// A client of the coordinators that flags, environment or file name.
@@ -41,9 +41,10 @@ impl<'a> Context<'a> {
         let config = self.global.config.as_deref();
         let loaded = skyclaw_config::load_without_flags::<Settings>("skyctl", config, self.env)?;
         for warning in &loaded.warnings {
-            self.out.say(&format!("warning: {warning}"));
+            output::say(&format!("warning: {warning}"));
         }
         let settings = loaded.settings;
+        logging::init(&settings.log, logging::Format::Text, self.env);
         let token = match &self.global.token_file {
             Some(path) => Some(Secret::from_file("--token-file", path)?),
             None => settings.token,
@@ -56,7 +57,7 @@ impl<'a> Context<'a> {
             vec![settings.coordinator_url.to_string()]
         };
         let mut config = Config::new(urls, token.map(Secret::into_inner));
-        config.deadline = DEADLINE;
+        config.deadline = settings.deadline_ms.0;
         Ok(Client::new(config)?)
     }
 }

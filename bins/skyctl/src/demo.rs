@@ -24,6 +24,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::job::details;
+use crate::output;
 
 /// How long the coordinator may take to listen.
 const START: Duration = Duration::from_secs(20);
@@ -47,23 +48,22 @@ pub(crate) async fn run(context: &Context<'_>) -> Result<Exit, Error> {
     mesh.stop().await;
     signals.finish().await;
     if played.is_err() {
-        mesh.show_logs(context);
+        mesh.show_logs();
     }
     played
 }
 
 async fn play(mesh: &mut Mesh, context: &Context<'_>) -> Result<Exit, Error> {
-    let out = &context.out;
     let url = mesh.start_coordinator().await?;
-    out.say(&format!("coordinator: {url}"));
+    output::say(&format!("coordinator: {url}"));
     mesh.start_host(&url)?;
-    out.say("host: may run echo and nothing else");
+    output::say("host: may run echo and nothing else");
     let client = mesh.client(&url)?;
     let job = client.enqueue(&hello(), None).await?;
-    out.say(&format!("job: {}", job.id));
+    output::say(&format!("job: {}", job.id));
     let late = || failure("see the job end in time")(io::ErrorKind::TimedOut.into());
     let job: Job = timeout(RUN, client.watch_job(job.id).end()).await.map_err(|_| late())??;
-    out.show(&job, || details(&job))?;
+    context.out.show(&job, || details(&job))?;
     Ok(Exit::of_job(&job))
 }
 
@@ -202,12 +202,12 @@ impl Mesh {
     }
 
     /// What the daemons said last.
-    fn show_logs(&self, context: &Context<'_>) {
+    fn show_logs(&self) {
         for Daemon { name, .. } in &self.daemons {
             let log = std::fs::read_to_string(self.file(name)).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             for line in lines.iter().skip(lines.len().saturating_sub(LOG_TAIL)) {
-                context.out.say(&format!("{name}: {line}"));
+                output::say(&format!("{name}: {line}"));
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::arguments;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::{Format, Table, age, command_line};
+use crate::output::{self, Format, Table, age, command_line};
 use crate::{lookup, wait};
 
 /// What can be done with jobs.
@@ -167,7 +167,7 @@ async fn run_submit(submit: Submit, context: &Context<'_>) -> Result<Exit, Error
 /// The id alone, for scripts, unless a format was asked for.
 pub(crate) fn show_submitted(job: &Job, context: &Context<'_>) -> Result<(), Error> {
     match context.out.format {
-        Format::Table => context.out.line(job.id.as_str()),
+        Format::Table => output::print(format!("{}\n", job.id).as_bytes()),
         Format::Json | Format::Yaml => context.out.show(job, Table::default),
     }
 }
@@ -212,7 +212,7 @@ async fn run_list(list: &List, context: &Context<'_>) -> Result<Exit, Error> {
     let more = page.next_cursor.is_some();
     show_all(jobs, context)?;
     if more && context.out.watched {
-        context.out.say("(there are more: --all shows them)");
+        output::say("(there are more: --all shows them)");
     }
     Ok(Exit::Success)
 }

@@ -43,7 +43,7 @@ pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "skyctl", &mut script);
-            context.out.raw(&script)?;
+            output::print(&script)?;
             Ok(Exit::Success)
         }
         Command::Classic(command) => classic::run(command, &context).await,

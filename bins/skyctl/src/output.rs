@@ -52,23 +52,6 @@ impl Output {
         Self { format, look: Look { terminal, colours }, watched: stderr().is_terminal() }
     }
 
-    /// Prints bytes as they are.
-    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Error> {
-        let mut out = stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::Output)
-    }
-
-    /// Prints one line.
-    pub(crate) fn line(&self, text: &str) -> Result<(), Error> {
-        self.raw(format!("{text}\n").as_bytes())
-    }
-
-    /// Says something about what is printed, to whoever watches. Nothing depends on it.
-    #[expect(clippy::unused_self, reason = "all printing goes through the one value")]
-    pub(crate) fn say(&self, text: &str) {
-        let _ = writeln!(stderr(), "{text}");
-    }
-
     /// Prints a value: as a table if that is the format.
     pub(crate) fn show(&self, value: &impl Serialize, table: impl FnOnce() -> Table) -> Result<(), Error> {
         let text = match self.format {
@@ -76,8 +59,19 @@ impl Output {
             Format::Json => json(value)?,
             Format::Yaml => serde_yaml_ng::to_string(value).map_err(|e| Error::Encode(e.to_string()))?,
         };
-        self.raw(text.as_bytes())
+        print(text.as_bytes())
     }
+}
+
+/// Prints bytes as they are.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::Output)
+}
+
+/// Says something about what is printed. Nothing depends on it.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// JSON as people read it, with a newline at its end.

@@ -10,6 +10,7 @@ use skyclaw_client::Client;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::output;
 
 /// What can be done with the whole state.
 #[derive(Debug, Subcommand)]
@@ -31,7 +32,7 @@ pub(crate) async fn run(command: StateCommand, context: &Context<'_>) -> Result<
         }
         Some(path) => {
             let bytes = export(&client, &path).await?;
-            context.out.say(&format!("{bytes} bytes written to {}", path.display()));
+            output::say(&format!("{bytes} bytes written to {}", path.display()));
         }
     }
     Ok(Exit::Success)

@@ -11,7 +11,7 @@ use skyclaw_proto::{JobId, JobStatus};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::{Format, Table};
+use crate::output::{self, Format, Table};
 
 /// Waits for the end of a job, prints what it wrote, and gives the exit code that says how it went.
 pub(crate) async fn until_end(client: &Client, id: JobId, context: &Context<'_>) -> Result<Exit, Error> {
@@ -19,7 +19,7 @@ pub(crate) async fn until_end(client: &Client, id: JobId, context: &Context<'_>)
     let job = tokio::select! {
         job = watch(client, id.clone(), context) => job?,
         _ = tokio::signal::ctrl_c() => {
-            context.out.say(&format!(
+            output::say(&format!(
                 "{id} goes on without this command: `skyctl job wait {id}` waits again, `skyctl job cancel {id}` stops it"
             ));
             return Ok(Exit::Interrupted);
@@ -61,12 +61,12 @@ fn show(job: &Job, context: &Context<'_>) -> Result<(), Error> {
         return context.out.show(job, Table::default);
     }
     if let Some(result) = &job.result {
-        context.out.raw(result.stdout.as_bytes())?;
+        output::print(result.stdout.as_bytes())?;
         // Whoever closed stderr does not want it.
         let _ = std::io::stderr().write_all(result.stderr.as_bytes());
     }
     if job.status != JobStatus::Completed || context.out.watched {
-        context.out.say(&summary(job));
+        output::say(&summary(job));
     }
     Ok(())
 }
