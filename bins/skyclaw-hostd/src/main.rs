@@ -1,2 +1,40 @@
-//! x
-fn main() {}
+//! `skyclaw-hostd`: the host daemon.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use skyclaw_config::{Environment, Shutdown, logging};
+use skyclaw_hostd::{Settings, secrets};
+
+const BIN: &str = "skyclaw-hostd";
+
+fn main() -> anyhow::Result<()> {
+    let env = Environment::of_process();
+    secrets::hide::<Settings>(&env).context("cannot hide the secrets in the environment")?;
+    let about = "Runs jobs and services for a Skyclaw cluster";
+    let matches = skyclaw_config::command::<Settings>(BIN, env!("CARGO_PKG_VERSION"), about).get_matches();
+    let loaded = skyclaw_config::load::<Settings>(BIN, &matches, &env);
+    secrets::forget::<Settings>(&env);
+    let loaded = loaded?;
+    loaded.settings.validate()?;
+    if let Some(text) = loaded.print {
+        print!("{text}");
+        return Ok(());
+    }
+    let settings = loaded.settings;
+    logging::init(&settings.log, settings.log_format, &env);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let base_dir = std::env::current_dir().context("cannot tell the working directory")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::install(settings.drain_ms.0)?;
+        let ended =
+            skyclaw_hostd::run(&settings, env.get("PATH").unwrap_or_default(), &base_dir, &shutdown).await;
+        shutdown.finish().await;
+        anyhow::Ok(ended?)
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Keeps this host's leases: sends the heartbeats that renew them, stops what they no longer cover,
+//! and stops what the coordinators want stopped.
+//!
+//! One task owns the [`Leases`]; [`Keeper`] is the handle on it. A heartbeat names all runs and waits at
+//! the coordinator until something is to be stopped or the next heartbeat is due; a coordinator that
+//! answers at once is asked again at the same pace. While one is out, what is asked of the keeper is
+//! done all the same, and runs are stopped in time.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use skyclaw_exec::{Stop, Stopper};
+use skyclaw_proto::request::{HeartbeatBody, RunningJob};
+use skyclaw_proto::response::{Heartbeat, StopReason};
+use skyclaw_proto::{JobId, limits};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::coordinator::{ChangeLog, Coordinator, is_unknown_host};
+use crate::leases::{Lease, Leases};
+
+/// Requests that may wait for the task.
+const QUEUE: usize = 64;
+/// Shortest time between two heartbeats when the first was answered early.
+const MIN_GAP: Duration = Duration::from_secs(1);
+
+struct Request {
+    job: JobId,
+    lease: Option<Lease>,
+    run: Run,
+}
+
+/// The handle on the keeper. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeper(mpsc::Sender<Request>);
+
+impl Keeper {
+    /// Starts the task, which ends when it is aborted.
+    pub(crate) fn start(
+        tracker: &TaskTracker,
+        coordinator: Coordinator,
+        heartbeat: Duration,
+        grace: Duration,
+    ) -> (Self, JoinHandle<()>) {
+        let (send, requests) = mpsc::channel(QUEUE);
+        let log = ChangeLog::new("heartbeat");
+        let task = Task {
+            coordinator,
+            heartbeat,
+            pace: heartbeat,
+            leases: Leases::new(grace),
+            runs: HashMap::new(),
+            requests,
+            log,
+        };
+        (Self(send), tracker.spawn(task.keep()))
+    }
+
+    /// Takes a claimed job into the keeper's care until `over` is cancelled, and waits until it may
+    /// start. `false`: it may not, its lease is gone.
+    pub(crate) async fn hold(
+        &self,
+        job: JobId,
+        lease: Option<Lease>,
+        stopper: Stopper,
+        over: CancellationToken,
+    ) -> bool {
+        let (start, may_start) = oneshot::channel();
+        let run = Run { stopper, over, start: Some(start) };
+        self.0.send(Request { job, lease, run }).await.is_ok() && may_start.await.is_ok()
+    }
+}
+
+/// What the keeper has on a job in its care.
+struct Run {
+    stopper: Stopper,
+    /// Cancelled when the run is over and its outcome was heard, or its task is gone for whatever reason.
+    over: CancellationToken,
+    /// There while the job waits for a renewal before it starts. Dropped, it does not start.
+    start: Option<oneshot::Sender<()>>,
+}
+
+struct Task {
+    coordinator: Coordinator,
+    heartbeat: Duration,
+    /// The interval the last heartbeat was sent with.
+    pace: Duration,
+    leases: Leases,
+    runs: HashMap<JobId, Run>,
+    requests: mpsc::Receiver<Request>,
+    log: ChangeLog,
+}
+
+impl Task {
+    async fn keep(mut self) {
+        loop {
+            self.prune();
+            let sent = Instant::now();
+            let named = self.leases.to_renew();
+            let interval = self.leases.interval(self.heartbeat);
+            let coordinator = self.coordinator.clone();
+            self.pace = interval;
+            let wait = if self.leases.is_urgent(sent, interval) { Duration::ZERO } else { interval };
+            let body = self.body(&named, wait);
+            let answer = self.attend(coordinator.client.heartbeat(&coordinator.host, &body)).await;
+            let mut next = sent + interval;
+            match answer {
+                None => continue,
+                Some(Ok(answer)) => {
+                    self.log.went_well();
+                    // Answered early: there is something to stop, and soon there may be more.
+                    if !answer.stop.is_empty() {
+                        next = next.min(sent + MIN_GAP).max(Instant::now());
+                    }
+                    self.take_in(&answer, &named, sent);
+                }
+                Some(Err(error)) if is_unknown_host(&error) => {
+                    let registered = self.attend(coordinator.register()).await;
+                    if registered.is_some() {
+                        next = Instant::now();
+                    }
+                }
+                Some(Err(error)) => self.log.failed(&error),
+            }
+            self.attend(tokio::time::sleep_until(next)).await;
+        }
+    }
+
+    fn body(&self, named: &[RunningJob], wait: Duration) -> HeartbeatBody {
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).min(limits::MAX_WAIT_MS);
+        HeartbeatBody {
+            active_leases: Some(u32::try_from(self.leases.count()).unwrap_or(u32::MAX)),
+            running: Some(named.to_vec()),
+            wait_ms: Some(wait),
+        }
+    }
+
+    /// Waits for something while doing what is asked of the keeper and stopping runs in time. `None`
+    /// when a heartbeat is wanted at once; what was waited for is dropped then.
+    async fn attend<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let mut what = pin!(what);
+        loop {
+            let end = self.leases.next_end();
+            let lease_end = async {
+                match end {
+                    Some(end) => tokio::time::sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Renewals count before ends: an answer that is there is not overlooked.
+                biased;
+                done = &mut what => return Some(done),
+                () = lease_end => self.give_up(),
+                request = self.requests.recv() => match request {
+                    Some(request) => {
+                        if self.asked(request) {
+                            return None;
+                        }
+                    }
+                    // Nobody is left to ask for anything; what is waited for still counts.
+                    None => return Some(what.await),
+                },
+            }
+        }
+    }
+
+    /// Whether a heartbeat is wanted at once.
+    fn asked(&mut self, request: Request) -> bool {
+        let Request { job, lease, mut run } = request;
+        let now = Instant::now();
+        if self.leases.insert(job.clone(), lease, now) {
+            run.go();
+        }
+        self.runs.insert(job, run);
+        let interval = self.leases.interval(self.heartbeat);
+        interval < self.pace || self.leases.is_urgent(now, interval)
+    }
+
+    /// Leaves out what is over.
+    fn prune(&mut self) {
+        let leases = &mut self.leases;
+        self.runs.retain(|job, run| {
+            let over = run.over.is_cancelled();
+            if over {
+                leases.remove(job);
+            }
+            !over
+        });
+    }
+
+    fn forget(&mut self, job: &JobId) {
+        self.leases.remove(job);
+        self.runs.remove(job);
+    }
+
+    fn give_up(&mut self) {
+        self.prune();
+        for job in self.leases.give_up(Instant::now()) {
+            tracing::error!(%job, "its lease could not be renewed in time; the run is stopped");
+            if let Some(run) = self.runs.get(&job) {
+                run.stopper.stop(Stop::Because("its lease could not be renewed in time".to_owned()));
+            }
+        }
+    }
+
+    fn take_in(&mut self, answer: &Heartbeat, named: &[RunningJob], sent: Instant) {
+        self.prune();
+        for job in named {
+            let stop = answer.stop.iter().find(|stop| stop.job_id == job.job_id).map(|stop| stop.reason);
+            // In the meantime it may have ended, and begun anew under another lease.
+            if !self.leases.holds(job) {
+                continue;
+            }
+            match stop {
+                None => self.renew(job, sent),
+                Some(StopReason::Cancelled) => {
+                    if let Some(run) = self.runs.get(&job.job_id) {
+                        run.stopper.stop(Stop::Cancelled);
+                    }
+                    self.renew(job, sent);
+                }
+                Some(StopReason::NotLeased | StopReason::Unknown) => {
+                    tracing::warn!(job = %job.job_id, "this host no longer holds its lease; the run is stopped");
+                    if let Some(run) = self.runs.get(&job.job_id) {
+                        run.stopper.stop(Stop::Because("this host no longer holds its lease".to_owned()));
+                    }
+                    self.forget(&job.job_id);
+                }
+            }
+        }
+    }
+
+    fn renew(&mut self, job: &RunningJob, sent: Instant) {
+        if self.leases.renew(job, sent)
+            && let Some(run) = self.runs.get_mut(&job.job_id)
+        {
+            run.go();
+        }
+    }
+}
+
+impl Run {
+    fn go(&mut self) {
+        if let Some(start) = self.start.take() {
+            // An error means that it is not wanted any more.
+            let _ = start.send(());
+        }
+    }
+}

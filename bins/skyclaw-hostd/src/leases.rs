@@ -1,0 +1,246 @@
+//! Which leases this host holds, and until when it can be sure of each.
+//!
+//! Time is passed in. A lease is counted from when the request that gave or renewed it was *sent*: the
+//! coordinator cannot have counted from any earlier, so it cannot run out there before it does here.
+//!
+//! ```text
+//! sent ──────────────────────────────────── stop_at ── grace ── margin ── held_until
+//!        sure of it: runs, and is renewed      │ stopped, killed            │ may be another's
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use skyclaw_proto::JobId;
+use skyclaw_proto::record::Job;
+use skyclaw_proto::request::RunningJob;
+use tokio::time::Instant;
+
+/// Longest time between the last moment a run can be killed and the end of its lease.
+const MAX_MARGIN: Duration = Duration::from_secs(5);
+/// However short a lease, heartbeats are no closer than this.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A lease as a claim gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// Its fencing token.
+    pub(crate) fence: u64,
+    /// How long it lasts from each renewal.
+    pub(crate) length: Duration,
+    /// When the claim was first sent.
+    pub(crate) since: Instant,
+}
+
+impl Lease {
+    /// The lease of a claimed job, its length told by the coordinator's clock alone. `None` from a
+    /// coordinator that renews no leases, as the reference.
+    pub(crate) fn of(job: &Job, since: Instant) -> Option<Self> {
+        let length = job.lease_expires_at?.since(job.updated_at);
+        Some(Self { fence: job.fence?, length, since })
+    }
+
+    /// How long a run under it may take to stop.
+    pub(crate) fn grace(&self, usual: Duration) -> Duration {
+        usual.min(self.length / 4)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Not started: it is not sure that the lease is still held.
+    Waiting,
+    Running,
+    /// Being stopped for want of a renewal, and not renewed any more.
+    GivenUp,
+}
+
+#[derive(Debug)]
+struct Held {
+    lease: Option<Lease>,
+    phase: Phase,
+}
+
+/// All jobs of this host that are not over, by id.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    held: BTreeMap<JobId, Held>,
+    grace: Duration,
+}
+
+impl Leases {
+    /// None yet; `grace` is how long a run usually may take to stop.
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { held: BTreeMap::new(), grace }
+    }
+
+    fn stop_at(&self, lease: &Lease) -> Instant {
+        let margin = (lease.length / 6).min(MAX_MARGIN);
+        lease.since + lease.length - margin - lease.grace(self.grace)
+    }
+
+    /// Takes in a claimed job and says whether it may start now, or only once its lease was renewed.
+    pub(crate) fn insert(&mut self, job: JobId, lease: Option<Lease>, now: Instant) -> bool {
+        let sure = lease.is_none_or(|lease| now < self.stop_at(&lease));
+        let phase = if sure { Phase::Running } else { Phase::Waiting };
+        self.held.insert(job, Held { lease, phase });
+        sure
+    }
+
+    /// A job that is over, or not this host's any more.
+    pub(crate) fn remove(&mut self, job: &JobId) {
+        self.held.remove(job);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Those whose leases the next heartbeat is to renew.
+    pub(crate) fn to_renew(&self) -> Vec<RunningJob> {
+        let wanted = self.held.iter().filter(|(_, held)| held.phase != Phase::GivenUp);
+        wanted
+            .filter_map(|(id, held)| Some(RunningJob { job_id: id.clone(), fence: held.lease?.fence }))
+            .collect()
+    }
+
+    /// Whether the job is held under this very lease.
+    pub(crate) fn holds(&self, job: &RunningJob) -> bool {
+        let lease = self.held.get(&job.job_id).and_then(|held| held.lease);
+        lease.is_some_and(|lease| lease.fence == job.fence)
+    }
+
+    /// A heartbeat sent at `sent` renewed this lease. Says whether a job that waited may start.
+    pub(crate) fn renew(&mut self, job: &RunningJob, sent: Instant) -> bool {
+        let Some(Held { lease: Some(lease), phase }) = self.held.get_mut(&job.job_id) else { return false };
+        if lease.fence != job.fence || *phase == Phase::GivenUp {
+            return false;
+        }
+        lease.since = lease.since.max(sent);
+        std::mem::replace(phase, Phase::Running) == Phase::Waiting
+    }
+
+    /// Gives up the runs whose leases cannot be relied on any longer; they must be stopped.
+    pub(crate) fn give_up(&mut self, now: Instant) -> Vec<JobId> {
+        let due: Vec<JobId> =
+            self.running().filter(|(_, at)| *at <= now).map(|(job, _)| job.clone()).collect();
+        for job in &due {
+            if let Some(held) = self.held.get_mut(job) {
+                held.phase = Phase::GivenUp;
+            }
+        }
+        due
+    }
+
+    /// When the next run will have to be given up.
+    pub(crate) fn next_end(&self) -> Option<Instant> {
+        self.running().map(|(_, at)| at).min()
+    }
+
+    /// Whether a heartbeat must be sent and answered at once: a job waits for it, or a run might have to be
+    /// given up before the next but one is answered.
+    pub(crate) fn is_urgent(&self, now: Instant, interval: Duration) -> bool {
+        let waiting = self.held.values().any(|held| held.phase == Phase::Waiting);
+        waiting || self.next_end().is_some_and(|end| end <= now + 2 * interval)
+    }
+
+    fn running(&self) -> impl Iterator<Item = (&JobId, Instant)> {
+        self.held.iter().filter(|(_, held)| held.phase == Phase::Running).filter_map(|(job, held)| {
+            let lease = held.lease.as_ref()?;
+            Some((job, self.stop_at(lease)))
+        })
+    }
+
+    /// How often heartbeats must be sent: as configured, or more often when a lease is short.
+    pub(crate) fn interval(&self, configured: Duration) -> Duration {
+        let shortest = self.held.values().filter_map(|held| held.lease).map(|lease| lease.length / 6).min();
+        shortest.map_or(configured, |short| configured.min(short.max(MIN_INTERVAL)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    fn job(text: &str) -> JobId {
+        JobId::parse(text).expect("an id")
+    }
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn minute(fence: u64, since: Instant) -> Option<Lease> {
+        Some(Lease { fence, length: secs(60), since })
+    }
+
+    #[test]
+    fn a_lease_that_is_not_renewed_is_given_up_in_time_to_stop_the_run() {
+        let start = Instant::now();
+        let mut leases = Leases::new(GRACE);
+        assert!(leases.insert(job("a"), minute(1, start), start + secs(25)));
+        assert_eq!(leases.next_end(), Some(start + secs(50)));
+        assert!(leases.give_up(start + secs(49)).is_empty());
+        assert_eq!(leases.give_up(start + secs(50)), [job("a")]);
+        assert!(leases.give_up(start + secs(51)).is_empty(), "it is stopped once");
+        assert!(leases.to_renew().is_empty());
+        assert!(!leases.renew(&RunningJob { job_id: job("a"), fence: 1 }, start + secs(51)));
+        assert_eq!(leases.count(), 1);
+    }
+
+    #[test]
+    fn a_renewal_counts_from_when_it_was_sent_and_never_shortens() {
+        let start = Instant::now();
+        let mut leases = Leases::new(GRACE);
+        leases.insert(job("a"), minute(7, start), start);
+        let named = leases.to_renew();
+        assert_eq!(named, [RunningJob { job_id: job("a"), fence: 7 }]);
+        leases.renew(&named[0], start + secs(20));
+        assert_eq!(leases.next_end(), Some(start + secs(70)));
+        leases.renew(&named[0], start + secs(10));
+        assert_eq!(leases.next_end(), Some(start + secs(70)));
+        leases.renew(&RunningJob { job_id: job("a"), fence: 6 }, start + secs(40));
+        assert_eq!(leases.next_end(), Some(start + secs(70)), "another lease's renewal is not this one's");
+    }
+
+    #[test]
+    fn a_job_whose_claim_was_answered_late_starts_only_after_a_renewal() {
+        let start = Instant::now();
+        let mut leases = Leases::new(GRACE);
+        let late = start + secs(55);
+        assert!(!leases.insert(job("a"), minute(1, start), late));
+        assert_eq!((leases.next_end(), leases.give_up(late + secs(60))), (None, vec![]));
+        let named = leases.to_renew();
+        assert!(leases.is_urgent(late, Duration::ZERO));
+        assert!(leases.renew(&named[0], late), "it may start now");
+        assert!(!leases.renew(&named[0], late), "and is not started twice");
+        assert_eq!(leases.next_end(), Some(late + secs(50)));
+    }
+
+    #[test]
+    fn a_short_lease_shortens_grace_and_interval() {
+        let start = Instant::now();
+        let mut leases = Leases::new(GRACE);
+        assert_eq!(leases.interval(secs(5)), secs(5));
+        let lease = Lease { fence: 1, length: secs(12), since: start };
+        assert_eq!(lease.grace(GRACE), secs(3));
+        leases.insert(job("a"), Some(lease), start);
+        assert_eq!(leases.interval(secs(5)), secs(2));
+        assert!(!leases.is_urgent(start + secs(2), secs(2)), "the usual pace is enough");
+        assert!(leases.is_urgent(start + secs(3), secs(2)));
+        assert_eq!(leases.next_end(), Some(start + secs(12 - 3 - 2)));
+    }
+
+    #[test]
+    fn a_job_of_a_coordinator_without_fences_is_counted_and_left_alone() {
+        let start = Instant::now();
+        let mut leases = Leases::new(GRACE);
+        assert!(leases.insert(job("a"), None, start));
+        assert_eq!((leases.count(), leases.to_renew().len(), leases.next_end()), (1, 0, None));
+        leases.remove(&job("a"));
+        assert_eq!(leases.count(), 0);
+    }
+}

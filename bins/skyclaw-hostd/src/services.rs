@@ -1,0 +1,234 @@
+//! Runs the services this host was given, each on a port of its own.
+//!
+//! ```text
+//! claimed ── start ──> running (reported, with its endpoint) ── ends ──> failed (reported)
+//!              └─ could not be started ─────────────────────────────────────┘
+//! ```
+//! A service that ended is not started again here: the coordinator hands it out anew, after a pause.
+
+use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skyclaw_exec::{Driver, Ending, Outcome, RunSpec, Stop, stop_channel};
+use skyclaw_proto::record::Service;
+use skyclaw_proto::request::{ClaimServiceBody, ReportServiceBody};
+use skyclaw_proto::{AssignmentStatus, ServiceId};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
+use crate::ports;
+
+/// How long a last report is offered to the coordinators when everything must stop.
+const LAST_WORD: Duration = Duration::from_secs(5);
+/// How much of a service's last words goes into the report, in bytes.
+const LAST_OUTPUT: usize = 500;
+
+/// Where services run and who is told of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) driver: Driver,
+    /// The first port.
+    pub(crate) base_port: u16,
+    /// What the port is appended to.
+    pub(crate) public_base_url: Option<String>,
+    /// Cancelled when the daemon ends.
+    pub(crate) soft: CancellationToken,
+}
+
+/// The task that claims services.
+pub(crate) struct Services {
+    place: Place,
+    poll: Duration,
+    tasks: TaskTracker,
+    instances: HashMap<ServiceId, Instance>,
+    log: ChangeLog,
+}
+
+/// A service that runs here.
+struct Instance {
+    port: u16,
+    over: CancellationToken,
+    asked_again: Arc<Notify>,
+}
+
+impl Services {
+    /// Runs services on `tasks`.
+    pub(crate) fn new(place: Place, poll: Duration, tasks: TaskTracker) -> Self {
+        Self { place, poll, tasks, instances: HashMap::new(), log: ChangeLog::new("claim of services") }
+    }
+
+    /// Claims and starts for ever.
+    pub(crate) async fn work(mut self) {
+        loop {
+            while let Some(service) = self.claim().await {
+                // A reference coordinator hands out what runs here again and again.
+                if !self.take(service) {
+                    break;
+                }
+            }
+            tokio::time::sleep(self.poll).await;
+        }
+    }
+
+    async fn claim(&mut self) -> Option<Service> {
+        self.instances.retain(|_, instance| !instance.over.is_cancelled());
+        let body = ClaimServiceBody { running: Some(self.instances.keys().cloned().collect()) };
+        let Coordinator { client, host, .. } = &self.place.coordinator;
+        match client.claim_service(host, &body, None).await {
+            Ok(service) => {
+                self.log.went_well();
+                service
+            }
+            Err(error) => {
+                self.log.failed(&error);
+                if is_unknown_host(&error) {
+                    self.place.coordinator.register().await;
+                }
+                None
+            }
+        }
+    }
+
+    /// Starts a service; `false` when it runs here already.
+    fn take(&mut self, service: Service) -> bool {
+        if let Some(instance) = self.instances.get(&service.id) {
+            instance.asked_again.notify_one();
+            return false;
+        }
+        let taken: BTreeSet<u16> = self.instances.values().map(|instance| instance.port).collect();
+        let port = ports::choose(self.place.base_port, &taken, ports::is_free);
+        let (over, asked_again) = (CancellationToken::new(), Arc::new(Notify::new()));
+        // Port 0 is nobody's; it stands for none while the failure is reported.
+        let instance =
+            Instance { port: port.unwrap_or(0), over: over.clone(), asked_again: asked_again.clone() };
+        self.instances.insert(service.id.clone(), instance);
+        let span = tracing::info_span!("service", id = %service.id, name = service.name, port);
+        let place = self.place.clone();
+        let host = async move {
+            let _over = over.drop_guard();
+            match port {
+                Some(port) => place.host(&service, port, &asked_again).await,
+                None => {
+                    let fault = format!("no port is free from {} upward", place.base_port);
+                    place.report_end(&service.id, fault).await;
+                }
+            }
+        };
+        self.tasks.spawn(host.instrument(span));
+        true
+    }
+}
+
+impl Place {
+    /// Runs a service until it ends, is given to others, or the daemon ends.
+    async fn host(&self, service: &Service, port: u16, asked_again: &Notify) {
+        let spec = RunSpec::service(service, &self.coordinator.host, port, self.driver.config());
+        let running = match self.driver.start(spec).await {
+            Ok(running) => running,
+            Err(error) => return self.report_end(&service.id, error.describe()).await,
+        };
+        tracing::info!(pid = running.pid(), "service started");
+        let (stopper, stop) = stop_channel();
+        let mut end = pin!(running.wait(stop));
+        let outcome = tokio::select! {
+            outcome = &mut end => outcome,
+            () = self.report_running(&service.id, port, asked_again) => {
+                tracing::warn!("the service is not this host's any more; it is stopped");
+                stopper.stop(Stop::Because("it is not this host's any more".to_owned()));
+                end.await;
+                return;
+            }
+            () = self.soft.cancelled() => {
+                stopper.stop(Stop::Because("host is shutting down".to_owned()));
+                end.await
+            }
+        };
+        let fault = end_in_words(&outcome);
+        tracing::warn!(fault, "service ended");
+        self.report_end(&service.id, fault).await;
+    }
+
+    /// Reports that the service runs, once and whenever it is asked for again. Ends when that is refused.
+    async fn report_running(&self, id: &ServiceId, port: u16, asked_again: &Notify) {
+        let endpoint = self.public_base_url.as_ref().map(|base| format!("{base}:{port}"));
+        while let Said::Heard(()) =
+            self.report(id, AssignmentStatus::Running, endpoint.clone(), None, std::future::pending()).await
+        {
+            asked_again.notified().await;
+        }
+    }
+
+    async fn report_end(&self, id: &ServiceId, fault: String) {
+        let give_up = async {
+            self.soft.cancelled().await;
+            tokio::time::sleep(LAST_WORD).await;
+        };
+        if let Said::Refused(error) =
+            self.report(id, AssignmentStatus::Failed, None, Some(fault), give_up).await
+        {
+            tracing::warn!(%error, "the report of a service was refused");
+        }
+    }
+
+    async fn report(
+        &self,
+        id: &ServiceId,
+        status: AssignmentStatus,
+        endpoint: Option<String>,
+        error: Option<String>,
+        give_up: impl Future<Output = ()>,
+    ) -> Said<()> {
+        let Coordinator { client, host, .. } = &self.coordinator;
+        let body = ReportServiceBody {
+            host_id: Some(host.to_string()),
+            status: Some(status.to_string()),
+            endpoint,
+            error,
+        };
+        let key = skyclaw_config::ids::uuid().to_string();
+        let say = || async { client.report_service(id, &body, Some(&key)).await.map(drop) };
+        self.coordinator.insist("report of a service", give_up, say).await
+    }
+}
+
+/// How a service ended, with the last it wrote.
+fn end_in_words(outcome: &Outcome) -> String {
+    let how = match &outcome.ending {
+        Ending::Exited(code) => format!("service process exited with code {code}"),
+        _ => format!("service process was {}", outcome.error.as_deref().unwrap_or("lost")),
+    };
+    let last = outcome.stderr.trim();
+    let from = last.ceil_char_boundary(last.len().saturating_sub(LAST_OUTPUT));
+    if last.is_empty() { how } else { format!("{how}; it wrote last: {}", &last[from..]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_with_the_last_that_was_written() {
+        let mut outcome = Outcome {
+            success: false,
+            exit_code: 3,
+            duration: Duration::ZERO,
+            stdout: "ignored".into(),
+            stderr: String::new(),
+            error: Some("exited with code 3".into()),
+            ending: Ending::Exited(3),
+        };
+        assert_eq!(end_in_words(&outcome), "service process exited with code 3");
+        outcome.stderr = "ä".repeat(LAST_OUTPUT) + "no database\n";
+        let told = end_in_words(&outcome);
+        assert!(told.ends_with("äno database") && told.len() < LAST_OUTPUT + 100, "{told}");
+        outcome.ending = Ending::Stopped(Stop::Because("host is shutting down".into()));
+        outcome.error = Some("stopped: host is shutting down".into());
+        assert!(end_in_words(&outcome).starts_with("service process was stopped: host is shutting down; "));
+    }
+}

@@ -1,0 +1,179 @@
+//! What the daemon is told at its start.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+use skyclaw_config::logging::{Filter, Format};
+use skyclaw_config::{HttpUrl, Millis, Secret};
+use skyclaw_exec::{Allowlist, Config, Openclaw};
+use skyclaw_proto::{HostId, limits};
+
+skyclaw_config::settings! {
+    /// The settings of the host daemon.
+    pub struct Settings {
+        /// The coordinator to work for.
+        coordinator_url: HttpUrl = "http://127.0.0.1:8787", env "SKYCLAW_COORDINATOR_URL";
+        /// Coordinators of one cluster, separated by commas, instead of the one.
+        coordinator_urls: Vec<HttpUrl>, env "SKYCLAW_COORDINATOR_URLS";
+        /// The shared token of the cluster.
+        token: Option<Secret>, env "SKYCLAW_TOKEN";
+        /// The id of this host; made at the first start and kept in the state directory when not given.
+        host_id: Option<HostId>, env "SKYCLAW_HOST_ID";
+        /// The name of this host, for people; that of the machine when not given.
+        host_name: Option<String>, env "SKYCLAW_HOST_NAME";
+        /// What this host can do.
+        capabilities: Vec<String> = "shell,openclaw,service-host", env "SKYCLAW_CAPABILITIES";
+        /// Commands that may be run: names looked up in this daemon's PATH, or absolute paths.
+        allowed_commands: Vec<String> = "openclaw,node,bash,sh,npm,pnpm", env "SKYCLAW_ALLOWED_COMMANDS";
+        /// The command of OpenClaw jobs, which must be allowed as well.
+        openclaw_command: String = "openclaw", env "SKYCLAW_OPENCLAW_COMMAND";
+        /// The arguments of OpenClaw jobs that name none.
+        openclaw_args: Vec<String> = "run", env "SKYCLAW_OPENCLAW_ARGS";
+        /// How many jobs run at once.
+        max_parallel: u32 = "1", env "SKYCLAW_MAX_PARALLEL";
+        /// How long a job may run that says nothing of it, in milliseconds.
+        timeout_ms: Millis = "300000", env "SKYCLAW_TIMEOUT_MS";
+        /// How much is kept of each of a job's two streams, in bytes.
+        max_output_bytes: usize = "131072", env "SKYCLAW_MAX_OUTPUT_BYTES";
+        /// How long what is stopped may take to end before it is killed, in milliseconds.
+        stop_grace_ms: Millis = "5000", env "SKYCLAW_STOP_GRACE_MS";
+        /// How long jobs may go on when the daemon is told to end, in milliseconds; then they are stopped.
+        drain_ms: Millis = "30000", env "SKYCLAW_DRAIN_MS";
+        /// How often to ask for work, in milliseconds, where the coordinator cannot let the question wait.
+        poll_ms: Millis = "2000", env "SKYCLAW_POLL_MS";
+        /// How often to give a sign of life, in milliseconds.
+        heartbeat_ms: Millis = "5000", env "SKYCLAW_HEARTBEAT_MS";
+        /// Whether to run services.
+        service_host_enabled: bool = "1", env "SKYCLAW_SERVICE_HOST_ENABLED";
+        /// The first port given to services.
+        service_base_port: u16 = "3100", env "SKYCLAW_SERVICE_BASE_PORT";
+        /// Where gateways reach this host, such as http://10.0.0.7; the port of the service is appended.
+        service_host_public_base_url: Option<HttpUrl>, env "SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL";
+        /// What the daemon keeps between starts, and the directories of what it runs.
+        state_dir: std::path::PathBuf = ".skyclaw/host", env "SKYCLAW_STATE_DIR";
+        /// What is logged: a level, or directives like info,skyclaw_hostd=debug.
+        log: Filter = "info", env "SKYCLAW_LOG";
+        /// The shape of a log line: text or json.
+        log_format: Format = "text", env "SKYCLAW_LOG_FORMAT";
+    }
+}
+
+/// A setting that is well-formed and still no good.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} {fault}")]
+pub struct Fault {
+    /// The variable.
+    variable: &'static str,
+    /// What is wrong, as the rest of a sentence.
+    fault: String,
+}
+
+impl Settings {
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// The first setting that is no good.
+    pub fn validate(&self) -> Result<(), Fault> {
+        let check = |good: bool, variable, fault: String| {
+            if good { Ok(()) } else { Err(Fault { variable, fault }) }
+        };
+        let parallel = 1..=limits::MAX_PARALLEL;
+        let range = format!("must be between 1 and {}", limits::MAX_PARALLEL);
+        check(parallel.contains(&self.max_parallel), "SKYCLAW_MAX_PARALLEL", range)?;
+        for (variable, value) in [
+            ("SKYCLAW_TIMEOUT_MS", self.timeout_ms),
+            ("SKYCLAW_POLL_MS", self.poll_ms),
+            ("SKYCLAW_HEARTBEAT_MS", self.heartbeat_ms),
+        ] {
+            check(value.0 >= Duration::from_millis(1), variable, "must be at least 1".to_owned())?;
+        }
+        check(self.service_base_port > 0, "SKYCLAW_SERVICE_BASE_PORT", "must be at least 1".to_owned())?;
+        let base = self.service_host_public_base_url.as_ref();
+        check(
+            base.is_none_or(is_bare),
+            "SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL",
+            "must be without port and path: the port of each service is appended".to_owned(),
+        )?;
+        let id = self.host_name.as_deref().unwrap_or_default();
+        let short = format!("must be at most {} bytes long", limits::MAX_NAME_LEN);
+        check(id.len() <= limits::MAX_NAME_LEN, "SKYCLAW_HOST_NAME", short)
+    }
+
+    /// Base URLs of the coordinators.
+    pub(crate) fn coordinators(&self) -> Vec<&str> {
+        match self.coordinator_urls.as_slice() {
+            [] => vec![self.coordinator_url.as_str()],
+            several => several.iter().map(HttpUrl::as_str).collect(),
+        }
+    }
+
+    /// How runs are run, with the daemon's own search path and directories.
+    pub(crate) fn driver(&self, search_path: &str, state_dir: &Path, base_dir: &Path) -> Config {
+        Config {
+            allowlist: Allowlist::new(&self.allowed_commands, OsStr::new(search_path)),
+            openclaw: Openclaw { command: self.openclaw_command.clone(), args: self.openclaw_args.clone() },
+            runs_dir: state_dir.join("runs"),
+            base_dir: base_dir.to_owned(),
+            default_timeout: self.timeout_ms.0,
+            stop_grace: self.stop_grace_ms.0,
+            max_output_bytes: self.max_output_bytes,
+        }
+    }
+}
+
+/// Whether a URL is scheme and host alone.
+fn is_bare(url: &HttpUrl) -> bool {
+    let host = url.as_str().split_once("://").map_or("", |(_, host)| host);
+    let after_address = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+    !after_address.contains([':', '/'])
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use skyclaw_config::Environment;
+
+    pub(crate) fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let env: Environment = pairs.iter().copied().collect();
+        let matches = skyclaw_config::command::<Settings>("test", "0", "test").get_matches_from(["test"]);
+        skyclaw_config::load("test", &matches, &env).expect("settings").settings
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_reference() {
+        let settings = settings(&[]);
+        assert!(settings.validate().is_ok());
+        assert_eq!(settings.coordinators(), ["http://127.0.0.1:8787"]);
+        assert_eq!(settings.capabilities, ["shell", "openclaw", "service-host"]);
+        assert_eq!(settings.allowed_commands, ["openclaw", "node", "bash", "sh", "npm", "pnpm"]);
+        assert_eq!((settings.openclaw_command.as_str(), settings.max_parallel), ("openclaw", 1));
+        assert_eq!((settings.service_host_enabled, settings.service_base_port), (true, 3100));
+        assert_eq!((settings.timeout_ms.0.as_millis(), settings.max_output_bytes), (300_000, 131_072));
+        assert_eq!((settings.poll_ms.0.as_millis(), settings.heartbeat_ms.0.as_millis()), (2000, 5000));
+    }
+
+    #[test]
+    fn a_list_of_coordinators_takes_the_place_of_the_one() {
+        let given = [("SKYCLAW_COORDINATOR_URLS", "http://a:1/, http://b:2")];
+        assert_eq!(settings(&given).coordinators(), ["http://a:1", "http://b:2"]);
+    }
+
+    #[test]
+    fn what_is_no_good_is_named() {
+        for (variable, value) in [
+            ("SKYCLAW_MAX_PARALLEL", "0"),
+            ("SKYCLAW_POLL_MS", "0"),
+            ("SKYCLAW_SERVICE_BASE_PORT", "0"),
+            ("SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL", "http://a:80/x"),
+            ("SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL", "http://[::1]:8080"),
+        ] {
+            let fault = settings(&[(variable, value)]).validate().expect_err(variable).to_string();
+            assert!(fault.starts_with(variable), "{fault}");
+        }
+        for good in ["http://a.example", "http://[::1]/"] {
+            let given = [("SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL", good)];
+            assert!(settings(&given).validate().is_ok(), "{good}");
+        }
+    }
+}

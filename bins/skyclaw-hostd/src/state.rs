@@ -1,0 +1,118 @@
+//! The directory of what the daemon keeps between starts.
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use skyclaw_proto::HostId;
+
+const LOCK: &str = "lock";
+const HOST_ID: &str = "host-id";
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something in it cannot be read or written.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another daemon has it.
+    #[error(
+        "another host daemon uses {}: stop it, or give this one a directory of its own (SKYCLAW_STATE_DIR)",
+        path.display()
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The id in it is none.
+    #[error("{} holds no host id: repair it, or remove it to become a new host", path.display())]
+    HostId {
+        /// The file.
+        path: PathBuf,
+        /// What an id is.
+        source: skyclaw_proto::InvalidId,
+    },
+}
+
+/// An open state directory, locked as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Opens and locks it; makes it when it is not there.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let fault = |source| Error::Io { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fault)?;
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(fault)?;
+        let lock_path = path.join(LOCK);
+        let lock = File::create(&lock_path).map_err(|source| Error::Io { path: lock_path, source })?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(fault(source)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The id this host had at its last start, or `fresh`, which it has from now on.
+    pub(crate) fn host_id(&self, fresh: impl FnOnce() -> HostId) -> Result<HostId, Error> {
+        let path = self.path.join(HOST_ID);
+        match fs::read_to_string(&path) {
+            Ok(text) => HostId::parse(&text).map_err(|source| Error::HostId { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let id = fresh();
+                write_durably(&path, id.as_str().as_bytes()).map_err(|source| Error::Io { path, source })?;
+                Ok(id)
+            }
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+}
+
+/// Writes a file that is there as a whole or not at all, whatever happens, and stays there.
+pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_kept_and_a_damaged_one_is_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let id = |text: &str| HostId::parse(text).expect("an id");
+        let state = StateDir::open(dir.path()).expect("open");
+        assert_eq!(state.host_id(|| id("first")).expect("id"), id("first"));
+        assert_eq!(state.host_id(|| id("second")).expect("id"), id("first"));
+        fs::write(dir.path().join(HOST_ID), "").expect("write");
+        assert!(matches!(state.host_id(|| id("third")), Err(Error::HostId { .. })));
+    }
+
+    #[test]
+    fn a_directory_has_one_daemon() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("a/b");
+        let first = StateDir::open(&path).expect("open");
+        assert!(matches!(StateDir::open(&path), Err(Error::Locked { .. })));
+        drop(first);
+        assert!(StateDir::open(&path).is_ok());
+    }
+}
