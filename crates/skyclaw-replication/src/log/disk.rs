@@ -32,6 +32,8 @@ pub(super) trait Disk: Send + Sync {
     fn path(&self, name: &str) -> PathBuf;
     /// A number that no other log has.
     fn fresh_id(&self) -> u64;
+    /// Lets others have the directory.
+    fn release(&self) -> io::Result<()>;
 }
 
 /// An open file. Reads and writes are whole or an error.
@@ -63,7 +65,7 @@ pub(super) fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A directory of the file system, locked against other processes for as long as the value lives.
+/// A directory of the file system, locked against other processes until it is released or dropped.
 pub(super) struct Directory {
     path: PathBuf,
     handle: File,
@@ -130,6 +132,17 @@ impl Disk for Directory {
     fn fresh_id(&self) -> u64 {
         // The keys of a new state are random; the hash of nothing under them is as good as a drawn number.
         std::hash::RandomState::new().build_hasher().finish()
+    }
+
+    fn release(&self) -> io::Result<()> {
+        self.handle.unlock()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock to a child process that is being started at this moment.
+        let _ = self.handle.unlock();
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) const HEADER_BYTES: usize = 64;
 /// Bytes of a record before its payload.
 pub(super) const RECORD_HEADER_BYTES: usize = 32;
 /// Records start at multiples of this many bytes.
-const ALIGN: u64 = 8;
+pub(super) const ALIGN: usize = 8;
 const MAGIC: [u8; 8] = *b"SKYLOG\0\x01";
 const VERSION: u32 = 1;
 
@@ -86,7 +86,7 @@ pub(super) struct Found<'a> {
 
 /// Bytes that a record with so long a payload takes in a segment.
 pub(super) const fn cost(payload_bytes: usize) -> u64 {
-    (RECORD_HEADER_BYTES as u64 + payload_bytes as u64).next_multiple_of(ALIGN)
+    (RECORD_HEADER_BYTES + payload_bytes).next_multiple_of(ALIGN) as u64
 }
 
 impl Header {
@@ -147,7 +147,7 @@ impl Draft<'_> {
         out.extend_from_slice(self.payload);
         let crc = record_crc(frame, offset, &out[start + 4..]);
         out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-        out.resize(out.len().next_multiple_of(ALIGN as usize), 0);
+        out.resize(out.len().next_multiple_of(ALIGN), 0);
         crc
     }
 }

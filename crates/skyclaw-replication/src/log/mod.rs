@@ -35,6 +35,7 @@ mod state;
 mod tests;
 mod writer;
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -272,7 +273,7 @@ impl Log {
         format::cost(payload_bytes)
     }
 
-    /// Does what is still queued, notes that the log ends there, and ends the threads. Requests from now on are
+    /// Does what is still queued, notes that the log ends there, ends the threads and frees the directory. Requests from now on are
     /// refused with `BrokenPipe`. Blocks; must not be called from a callback of the log.
     ///
     /// # Errors
@@ -284,7 +285,13 @@ impl Log {
         let panicked = || io::Error::other("a thread of the log has panicked");
         let prepared = preparer.join().map_err(|_| panicked());
         writer.join().map_err(|_| panicked())??;
-        prepared
+        prepared.and_then(|()| self.inner.shared.disk.release())
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Log").field("bounds", &self.bounds()).finish_non_exhaustive()
     }
 }
 

@@ -18,7 +18,7 @@ use super::cells::{self, Anchor, Cells, Name};
 use super::disk::{Disk, DiskFile, read_all, zero_fill};
 use super::error::OpenError;
 use super::format::{
-    FIRST_RECORD, Found, Frame, HEADER_BYTES, Header, Kind, NoHeader, RECORD_HEADER_BYTES, cost,
+    ALIGN, FIRST_RECORD, Found, Frame, HEADER_BYTES, Header, Kind, NoHeader, RECORD_HEADER_BYTES, cost,
 };
 use super::index::{Index, Place};
 use super::spares::{self, segment_name, segment_number};
@@ -75,6 +75,10 @@ pub(super) fn open(
     let unfinished = [cells::UNFINISHED, spares::UNFINISHED];
     repairs.remove.extend(names.into_iter().filter(|name| unfinished.contains(&name.as_str())));
     let mut walk = Walk::new(disk, log, anchor, begun);
+    // All of them first: a file that does not belong here is not to be reported as damage to another.
+    for candidate in begun {
+        walk.check_header(candidate)?;
+    }
     for candidate in begun {
         walk.segment(candidate, &mut repairs)?;
     }
@@ -237,10 +241,9 @@ impl<'a> Walk<'a> {
         let following = self.begun.iter().find(|one| one.segment.number == segment.number + 1);
         let following = following.and_then(|one| one.header.as_ref());
         let frame = Frame { log: self.log, segment: segment.number };
-        let from = usize::try_from(end).unwrap_or(usize::MAX);
         let known = match following {
             Some((header, _)) => header.before_end,
-            None => known_durable(&bytes, frame, from),
+            None => known_durable(&bytes, frame, end),
         };
         let anchored = if self.anchor.segment == segment.number { self.anchor.end } else { 0 };
         if known.max(anchored) > end {
@@ -252,7 +255,7 @@ impl<'a> Walk<'a> {
             ),
             Some(_) => Ok(()),
             None => {
-                if let Some(last) = bytes.iter().skip(from).rposition(|byte| *byte != 0) {
+                if let Some(last) = behind(&bytes, end).iter().rposition(|byte| *byte != 0) {
                     self.cut_bytes = last as u64 + 1;
                     repairs.zero.push((segment.file.clone(), end, end + self.cut_bytes));
                 }
@@ -344,19 +347,25 @@ impl<'a> Walk<'a> {
 }
 
 /// The furthest offset that any valid record at or behind `from` knows to have been on disk.
-fn known_durable(bytes: &[u8], frame: Frame, from: usize) -> u64 {
+fn known_durable(bytes: &[u8], frame: Frame, from: u64) -> u64 {
     let mut known = 0;
-    let mut at = from.max(FIRST_RECORD as usize);
-    while at + RECORD_HEADER_BYTES <= bytes.len() {
-        match Found::decode(&bytes[at..], frame, at as u64) {
+    let mut at = from.max(FIRST_RECORD);
+    loop {
+        let rest = behind(bytes, at);
+        match Found::decode(rest, frame, at) {
             Some(found) => {
                 known = known.max(found.durable);
-                at += usize::try_from(cost(found.payload.len())).unwrap_or(usize::MAX);
+                at += cost(found.payload.len());
             }
-            None => at += 8,
+            None if rest.len() < RECORD_HEADER_BYTES => return known,
+            None => at += ALIGN as u64,
         }
     }
-    known
+}
+
+/// The bytes from `at` on.
+fn behind(bytes: &[u8], at: u64) -> &[u8] {
+    usize::try_from(at).ok().and_then(|at| bytes.get(at..)).unwrap_or_default()
 }
 
 fn damaged(disk: &dyn Disk, segment: u64, offset: u64, detail: &str) -> OpenError {

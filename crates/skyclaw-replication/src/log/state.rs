@@ -156,9 +156,8 @@ impl State {
             let Some(payload) = self.recent.pop_front() else { break };
             self.recent_bytes -= payload.len();
         }
-        // The segment with this purge's record stays until the next purge has a newer one.
-        let oldest = self.index.oldest_segment().unwrap_or(place.segment);
-        self.queue.push(Op::Retire(oldest.min(place.segment)));
+        // The segment with this purge's record, the last one, stays until the next purge has a newer record.
+        self.queue.push(Op::Retire(self.index.oldest_segment().unwrap_or(place.segment)));
         Ok(())
     }
 

@@ -7,7 +7,9 @@ mod full_disk;
 mod power;
 mod sim;
 
+use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -44,4 +46,12 @@ fn save(log: &Log, cell: Cell, value: &'static str) -> io::Result<()> {
 
 fn everything(log: &Log) -> Vec<Record> {
     log.read_blocking(log.bounds(), usize::MAX).expect("the log can be read")
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

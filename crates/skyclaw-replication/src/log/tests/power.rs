@@ -270,3 +270,37 @@ fn after_any_crash_the_log_is_what_it_was_after_a_request_not_before_the_last_ac
         }
     }
 }
+
+#[test]
+fn a_spare_whose_name_was_not_durable_when_the_process_died_is_made_so_before_it_is_used() {
+    let disk = SimDisk::new();
+    let mut rng = StdRng::seed_from_u64(0);
+    let parts = Parts::open(Arc::new(disk.clone()), SMALL, None).expect("a new log");
+    // Create, four operations of filling, rename: the sync of the directory is what fails.
+    let spares = || parts.shared.lock().spares.len();
+    let named =
+        |disk: &SimDisk| disk.list().expect("well").iter().filter(|name| name.ends_with(".segment")).count();
+    let mut operations = 1;
+    while named(&disk) == 1 {
+        disk.set_fuse(Some(operations));
+        parts.preparer.turn().expect_err("the fuse is short");
+        disk.crash(End::Kill, &mut rng);
+        operations += 1;
+    }
+    assert_eq!(spares(), 1, "the second spare has its name and is not announced");
+
+    let mut parts = Parts::open(Arc::new(disk.clone()), SMALL, None).expect("a sound log");
+    let records: Vec<_> = (0..6).map(|index| record(index, vec![7; 1000])).collect();
+    let kept = Arc::new(Mutex::new(None));
+    let told = kept.clone();
+    let done = move |result: io::Result<()>| *told.lock().expect("no panic") = Some(result.is_ok());
+    parts.shared.append(records, Box::new(done));
+    let batch = parts.shared.take();
+    parts.writer.turn(batch);
+    assert_eq!(*kept.lock().expect("no panic"), Some(true));
+    for _ in 0..10 {
+        disk.crash(End::Power, &mut rng);
+    }
+    let parts = Parts::open(Arc::new(disk), SMALL, Some(5)).expect("a sound log");
+    assert_eq!(parts.recovered.last, Some(5));
+}

@@ -219,6 +219,10 @@ impl Disk for SimDisk {
     fn fresh_id(&self) -> u64 {
         0x5eed
     }
+
+    fn release(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl DiskFile for Handle {
