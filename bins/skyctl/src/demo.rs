@@ -62,7 +62,12 @@ async fn play(mesh: &mut Mesh, context: &Context<'_>) -> Result<Exit, Error> {
     let job = client.enqueue(&hello(), None).await?;
     output::say(&format!("job: {}", job.id));
     let late = || failure("see the job end in time")(io::ErrorKind::TimedOut.into());
-    let job: Job = timeout(RUN, client.watch_job(job.id).end()).await.map_err(|_| late())??;
+    let mut watch = client.watch_job(job.id);
+    // Both are cancel safe.
+    let job: Job = tokio::select! {
+        job = timeout(RUN, watch.end()) => job.map_err(|_| late())??,
+        ended = mesh.any_end() => return Err(ended),
+    };
     context.out.show(&job, || details(&job))?;
     Ok(Exit::of_job(&job))
 }
@@ -185,6 +190,18 @@ impl Mesh {
     fn spawn(&self, name: &'static str, command: &mut Command) -> Result<Child, Error> {
         let log = std::fs::File::create(self.file(name)).map_err(failure("make a log file"))?;
         command.stderr(log).spawn().map_err(failure(format!("start {name}")))
+    }
+
+    /// Waits until a daemon ends, which none should.
+    async fn any_end(&mut self) -> Error {
+        let ends = self.daemons.iter_mut().map(|daemon| {
+            Box::pin(async {
+                let status = daemon.child.wait().await.map_or_else(|e| e.to_string(), |s| s.to_string());
+                (daemon.name, status)
+            })
+        });
+        let ((name, status), ..) = futures_util::future::select_all(ends).await;
+        failure(format!("keep {name} running"))(io::Error::other(status))
     }
 
     /// Stops the daemons, the last one first: SIGTERM, then SIGKILL for what does not listen.

@@ -342,7 +342,7 @@ mod tests {
             duration   12ms
             exit code  3
             error      exited with 3
-            stdout     out\n
+            stdout     out
         "]]
         .assert_eq(&details(&job).render(Look::PLAIN));
     }

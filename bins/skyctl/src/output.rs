@@ -93,15 +93,17 @@ impl Table {
         Self { header: header.to_vec(), rows: vec![] }
     }
 
-    /// Lines of a name and a value. What is `None` is left out.
+    /// Lines of a name and a value, which may itself have lines. What is `None` is left out.
     pub(crate) fn of_fields(fields: Vec<(&'static str, Option<String>)>) -> Self {
-        let rows = fields.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?]));
+        let clean_lines = |text: String| text.lines().map(clean).collect::<Vec<_>>().join("\n");
+        let rows =
+            fields.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), clean_lines(value?)]));
         Self { header: vec![], rows: rows.collect() }
     }
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|text| clean(text)).collect());
     }
 
     pub(crate) fn render(&self, look: Look) -> String {
@@ -130,7 +132,7 @@ impl Table {
 
 /// A cell; the words for states have colours.
 fn cell(text: &str) -> Cell {
-    let cell = Cell::new(clean(text));
+    let cell = Cell::new(text);
     match text {
         "completed" | "running" => cell.fg(Color::Green),
         "failed" | "lost" => cell.fg(Color::Red),
@@ -210,11 +212,17 @@ mod tests {
 
     #[test]
     fn fields_that_are_not_there_are_left_out() {
-        let fields =
-            Table::of_fields(vec![("id", Some("x".into())), ("error", None), ("status", Some("ok".into()))]);
+        let fields = Table::of_fields(vec![
+            ("id", Some("x".into())),
+            ("error", None),
+            ("status", Some("ok".into())),
+            ("stdout", Some("a\n\tb\n".into())),
+        ]);
         expect![[r"
             id      x
             status  ok
+            stdout  a
+                    \tb
         "]]
         .assert_eq(&fields.render(Look::PLAIN));
     }
