@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Process, command};
-use crate::wait::{LONG, SHORT, wait_until};
+use crate::wait::{LONG, wait_until};
 use crate::wire::Wire;
 use crate::{TOKEN, address};
 
@@ -59,30 +59,52 @@ impl Options {
     }
 
     /// Starts a coordinator with a directory of its own, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
     #[must_use]
+    #[track_caller]
     pub fn start(self) -> Coordinator {
         let dir = tempfile::Builder::new().prefix("skyclaw-test-").tempdir().expect("a temporary directory");
-        let data = dir.path().to_owned();
-        Coordinator::start(self, data, Some(dir))
+        let mut node = self.start_in(dir.path());
+        node._dir = Some(dir);
+        node
     }
 
     /// Starts a coordinator whose database is in `data`, and waits until it serves.
-    #[must_use]
-    pub fn start_in(self, data: &Path) -> Coordinator {
-        Coordinator::start(self, data.to_owned(), None)
-    }
-
-    /// Starts a coordinator that must not come up, and tells how it ended and what it said.
     ///
     /// # Panics
-    /// When it does not end.
+    /// When it does not.
     #[must_use]
     #[track_caller]
-    pub fn refused_in(&self, data: &Path) -> (ExitStatus, String) {
+    pub fn start_in(self, data: &Path) -> Coordinator {
+        self.attempt_in(data).unwrap_or_else(|refused| panic!("skyclawd refuses to start: {}", refused.said))
+    }
+
+    /// Starts a coordinator that must not come up.
+    ///
+    /// # Panics
+    /// When it does, or neither serves nor ends.
+    #[must_use]
+    #[track_caller]
+    pub fn refused_in(self, data: &Path) -> Refused {
+        self.attempt_in(data).expect_err("skyclawd must refuse to start")
+    }
+
+    /// Starts a coordinator, which may refuse.
+    ///
+    /// # Errors
+    /// When it ends instead of serving.
+    ///
+    /// # Panics
+    /// When it neither serves nor ends.
+    #[track_caller]
+    pub fn attempt_in(self, data: &Path) -> Result<Coordinator, Refused> {
         let logs = tempfile::tempdir().expect("a temporary directory");
-        let mut process = self.spawn("skyclawd.refused", data, logs.path());
-        let status = process.wait(LONG);
-        (status, process.stderr())
+        let mut process = self.spawn("skyclawd.1", data, logs.path());
+        let address = ready(&mut process)?;
+        let (earlier_logs, data) = (String::new(), data.to_owned());
+        Ok(Coordinator { options: self, process, earlier_logs, address, data, logs, starts: 1, _dir: None })
     }
 
     fn spawn(&self, name: &str, data: &Path, logs: &Path) -> Process {
@@ -107,15 +129,16 @@ pub struct Coordinator {
     _dir: Option<TempDir>,
 }
 
-impl Coordinator {
-    fn start(options: Options, data: PathBuf, dir: Option<TempDir>) -> Self {
-        let logs = tempfile::tempdir().expect("a temporary directory");
-        let mut process = options.spawn("skyclawd.1", &data, logs.path());
-        let address = ready(&mut process);
-        let earlier_logs = String::new();
-        Self { options, process, earlier_logs, address, data, logs, starts: 1, _dir: dir }
-    }
+/// What a daemon that ended instead of serving left behind.
+#[derive(Debug)]
+pub struct Refused {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it said.
+    pub said: String,
+}
 
+impl Coordinator {
     /// A client with the token.
     #[must_use]
     pub fn wire(&self) -> Wire {
@@ -173,6 +196,10 @@ impl Coordinator {
     }
 
     /// Starts it again at the same address with other options.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
     pub fn restart_with(&mut self, change: impl FnOnce(Options) -> Options) {
         self.kill9();
         self.earlier_logs.push_str(&self.process.stderr());
@@ -181,20 +208,24 @@ impl Coordinator {
             change(self.options.clone().env("SKYCLAW_COORDINATOR_PORT", self.address.port().to_string()));
         let name = format!("skyclawd.{}", self.starts);
         self.process = self.options.spawn(&name, &self.data, self.logs.path());
-        self.address = ready(&mut self.process);
+        self.address = ready(&mut self.process)
+            .unwrap_or_else(|refused| panic!("skyclawd refuses to start again: {}", refused.said));
     }
 }
 
-/// Waits for the line that says where the coordinator listens.
+/// Waits for the line that says where the coordinator listens, or for its end.
 #[track_caller]
-fn ready(process: &mut Process) -> SocketAddr {
-    let address = wait_until("skyclawd says where it listens", SHORT * 2, || {
+fn ready(process: &mut Process) -> Result<SocketAddr, Refused> {
+    wait_until("skyclawd says where it listens", LONG, || {
+        // Asked first: what a process says before its end is there when it has ended.
+        let ended = process.ended();
         let out = process.stdout();
-        let url = out.lines().find_map(|line| line.strip_prefix("listening on http://"));
-        let end = process.ended();
-        assert!(end.is_none() || url.is_some(), "skyclawd ended at once: {end:?}\n{}", process.stderr());
+        let line = out.lines().find_map(|line| line.strip_prefix("listening on http://"));
         // A line is complete once its end is there.
-        url.filter(|_| out.ends_with('\n')).map(str::to_owned)
-    });
-    address.trim().parse().unwrap_or_else(|e| panic!("{address:?} is no address: {e}"))
+        match (line.filter(|_| out.ends_with('\n')), ended) {
+            (Some(address), _) => Some(Ok(address.parse().unwrap_or_else(|e| panic!("{address:?}: {e}")))),
+            (None, Some(status)) => Some(Err(Refused { status, said: process.stderr() })),
+            (None, None) => None,
+        }
+    })
 }

@@ -31,7 +31,6 @@ impl Ran {
     ///
     /// # Panics
     /// When it ended otherwise.
-    #[must_use]
     #[track_caller]
     pub fn ended(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);

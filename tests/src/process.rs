@@ -106,6 +106,15 @@ impl Process {
         kill(pid, signal).unwrap_or_else(|e| panic!("{signal} to {}: {e}", self.name));
     }
 
+    /// Whether it would handle this signal, as the kernel tells.
+    #[must_use]
+    pub fn catches(&self, signal: Signal) -> bool {
+        let status = of(self.pid(), "status");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        caught >> (signal as u32 - 1) & 1 == 1
+    }
+
     /// Kills it as the kernel would: nothing is flushed, nobody is told.
     ///
     /// # Panics
@@ -141,4 +150,47 @@ fn tail(log: &str) -> String {
     const LINES: usize = 40;
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// The command lines of all processes on this machine but this one.
+///
+/// # Panics
+/// When the kernel lists no processes.
+#[must_use]
+pub fn command_lines() -> Vec<String> {
+    let own = std::process::id();
+    pids().filter(|pid| *pid != own).map(|pid| of(pid, "cmdline")).collect()
+}
+
+/// The environment a process was started with.
+#[must_use]
+pub fn environment(pid: u32) -> String {
+    of(pid, "environ")
+}
+
+/// The processes below `pid`, at any depth.
+///
+/// # Panics
+/// When the kernel lists no processes.
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let children = pids().filter(|child| parent(*child) == Some(pid));
+    children.flat_map(|child| [vec![child], descendants(child)].concat()).collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").expect("the list of processes");
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// The parent, which is the second word after the name, which stands in brackets and may hold anything.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = of(pid, "stat");
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// A file of a process, empty when it is gone; what is between zeros is on lines of its own.
+fn of(pid: u32, file: &str) -> String {
+    read(Path::new(&format!("/proc/{pid}/{file}"))).replace('\0', "\n")
 }

@@ -1,1 +1,272 @@
-//! To come.
+//! `skyctl` as an operator and a script use it.
+
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use skyclaw_tests::ctl::{skyctl, skyctl_with};
+use skyclaw_tests::mesh::id;
+use skyclaw_tests::process::{Process, command};
+use skyclaw_tests::{Coordinator, Host, LONG, Options, TOKEN, Value, json, wait_until};
+
+const NOT_RUN: i32 = 125;
+const INTERRUPTED: i32 = 130;
+
+fn node() -> Coordinator {
+    Options::default().env("SKYCLAW_LEASE_MS", "60000").start()
+}
+
+/// Where nobody listens.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+fn yaml_or_json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in {text}"))
+}
+
+#[test]
+fn submit_and_wait_prints_the_output_and_ends_as_the_job_did() {
+    let node = node();
+    let _host = Host::start(&node.url(), "h1", &[]);
+    let run = |words: &[&str]| skyctl(&node.url(), &[&["job", "submit", "--wait", "--"], words].concat());
+    let good = run(&["echo", "hello", "--wait"]).ended(0);
+    assert_eq!(good.stdout, "hello --wait\n");
+    let bad = run(&["sh", "-c", "echo out; echo err >&2; exit 7"]).ended(7);
+    assert_eq!(bad.stdout, "out\n");
+    assert!(bad.stderr.contains("err\n"), "{}", bad.stderr);
+    let refused = run(&["ls"]).ended(126);
+    assert!(refused.stderr.contains("command not allowed: ls"), "{}", refused.stderr);
+}
+
+#[test]
+fn what_submit_is_told_reaches_the_job() {
+    let node = node();
+    let words = "job submit --capability a --capability b --timeout 1500ms --env A=1 --env B=x=y --cwd /tmp \
+                 --priority 7 --label team=core --submitted-by me -- prog -x";
+    let job = skyctl(&node.url(), &words.split_whitespace().collect::<Vec<_>>()).ok();
+    let job = node.wire().job(job.trim());
+    assert_eq!(
+        job["payload"],
+        json!({"kind": "shell", "command": "prog", "args": ["-x"], "cwd": "/tmp",
+               "env": {"A": "1", "B": "x=y"}, "timeoutMs": 1500})
+    );
+    assert_eq!(job["requirement"]["requiredCapabilities"], json!(["a", "b"]));
+    assert_eq!((&job["priority"], &job["submittedBy"]), (&json!(7), &json!("me")));
+    assert_eq!(job["labels"], json!({"team": "core"}));
+}
+
+#[test]
+fn the_commands_of_the_reference_send_and_print_what_it_does() {
+    let node = node();
+    let only_id = |args: &[&str], prefix: &str| {
+        let out = skyctl(&node.url(), args).ok();
+        let id = out.strip_suffix('\n').expect("a line").to_owned();
+        assert!(skyclaw_tests::shape::is_id(&id, prefix), "{out:?}");
+        id
+    };
+    let shell = only_id(&["enqueue-shell", "bash", "-lc", "echo hello", "--help"], "job_");
+    let job = node.wire().job(&shell);
+    assert_eq!(
+        job["payload"],
+        json!({"kind": "shell", "command": "bash", "args": ["-lc", "echo hello", "--help"]})
+    );
+    assert_eq!(job["requirement"], json!({"requiredCapabilities": ["shell"]}));
+    let openclaw = only_id(&["enqueue-openclaw", "run"], "job_");
+    let job = node.wire().job(&openclaw);
+    assert_eq!(job["payload"], json!({"kind": "openclaw-run", "args": ["run"]}));
+    assert_eq!(job["requirement"], json!({"requiredCapabilities": ["openclaw"]}));
+    let service = only_id(&["deploy-service", "api", "node", "-e", "0"], "svc_");
+    let services = node.wire().get("/v1/services").ok();
+    assert_eq!(services["services"][0]["id"], json!(service));
+    assert_eq!(services["services"][0]["args"], json!(["-e", "0"]));
+    let listed = skyctl(&node.url(), &["list-services"]).ok();
+    assert_eq!(yaml_or_json(&listed), services);
+    assert!(listed.starts_with("{\n  \"services\": [\n    {\n"), "{listed}");
+}
+
+#[test]
+fn lists_are_plain_in_a_pipe_and_json_or_yaml_on_request() {
+    let node = node();
+    let jobs: Vec<_> = (0..3).map(|_| id(&node.wire().enqueue())).collect();
+    let table = skyctl(&node.url(), &["job", "list"]).ok();
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!(lines.len(), 4, "a header and three jobs:\n{table}");
+    assert!(table.is_ascii() && !table.contains(['|', '\u{1b}']), "{table}");
+    for (line, job) in lines[1..].iter().zip(jobs.iter().rev()) {
+        assert!(line.contains(job.as_str()) && line.contains("queued"), "{line}");
+    }
+    let found = yaml_or_json(&skyctl(&node.url(), &["job", "list", "-o", "json"]).ok());
+    assert_eq!(found["jobs"].as_array().map(Vec::len), Some(3));
+    let yaml = skyctl(&node.url(), &["-o", "yaml", "job", "get", &jobs[0]]).ok();
+    assert!(yaml.contains(&format!("id: {}\n", jobs[0])) && yaml.contains("status: queued\n"), "{yaml}");
+    let one = yaml_or_json(&skyctl(&node.url(), &["-o", "json", "job", "get", &jobs[0]]).ok());
+    assert_eq!(one, node.wire().job(&jobs[0]));
+}
+
+#[test]
+fn a_list_can_be_narrowed() {
+    let node = node();
+    let wire = node.wire();
+    wire.host("h1", &[], 1);
+    let first = id(&wire.enqueue_with(&json!({"labels": {"team": "a"}, "submittedBy": "ann"})));
+    let second = id(&wire.enqueue_with(&json!({"labels": {"team": "b"}})));
+    wire.claim("h1");
+    let list = |args: &[&str]| {
+        let all = [&["job", "list", "-o", "json"], args].concat();
+        let found = yaml_or_json(&skyctl(&node.url(), &all).ok());
+        found["jobs"].as_array().expect("jobs").iter().map(id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&["--status", "leased"]), [first.as_str()]);
+    assert_eq!(list(&["--host", "h1"]), [first.as_str()]);
+    assert_eq!(list(&["--label", "team=b"]), [second.as_str()]);
+    assert_eq!(list(&["--submitter", "ann"]), [first.as_str()]);
+    assert_eq!(list(&["--limit", "1"]), [second.as_str()]);
+    assert_eq!(list(&["--all"]), [second.as_str(), first.as_str()]);
+}
+
+#[test]
+fn hosts_services_and_the_state_can_be_looked_at() {
+    let node = node();
+    node.wire().host("h1", &["a"], 3);
+    skyctl(&node.url(), &["deploy-service", "api", "node"]).ended(0);
+    let hosts = skyctl(&node.url(), &["host", "list"]).ok();
+    assert!(hosts.contains("h1"), "{hosts}");
+    let host = yaml_or_json(&skyctl(&node.url(), &["host", "get", "h1", "-o", "json"]).ok());
+    assert_eq!(host["maxParallel"], 3);
+    let service = yaml_or_json(&skyctl(&node.url(), &["service", "get", "api", "-o", "json"]).ok());
+    assert_eq!(service["name"], "api");
+    let state = yaml_or_json(&skyctl(&node.url(), &["state", "export"]).ok());
+    assert_eq!(state, node.wire().get("/v1/state").ok());
+    let file = node.data().join("state.json").display().to_string();
+    skyctl(&node.url(), &["state", "export", "--output", &file]).ended(0);
+    assert_eq!(yaml_or_json(&std::fs::read_to_string(file).expect("a file")), state);
+}
+
+#[test]
+fn the_beginning_of_an_id_is_enough_when_only_one_has_it() {
+    let node = node();
+    let wire = node.wire();
+    // Chosen ids, so that it is known what they begin with.
+    let record = |id: &str| {
+        json!({"id": id, "createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-01T00:00:00.000Z",
+               "updatedBy": "r", "version": 1, "status": "queued", "attempts": 0,
+               "requirement": {"requiredCapabilities": []}, "payload": {"kind": "openclaw-run"}})
+    };
+    let jobs = json!([record("job_aa11"), record("job_aa22"), record("job_bb33")]);
+    wire.post("/v1/replicate/snapshot", &json!({"nodeId": "r", "jobs": jobs})).ok();
+    let get = |wanted: &str| skyctl(&node.url(), &["-o", "json", "job", "get", wanted]);
+    for wanted in ["job_bb33", "job_b", "bb"] {
+        assert_eq!(yaml_or_json(&get(wanted).ok())["id"], "job_bb33");
+    }
+    let ambiguous = get("job_aa").ended(2).stderr;
+    assert!(ambiguous.contains("job_aa11") && ambiguous.contains("job_aa22"), "{ambiguous}");
+    let none = get("cc").ended(3).stderr;
+    assert!(none.contains("cc"), "{none}");
+}
+
+#[test]
+fn the_exit_code_says_what_went_wrong_and_the_text_what_to_do() {
+    let node = node();
+    let url = node.url();
+    let usage = skyctl(&url, &["job", "list", "--colour"]).ended(2);
+    assert!(usage.stderr.contains("--colour"), "{}", usage.stderr);
+    skyctl(&url, &["job", "submit"]).ended(2);
+    skyctl(&url, &["job", "submit", "--timeout", "long", "--", "x"]).ended(2);
+    skyctl(&url, &["job", "get", "job_none"]).ended(3);
+    skyctl(&url, &["host", "get", "none"]).ended(3);
+    skyctl(&url, &["service", "get", "none"]).ended(3);
+    skyctl(&url, &["job", "cancel", "job_none"]).ended(3);
+    for env in [
+        &[("SKYCLAW_COORDINATOR_URL", url.as_str())][..],
+        &[("SKYCLAW_COORDINATOR_URL", &url), ("SKYCLAW_TOKEN", "no")],
+    ] {
+        let refused = skyctl_with(env, &["job", "list"]).ended(4);
+        assert!(refused.stderr.contains("SKYCLAW_TOKEN"), "{}", refused.stderr);
+    }
+    let nobody = skyctl(NOBODY, &["job", "list"]).ended(5);
+    assert!(nobody.stderr.contains(NOBODY) && nobody.stderr.contains("skyclawd"), "{}", nobody.stderr);
+    let wrong = skyctl("ftp://a", &["job", "list"]).ended(2);
+    assert!(wrong.stderr.contains("SKYCLAW_COORDINATOR_URL"), "{}", wrong.stderr);
+}
+
+#[test]
+fn errors_go_to_stderr_alone() {
+    let node = node();
+    for args in [&["job", "get", "job_none"][..], &["nonsense"], &["host", "get", "x"]] {
+        let ran = skyctl(&node.url(), args);
+        assert_eq!(ran.stdout, "", "{args:?}");
+        assert!(!ran.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_coordinator_that_is_down_is_passed_over() {
+    let node = node();
+    let urls = format!("{NOBODY},{}", node.url());
+    let env = [("SKYCLAW_COORDINATOR_URLS", urls.as_str()), ("SKYCLAW_TOKEN", TOKEN)];
+    let job = skyctl_with(&env, &["enqueue-shell", "true"]).ok();
+    assert_eq!(node.wire().job(job.trim())["status"], "queued");
+}
+
+#[test]
+fn the_same_idempotency_key_gives_the_same_job() {
+    let node = node();
+    let submit = || skyctl(&node.url(), &["job", "submit", "--idempotency-key", "k", "--", "true"]).ok();
+    assert_eq!(submit(), submit());
+}
+
+#[test]
+fn a_queued_job_can_be_cancelled_and_who_waits_for_it_is_told() {
+    let node = node();
+    let job = id(&node.wire().enqueue());
+    skyctl(&node.url(), &["job", "cancel", &job]).ended(0);
+    assert_eq!(node.wire().job(&job)["status"], "cancelled");
+    skyctl(&node.url(), &["job", "wait", &job]).ended(NOT_RUN);
+}
+
+#[test]
+fn an_interrupted_wait_leaves_the_job_alone_and_says_how_to_cancel_it() {
+    let node = node();
+    let wire = node.wire();
+    let url = node.url();
+    let env = [("SKYCLAW_COORDINATOR_URL", url.as_str()), ("SKYCLAW_TOKEN", TOKEN)];
+    let mut wait = command("skyctl", node.data(), env);
+    wait.args(["job", "submit", "--wait", "--", "true"]).stdin(Stdio::null());
+    let mut waiting = Process::start("skyctl", node.data(), wait);
+    let job = wait_until("the job is submitted", LONG, || {
+        let jobs = wire.get("/v1/jobs").ok();
+        jobs["jobs"].as_array().and_then(|jobs| jobs.first().map(id))
+    });
+    wait_until("skyctl listens for Ctrl-C", LONG, || waiting.catches(Signal::SIGINT).then_some(()));
+    waiting.signal(Signal::SIGINT);
+    let status = waiting.wait(LONG);
+    assert_eq!(status.code(), Some(INTERRUPTED), "{}", waiting.stderr());
+    assert!(waiting.stderr().contains(&format!("skyctl job cancel {job}")), "{}", waiting.stderr());
+    assert_eq!(wire.job(&job)["status"], "queued");
+}
+
+#[test]
+fn every_shell_gets_its_completions_and_every_command_its_help() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = skyctl(NOBODY, &["completions", shell]).ok();
+        assert!(script.contains("enqueue-shell"), "{shell}");
+    }
+    for args in [&["--help"][..], &["job", "--help"], &["job", "submit", "--help"], &["demo", "--help"]] {
+        assert!(skyctl(NOBODY, args).ok().contains("Usage:"), "{args:?}");
+    }
+    let help = skyctl(NOBODY, &["--help"]).ok();
+    for text in ["Examples:", "SKYCLAW_TOKEN", "Exit codes:"] {
+        assert!(help.contains(text), "{text} is not in {help}");
+    }
+}
+
+#[test]
+fn the_demo_runs_a_real_job_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let path = temporary.path().display().to_string();
+    let ran = skyctl_with(&[("TMPDIR", &path)], &["demo"]).ended(0);
+    assert!(ran.stdout.contains("hello from skyclaw"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("completed"), "{}", ran.stdout);
+    let left: Vec<_> = std::fs::read_dir(temporary.path()).expect("a directory").collect();
+    assert!(left.is_empty(), "{left:?}");
+    let lines = skyclaw_tests::process::command_lines();
+    assert!(lines.iter().all(|line| !line.contains(&path)), "{lines:?}");
+}
