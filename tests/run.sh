@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is merged, from a clean clone on a Debian machine with a
+# Rust toolchain (rustup takes the version from rust-toolchain.toml). Respects CARGO_TARGET_DIR.
+# Arguments go to `cargo test`, for example: tests/run.sh -p skyclaw-tests wire::
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "tests/run.sh: run it as root: the tests of full disks mount a small tmpfs" >&2
+    exit 1
+fi
+
+# SQLite and ring are compiled from source.
+if ! command -v cc >/dev/null; then
+    step "install a C compiler"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev
+fi
+
+# The tests make hundreds of connections at once.
+ulimit -n "$(ulimit -Hn)"
+
+step format
+cargo fmt --all --check
+
+# The dev profile for everything, so that each dependency is built once.
+step lints
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step docs
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+step build
+cargo build --workspace --locked
+
+step tests
+if [ $# -gt 0 ]; then
+    cargo test --locked "$@"
+else
+    cargo test --workspace --locked
+fi
+
+step "all is well"
