@@ -24,6 +24,7 @@ pub mod model;
 mod outcome;
 mod queue;
 mod state;
+mod subsets;
 mod supersets;
 mod wire;
 

@@ -1,20 +1,26 @@
 //! The queued jobs, indexed so that a host's next one is found in O(log n).
 //!
-//! Jobs with the same requirement share a bucket, ordered by place. A view belongs to one set of
-//! capabilities and holds, in order, the first job of every bucket those capabilities cover; the next
-//! job for a host is the first of its view. Adding or taking a job touches its bucket, and views only
-//! when the first of the bucket changes.
+//! Jobs of one priority with the same requirement share a bucket, in the order of enqueueing. A view
+//! belongs to one set of capabilities and knows of every bucket with jobs that those cover a place where
+//! its first job is, or was some time ago: never one behind it. So the first of a view need only be
+//! looked at: if the bucket's first job is elsewhere by now, the view learns of it and looks again.
+//!
+//! Taking a job touches its bucket alone, however many views there are; adding one touches views only
+//! when the bucket was empty (those that have noticed) or it comes before what views know of (a job that
+//! is queued again).
 //!
 //! A view's set is what a host has *of what any job asks for*, so hosts that differ only in what
 //! nobody asks for share one. Views are a cache: they are made when first asked for and never decide
 //! anything, so two nodes with different views hand out the same jobs.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use skyclaw_proto::{Capabilities, JobId};
 
 use crate::model::Job;
+use crate::subsets::Subsets;
 use crate::supersets::Supersets;
 
 /// Where a job stands: higher priority first, then the order of enqueueing. Unique by its `seq`.
@@ -30,31 +36,73 @@ impl Place {
     }
 }
 
+/// What the jobs of a bucket have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    required: Capabilities,
+    priority: u8,
+}
+
+impl Kind {
+    fn of(job: &Job) -> Self {
+        Self { required: job.required.clone(), priority: job.priority }
+    }
+}
+
 type BucketId = u64;
 type ViewId = u64;
 
 #[derive(Debug)]
 struct Bucket {
-    required: Capabilities,
+    kind: Kind,
     jobs: BTreeMap<Place, JobId>,
     /// The views that cover `required`.
     views: Vec<ViewId>,
+    /// Those among them that know of no place here, as they found the bucket empty.
+    unaware: Vec<ViewId>,
+    /// No view knows of a place behind this one.
+    latest_known: Option<Place>,
+}
+
+impl Bucket {
+    fn head(&self) -> Option<Place> {
+        self.jobs.keys().next().copied()
+    }
 }
 
 #[derive(Debug)]
 struct View {
     set: Capabilities,
-    heads: BTreeMap<Place, BucketId>,
+    heads: BTreeSet<(Place, BucketId)>,
+    /// The place each bucket has in `heads`.
+    place_of: HashMap<BucketId, Place>,
     last_used: u64,
+}
+
+impl View {
+    /// Has it know of this place of a bucket and no other.
+    fn know(&mut self, bucket: BucketId, place: Option<Place>) {
+        let old = match place {
+            Some(place) => self.place_of.insert(bucket, place),
+            None => self.place_of.remove(&bucket),
+        };
+        if let Some(old) = old {
+            self.heads.remove(&(old, bucket));
+        }
+        if let Some(place) = place {
+            self.heads.insert((place, bucket));
+        }
+    }
 }
 
 /// The queued jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    buckets: BTreeMap<BucketId, Bucket>,
-    bucket_of: HashMap<Capabilities, BucketId>,
+    buckets: HashMap<BucketId, Bucket>,
+    bucket_of: HashMap<Kind, BucketId>,
+    bucket_sets: Subsets<BucketId>,
     /// How many buckets ask for each capability; what is not in here nobody asks for.
-    asked: HashMap<std::sync::Arc<str>, usize>,
+    asked: HashMap<Arc<str>, usize>,
     views: HashMap<ViewId, View>,
     view_of: HashMap<Capabilities, ViewId>,
     view_sets: Supersets<ViewId>,
@@ -78,10 +126,9 @@ impl Queue {
 
     /// Adds a job.
     pub(crate) fn insert(&mut self, job: &Job) {
-        let id = self.bucket_for(&job.required);
+        let id = self.bucket_for(Kind::of(job));
         let Some(bucket) = self.buckets.get_mut(&id) else { return };
-        let place = Place::of(job);
-        let old = bucket.jobs.keys().next().copied();
+        let (place, old) = (Place::of(job), bucket.head());
         if bucket.jobs.insert(place, job.id.clone()).is_none() {
             self.len += 1;
         }
@@ -89,26 +136,20 @@ impl Queue {
             self.empty_buckets -= 1;
         }
         if old.is_none_or(|head| place < head) {
-            self.move_head(id, old, Some(place));
+            self.announce(id, place);
         }
     }
 
     /// Takes a job out, if it is there.
     pub(crate) fn remove(&mut self, job: &Job) {
-        let Some(&id) = self.bucket_of.get(&job.required) else { return };
-        let Some(bucket) = self.buckets.get_mut(&id) else { return };
-        let place = Place::of(job);
-        let old = bucket.jobs.keys().next().copied();
-        if bucket.jobs.remove(&place).is_none() {
+        let Some(id) = self.bucket_of.get(&Kind::of(job)) else { return };
+        let Some(bucket) = self.buckets.get_mut(id) else { return };
+        if bucket.jobs.remove(&Place::of(job)).is_none() {
             return;
         }
         self.len -= 1;
-        let new = bucket.jobs.keys().next().copied();
-        if new.is_none() {
+        if bucket.jobs.is_empty() {
             self.empty_buckets += 1;
-        }
-        if old == Some(place) {
-            self.move_head(id, old, new);
         }
         if self.empty_buckets > SPARE_BUCKETS + self.buckets.len() / 2 {
             self.drop_empty_buckets();
@@ -117,9 +158,27 @@ impl Queue {
 
     /// The first job a host with these capabilities may have.
     pub(crate) fn first(&mut self, capabilities: &Capabilities) -> Option<&JobId> {
-        let view = self.view_for(capabilities);
-        let bucket = self.views.get(&view)?.heads.first_key_value()?.1;
-        self.buckets.get(bucket)?.jobs.first_key_value().map(|(_, id)| id)
+        let view_id = self.view_for(capabilities);
+        let view = self.views.get_mut(&view_id)?;
+        let first = loop {
+            let &(place, id) = view.heads.first()?;
+            let Some(bucket) = self.buckets.get_mut(&id) else {
+                view.know(id, None);
+                continue;
+            };
+            match bucket.head() {
+                Some(head) if head == place => break id,
+                None => {
+                    view.know(id, None);
+                    bucket.unaware.push(view_id);
+                }
+                later => {
+                    view.know(id, later);
+                    bucket.latest_known = bucket.latest_known.max(later);
+                }
+            }
+        };
+        self.buckets.get(&first)?.jobs.first_key_value().map(|(_, id)| id)
     }
 
     /// All queued jobs, in no order.
@@ -128,37 +187,43 @@ impl Queue {
         self.buckets.values().flat_map(|bucket| bucket.jobs.values())
     }
 
-    fn move_head(&mut self, bucket: BucketId, old: Option<Place>, new: Option<Place>) {
-        let views = self.buckets.get(&bucket).map_or(&[][..], |b| &b.views);
-        for view in views {
+    /// Tells the views that know of no place of a bucket, or of a later one only, of its first job.
+    fn announce(&mut self, id: BucketId, place: Place) {
+        let Some(bucket) = self.buckets.get_mut(&id) else { return };
+        let unaware = std::mem::take(&mut bucket.unaware);
+        let is_early = bucket.latest_known.is_some_and(|known| place < known);
+        let told = if is_early { &bucket.views } else { &unaware };
+        for view in told {
             let Some(view) = self.views.get_mut(view) else { continue };
-            if let Some(place) = old {
-                view.heads.remove(&place);
+            if view.place_of.get(&id).is_none_or(|known| place < *known) {
+                view.know(id, Some(place));
             }
-            if let Some(place) = new {
-                view.heads.insert(place, bucket);
-            }
+        }
+        if is_early || !told.is_empty() {
+            bucket.latest_known = Some(place);
         }
     }
 
-    fn bucket_for(&mut self, required: &Capabilities) -> BucketId {
-        if let Some(id) = self.bucket_of.get(required) {
+    fn bucket_for(&mut self, kind: Kind) -> BucketId {
+        if let Some(id) = self.bucket_of.get(&kind) {
             return *id;
         }
         let id = self.fresh_id();
-        for capability in required.iter() {
+        for capability in kind.required.iter() {
             *self.asked.entry(capability.clone()).or_default() += 1;
         }
-        let views = self.view_sets.covering(required).collect();
-        self.buckets.insert(id, Bucket { required: required.clone(), jobs: BTreeMap::new(), views });
-        self.bucket_of.insert(required.clone(), id);
+        self.bucket_sets.insert(id, &kind.required);
+        let views: Vec<_> = self.view_sets.covering(&kind.required).collect();
+        let unaware = views.clone();
+        self.bucket_of.insert(kind.clone(), id);
+        self.buckets.insert(id, Bucket { kind, jobs: BTreeMap::new(), views, unaware, latest_known: None });
         self.empty_buckets += 1;
         id
     }
 
     fn view_for(&mut self, capabilities: &Capabilities) -> ViewId {
         self.uses += 1;
-        let set = Capabilities::new(capabilities.iter().filter(|c| self.asked.contains_key(&***c)));
+        let set = capabilities.only(|capability| self.asked.contains_key(capability));
         if let Some(id) = self.view_of.get(&set) {
             if let Some(view) = self.views.get_mut(id) {
                 view.last_used = self.uses;
@@ -169,16 +234,23 @@ impl Queue {
             self.drop_idle_views();
         }
         let id = self.fresh_id();
-        let mut heads = BTreeMap::new();
-        for (bucket_id, bucket) in &mut self.buckets {
-            if set.covers(&bucket.required) {
-                bucket.views.push(id);
-                if let Some(place) = bucket.jobs.keys().next() {
-                    heads.insert(*place, *bucket_id);
+        let (heads, place_of) = (BTreeSet::new(), HashMap::new());
+        let mut view = View { set: set.clone(), heads, place_of, last_used: self.uses };
+        for bucket_id in self.bucket_sets.candidates(&set) {
+            let Some(bucket) = self.buckets.get_mut(&bucket_id) else { continue };
+            if !set.covers(&bucket.kind.required) {
+                continue;
+            }
+            bucket.views.push(id);
+            match bucket.head() {
+                None => bucket.unaware.push(id),
+                head => {
+                    view.know(bucket_id, head);
+                    bucket.latest_known = bucket.latest_known.max(head);
                 }
             }
         }
-        self.views.insert(id, View { set: set.clone(), heads, last_used: self.uses });
+        self.views.insert(id, view);
         self.view_sets.insert(id, set.clone());
         self.view_of.insert(set, id);
         id
@@ -195,26 +267,28 @@ impl Queue {
         }
         for bucket in self.buckets.values_mut() {
             bucket.views.retain(|id| self.views.contains_key(id));
+            bucket.unaware.retain(|id| self.views.contains_key(id));
         }
     }
 
     fn drop_empty_buckets(&mut self) {
-        let (asked, bucket_of) = (&mut self.asked, &mut self.bucket_of);
-        self.buckets.retain(|_, bucket| {
-            if !bucket.jobs.is_empty() {
-                return true;
-            }
-            bucket_of.remove(&bucket.required);
-            for capability in bucket.required.iter() {
-                if let Some(count) = asked.get_mut(capability) {
+        for (id, bucket) in self.buckets.extract_if(|_, bucket| bucket.jobs.is_empty()) {
+            self.bucket_of.remove(&bucket.kind);
+            self.bucket_sets.remove(id, &bucket.kind.required);
+            for capability in bucket.kind.required.iter() {
+                if let Some(count) = self.asked.get_mut(capability) {
                     *count -= 1;
                     if *count == 0 {
-                        asked.remove(capability);
+                        self.asked.remove(capability);
                     }
                 }
             }
-            false
-        });
+            for view in &bucket.views {
+                if let Some(view) = self.views.get_mut(view) {
+                    view.know(id, None);
+                }
+            }
+        }
         self.empty_buckets = 0;
     }
 

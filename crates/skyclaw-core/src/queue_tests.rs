@@ -33,6 +33,9 @@ fn caps() -> impl Strategy<Value = Capabilities> {
 enum Step {
     Insert(u8, Capabilities),
     Take(Capabilities),
+    /// Takes a job out and puts it back some time later, as when its lease runs out.
+    Lend(usize),
+    Return,
     RemoveNth(usize),
     DropEmpty,
     DropViews,
@@ -43,6 +46,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         prop_oneof![
             5 => (0u8..3, caps()).prop_map(|(p, c)| Step::Insert(p, c)),
             5 => caps().prop_map(Step::Take),
+            2 => any::<usize>().prop_map(Step::Lend),
+            2 => Just(Step::Return),
             1 => any::<usize>().prop_map(Step::RemoveNth),
             1 => Just(Step::DropEmpty),
             1 => Just(Step::DropViews),
@@ -51,11 +56,30 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     )
 }
 
+/// A view knows one place of each bucket with jobs that it covers, and never one behind the first job.
+fn assert_views_are_true(queue: &Queue) {
+    for (id, view) in &queue.views {
+        let pairs = view.place_of.iter().map(|(bucket, place)| (*place, *bucket)).collect();
+        assert_eq!(view.heads, pairs);
+        for (bucket_id, bucket) in &queue.buckets {
+            let is_covered = view.set.covers(&bucket.kind.required);
+            assert_eq!(bucket.views.contains(id), is_covered);
+            let known = view.place_of.get(bucket_id).copied();
+            assert_eq!(bucket.unaware.contains(id), is_covered && known.is_none());
+            assert!(known.is_none() || known <= bucket.latest_known);
+            if let (true, Some(head)) = (is_covered, bucket.head()) {
+                assert!(known.is_some_and(|known| known <= head));
+            }
+        }
+        assert!(view.place_of.keys().all(|bucket| queue.buckets.contains_key(bucket)));
+    }
+}
+
 proptest! {
     #[test]
     fn the_first_job_is_what_a_search_through_all_would_find(steps in steps()) {
         let mut queue = Queue::default();
-        let mut all: Vec<Job> = Vec::new();
+        let (mut all, mut lent): (Vec<Job>, Vec<Job>) = (Vec::new(), Vec::new());
         for (seq, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Insert(priority, required) => {
@@ -74,15 +98,22 @@ proptest! {
                         queue.remove(&all.swap_remove(i));
                     }
                 }
+                Step::Lend(n) if !all.is_empty() => {
+                    let n = n % all.len();
+                    lent.push(all.swap_remove(n));
+                    queue.remove(&lent[lent.len() - 1]);
+                }
+                Step::Return => all.extend(lent.pop().inspect(|job| queue.insert(job))),
                 Step::RemoveNth(n) if !all.is_empty() => {
                     let n = n % all.len();
                     queue.remove(&all.swap_remove(n));
                 }
-                Step::RemoveNth(_) => {}
+                Step::Lend(_) | Step::RemoveNth(_) => {}
                 Step::DropEmpty => queue.drop_empty_buckets(),
                 Step::DropViews => queue.drop_idle_views(),
             }
             prop_assert_eq!(queue.len(), all.len());
+            assert_views_are_true(&queue);
         }
     }
 }

@@ -36,6 +36,12 @@ impl Capabilities {
         self.0.binary_search_by(|have| (**have).cmp(capability)).is_ok()
     }
 
+    /// Those that are wanted.
+    #[must_use]
+    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|c| wanted(c)).cloned().collect())
+    }
+
     /// The capabilities in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
         self.0.iter()
