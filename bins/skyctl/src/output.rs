@@ -103,7 +103,7 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells.iter().map(|text| clean(text)).collect());
+        self.rows.push(cells.into_iter().map(|text| clean(&text)).collect());
     }
 
     pub(crate) fn render(&self, look: Look) -> String {
