@@ -96,6 +96,7 @@ async fn write(
 }
 
 async fn measure(store: &Store, from: u64) -> Result<()> {
+    store.checkpoint().await?;
     let insert = write(store, from, BATCHES, |n| Ok(Change::Job(job(n, Life::Queued)?))).await?;
     let claim = write(store, from, BATCHES, |n| Ok(Change::Job(job(n, Life::Leased)?))).await?;
     let complete = write(store, from, BATCHES, |n| Ok(Change::Job(job(n, Life::Completed)?))).await?;

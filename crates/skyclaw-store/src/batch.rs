@@ -21,7 +21,7 @@ pub struct Position {
 }
 
 /// Names the reply kept for a caller's key on a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyId([u8; 16]);
 
 impl ReplyId {

@@ -60,8 +60,10 @@ pub(crate) async fn batch(
         Ok(ServiceRow { seq, id, body: Body::of(service)? })
     });
     rows(&mut tx, services).await?;
-    let replies = batch.replies.iter().filter_map(|(id, reply)| Some((*id, reply.as_ref()?)));
-    let replies = replies.map(|(id, reply)| {
+    let mut replies: Vec<_> =
+        batch.replies.iter().filter_map(|(id, reply)| Some((*id, reply.as_ref()?))).collect();
+    replies.sort_unstable_by_key(|(id, _)| *id);
+    let replies = replies.into_iter().map(|(id, reply)| {
         Ok(ReplyRow { id, expires_at: reply.key.expires_at.as_millis(), body: Body::of(reply)? })
     });
     rows(&mut tx, replies).await?;
