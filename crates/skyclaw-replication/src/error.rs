@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use skyclaw_core::Refusal;
 
 /// Why a node did not start.
@@ -40,7 +41,7 @@ pub enum StartError {
 }
 
 /// Why a write was not done, or may not have been.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// The state does not allow it; nothing was written.
@@ -60,6 +61,14 @@ pub enum WriteError {
         /// How many the replication target asks for.
         needed: u32,
         /// How many can be reached.
+        reached: u32,
+    },
+    /// It was proposed, and too few peers have confirmed it in time: it may or may not stay.
+    #[error("replication target not met: required {needed} peer acks, got {reached}")]
+    TargetNotMet {
+        /// How many the replication target asks for.
+        needed: u32,
+        /// How many have confirmed it.
         reached: u32,
     },
     /// It may or may not have happened.
@@ -91,6 +100,18 @@ pub enum ReadError {
     /// The node is going down.
     #[error("the coordinator is going down")]
     ShuttingDown,
+}
+
+impl WriteError {
+    /// Whether it is sure that nothing was written, and trying again may help.
+    pub(crate) fn can_be_tried_again(&self) -> bool {
+        matches!(self, Self::NoLeader)
+    }
+
+    /// Whether it may have been written or not.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::OutcomeUnknown | Self::TargetNotMet { .. })
+    }
 }
 
 impl From<crate::machine::Gone> for WriteError {

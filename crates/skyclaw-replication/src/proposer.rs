@@ -1,8 +1,9 @@
 //! The way of a command into the log.
 //!
-//! Commands that wait are put together into one entry, and one entry is on its way at a time: while it
-//! is written and synced, the next batch gathers. So under load many commands share one fsync, and a
-//! lone command does not wait for company.
+//! Commands that wait are put together. Where this node leads they become one entry of the log, and one
+//! entry is on its way at a time: while it is written and synced, the next batch gathers. So under load
+//! many commands share one fsync, and a lone command does not wait for company. Where another node
+//! leads, the batch is sent there ([`crate::forward`]).
 //!
 //! What is refused here was never proposed. Once a command is proposed, only the log knows its fate.
 
@@ -18,13 +19,14 @@ use crate::error::WriteError;
 use crate::log::Log;
 use crate::machine::{Answer, Machine};
 use crate::raft::{Proposal, Raft};
+use crate::target::Target;
 
 /// Most commands that wait; beyond, they are refused.
 const QUEUE: usize = 8192;
 /// Most commands of one entry.
-const MAX_COMMANDS: usize = 2048;
+pub(crate) const MAX_COMMANDS: usize = 2048;
 /// Past this an entry takes no more commands.
-const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// What the log must have room for beyond an entry: entries of its own, and an estimate that was low.
 const RESERVE_BYTES: u64 = 1024 * 1024;
 /// How long an entry may take to be committed before its clients are told that nobody knows.
@@ -33,22 +35,63 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A command that was carried out or refused, and the place in the log where that was decided.
 pub(crate) type Decided = (Answer, u64);
 
-struct Waiting {
-    command: Command,
-    decided: oneshot::Sender<Result<Decided, WriteError>>,
+/// A command, and where its fate is told.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) command: Command,
+    pub(crate) decided: oneshot::Sender<Result<Decided, WriteError>>,
 }
 
-/// The handle of the proposer.
+/// The commands that wait, bounded.
+pub(crate) type Queue = mpsc::Sender<Waiting>;
+
+/// Puts a command into a queue and waits for its fate.
+pub(crate) async fn decide(queue: &Queue, command: Command) -> Result<Decided, WriteError> {
+    enqueue(queue, command)?.await.unwrap_or(Err(WriteError::OutcomeUnknown))
+}
+
+fn enqueue(
+    queue: &Queue,
+    command: Command,
+) -> Result<oneshot::Receiver<Result<Decided, WriteError>>, WriteError> {
+    let (decided, decision) = oneshot::channel();
+    queue.try_send(Waiting { command, decided }).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
+        mpsc::error::TrySendError::Closed(_) => WriteError::ShuttingDown,
+    })?;
+    Ok(decision)
+}
+
+/// Takes what waits, up to the bounds of one entry; `None` when the queue has ended.
+pub(crate) async fn next_batch(queue: &mut mpsc::Receiver<Waiting>) -> Option<(Vec<Waiting>, usize)> {
+    let first = queue.recv().await?;
+    let mut bytes = first.command.approx_bytes();
+    let mut batch = vec![first];
+    while bytes < MAX_BYTES && batch.len() < MAX_COMMANDS {
+        let Ok(next) = queue.try_recv() else { break };
+        bytes += next.command.approx_bytes();
+        batch.push(next);
+    }
+    Some((batch, bytes))
+}
+
+/// The handle of the leader's proposer.
 #[derive(Debug, Clone)]
 pub(crate) struct Proposer {
-    queue: mpsc::Sender<Waiting>,
+    queue: Queue,
 }
 
 impl Proposer {
     /// Starts the task. It ends with the last handle.
-    pub(crate) fn start(raft: Raft, log: Log, machine: Machine, tracker: &TaskTracker) -> Self {
+    pub(crate) fn start(
+        raft: Raft,
+        log: Log,
+        machine: Machine,
+        target: Arc<Target>,
+        tracker: &TaskTracker,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tracker.spawn(Task { raft, log, machine }.run(waiting));
+        tracker.spawn(Task { raft, log, machine, target }.run(waiting));
         Self { queue }
     }
 
@@ -57,12 +100,21 @@ impl Proposer {
     /// # Errors
     /// When it was not proposed, or its outcome is unknown.
     pub(crate) async fn propose(&self, command: Command) -> Result<Decided, WriteError> {
-        let (decided, decision) = oneshot::channel();
-        self.queue.try_send(Waiting { command, decided }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => WriteError::ShuttingDown,
-        })?;
-        decision.await.unwrap_or(Err(WriteError::OutcomeUnknown))
+        decide(&self.queue, command).await
+    }
+
+    /// The same for many commands, of which each has its own fate.
+    pub(crate) async fn propose_all(&self, commands: Vec<Command>) -> Vec<Result<Decided, WriteError>> {
+        // All of them are queued before the first is waited for, or they would not share an entry.
+        let queued: Vec<_> = commands.into_iter().map(|command| enqueue(&self.queue, command)).collect();
+        let mut decided = Vec::with_capacity(queued.len());
+        for decision in queued {
+            decided.push(match decision {
+                Ok(decision) => decision.await.unwrap_or(Err(WriteError::OutcomeUnknown)),
+                Err(error) => Err(error),
+            });
+        }
+        decided
     }
 }
 
@@ -70,26 +122,20 @@ struct Task {
     raft: Raft,
     log: Log,
     machine: Machine,
+    target: Arc<Target>,
 }
 
 impl Task {
     async fn run(self, mut queue: mpsc::Receiver<Waiting>) {
-        while let Some(first) = queue.recv().await {
-            let mut bytes = first.command.approx_bytes();
-            let mut batch = vec![first];
-            while bytes < MAX_BYTES && batch.len() < MAX_COMMANDS {
-                let Ok(next) = queue.try_recv() else { break };
-                bytes += next.command.approx_bytes();
-                batch.push(next);
-            }
+        while let Some((batch, bytes)) = next_batch(&mut queue).await {
             self.propose(batch, bytes as u64).await;
         }
     }
 
     async fn propose(&self, batch: Vec<Waiting>, bytes: u64) {
         let (commands, clients): (Vec<_>, Vec<_>) = batch.into_iter().map(|w| (w.command, w.decided)).unzip();
-        let result = match self.storage_trouble(bytes) {
-            Some(trouble) => Err(WriteError::Storage(trouble)),
+        let result = match self.obstacle(bytes) {
+            Some(error) => Err(error),
             None => self.write(commands).await,
         };
         match result {
@@ -107,26 +153,34 @@ impl Task {
         }
     }
 
-    /// A full disk must be noticed before something is proposed: an entry that cannot be written down
-    /// would end the log's life.
-    fn storage_trouble(&self, bytes: u64) -> Option<String> {
+    /// What is known to stand in the way, before anything is proposed. A full disk must be noticed here:
+    /// an entry that cannot be written down would end the log's life.
+    fn obstacle(&self, bytes: u64) -> Option<WriteError> {
+        let target = self.target.check_known(&self.raft).and_then(|()| self.target.check_reachable(&self.raft));
+        if let Err(error) = target {
+            return Some(error);
+        }
         if let Some(trouble) = self.machine.trouble() {
-            return Some(trouble);
+            return Some(WriteError::Storage(trouble));
         }
         let room = self.log.room();
-        (room < bytes + RESERVE_BYTES).then(|| format!("the log has room for {room} more bytes only"))
+        let too_little = room < bytes + RESERVE_BYTES;
+        too_little.then(|| WriteError::Storage(format!("the log has room for {room} more bytes only")))
     }
 
     async fn write(&self, commands: Vec<Command>) -> Result<(Vec<Answer>, u64), WriteError> {
         let write = self.raft.client_write(Proposal(Arc::new(commands)));
-        match tokio::time::timeout(COMMIT_TIMEOUT, write).await {
-            Ok(Ok(done)) => Ok((done.data.0, done.log_id.index)),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(WriteError::NoLeader),
+        let done = match tokio::time::timeout(COMMIT_TIMEOUT, write).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => return Err(WriteError::NoLeader),
             Ok(Err(error)) => {
                 tracing::error!(%error, "the log took no entry");
-                Err(WriteError::OutcomeUnknown)
+                return Err(WriteError::OutcomeUnknown);
             }
-            Err(_) => Err(WriteError::OutcomeUnknown),
-        }
+            Err(_) => return Err(WriteError::OutcomeUnknown),
+        };
+        let index = done.log_id.index;
+        self.target.wait_for(&self.raft, index).await?;
+        Ok((done.data.0, index))
     }
 }

@@ -12,6 +12,7 @@ use openraft::{ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader};
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::NodeId;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::types::{Entry, LogId, RaftId, StorageError, TypeConfig, Vote};
 use crate::log::{Cell, Log, Mark, Record};
@@ -21,6 +22,9 @@ use crate::log::{Cell, Log, Mark, Record};
 pub(crate) struct Identity {
     pub(crate) raft_id: RaftId,
     pub(crate) node_id: NodeId,
+    /// The cluster it belongs to; `None` until it has formed or joined one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster: Option<Uuid>,
 }
 
 /// What is kept in the log's cell, as one value, so that a vote can never be without its voter.
@@ -30,18 +34,15 @@ struct Remembered {
     vote: Option<Vote>,
 }
 
-/// The durable log as openraft wants to see it.
+/// What a node remembers beside its log. One owner, so that a vote and an identity that are saved at the
+/// same time do not undo each other.
 #[derive(Clone)]
-pub(crate) struct LogStore {
+pub(crate) struct Memo {
     log: Log,
-    remembered: Remembered,
-    appended: Arc<AtomicU64>,
+    remembered: Arc<tokio::sync::Mutex<Remembered>>,
 }
 
-/// Most bytes read from the log at once.
-const READ_BYTES: usize = 1024 * 1024;
-
-impl LogStore {
+impl Memo {
     /// # Errors
     /// When what is remembered cannot be understood.
     pub(crate) fn open(log: Log) -> Result<Self, String> {
@@ -49,31 +50,50 @@ impl LogStore {
             None => Remembered::default(),
             Some(bytes) => rmp_serde::from_slice(&bytes).map_err(|error| format!("its vote is unreadable: {error}"))?,
         };
-        Ok(Self { log, remembered, appended: Arc::default() })
+        Ok(Self { log, remembered: Arc::new(tokio::sync::Mutex::new(remembered)) })
     }
 
     /// Who this node is; `None` before its first start.
-    pub(crate) fn identity(&self) -> Option<&Identity> {
-        self.remembered.identity.as_ref()
+    pub(crate) async fn identity(&self) -> Option<Identity> {
+        self.remembered.lock().await.identity.clone()
     }
 
     /// Remembers who this node is.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) async fn set_identity(&mut self, identity: Identity) -> io::Result<()> {
-        self.remembered.identity = Some(identity);
-        self.remember().await
+    pub(crate) async fn set_identity(&self, identity: Identity) -> io::Result<()> {
+        self.change(|remembered| remembered.identity = Some(identity)).await
+    }
+
+    /// The order of the saves must be the order of the changes, so the lock is held while saving.
+    async fn change(&self, change: impl FnOnce(&mut Remembered)) -> io::Result<()> {
+        let mut remembered = self.remembered.lock().await;
+        change(&mut remembered);
+        let bytes = rmp_serde::to_vec_named(&*remembered).map_err(io::Error::other)?;
+        settled(|done| self.log.save(Cell::Vote, bytes.into(), done)).await
+    }
+}
+
+/// The durable log as openraft wants to see it.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    log: Log,
+    memo: Memo,
+    appended: Arc<AtomicU64>,
+}
+
+/// Most bytes read from the log at once.
+const READ_BYTES: usize = 1024 * 1024;
+
+impl LogStore {
+    pub(crate) fn new(log: Log, memo: Memo) -> Self {
+        Self { log, memo, appended: Arc::default() }
     }
 
     /// How many bytes were appended since the start; grows on.
     pub(crate) fn appended_bytes(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.appended)
-    }
-
-    async fn remember(&self) -> io::Result<()> {
-        let bytes = rmp_serde::to_vec_named(&self.remembered).map_err(io::Error::other)?;
-        settled(|done| self.log.save(Cell::Vote, bytes.into(), done)).await
     }
 
     async fn read_entries(&self, range: Range<u64>, limit: usize) -> Result<Vec<Entry>, StorageError> {
@@ -162,13 +182,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        self.remembered.vote = Some(*vote);
-        let saved = self.remember().await;
+        let saved = self.memo.change(|remembered| remembered.vote = Some(*vote)).await;
         saved.map_err(|source| StorageError::from_io_error(ErrorSubject::Vote, ErrorVerb::Write, source))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        Ok(self.remembered.vote)
+        Ok(self.memo.remembered.lock().await.vote)
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>

@@ -6,7 +6,7 @@ mod snapshot;
 mod state_machine;
 mod types;
 
-pub(crate) use self::log_store::{Identity, LogStore};
-pub(crate) use self::network::NoPeers;
+pub(crate) use self::log_store::{Identity, LogStore, Memo};
+pub(crate) use self::network::Network;
 pub(crate) use self::state_machine::StateMachine;
-pub(crate) use self::types::{Member, Place, Proposal, Raft};
+pub(crate) use self::types::{Member, Place, Proposal, Raft, RaftId, SnapshotMeta, TypeConfig, Vote};

@@ -29,6 +29,7 @@ pub(crate) type LogId = openraft::LogId<RaftId>;
 pub(crate) type Vote = openraft::Vote<RaftId>;
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
 pub(crate) type Membership = openraft::StoredMembership<RaftId, Member>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<RaftId, Member>;
 pub(crate) type StorageError = openraft::StorageError<RaftId>;
 
 /// A node of the cluster.

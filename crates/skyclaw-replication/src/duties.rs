@@ -1,0 +1,154 @@
+//! What hosts ask of the leader: claims that wait, heartbeats, services. All of it rests on what only
+//! the leader knows.
+
+use std::time::Duration;
+
+use skyclaw_core::{IdempotencyKey, Operation, Refusal, Reply, ServiceOffer};
+use skyclaw_proto::request::RunningJob;
+use skyclaw_proto::response::Stop;
+use skyclaw_proto::{HostId, NodeId, ServiceId, record};
+use tokio::time::Instant;
+
+use crate::error::WriteError;
+use crate::machine::memory::{Beat, ClaimLook, Memory};
+use crate::node::{Inner, Written};
+use crate::peer::LeaderError;
+
+impl Inner {
+    /// A claim on behalf of `node`, which took it in.
+    pub(crate) async fn lead_claim(
+        &self,
+        host: &HostId,
+        max: u32,
+        wait: Duration,
+        idempotency: Option<IdempotencyKey>,
+        node: NodeId,
+    ) -> Result<Written, LeaderError> {
+        let deadline = Instant::now() + wait;
+        // Whether the key has been used is known only where the log is applied.
+        let mut ask_anyway = self.was_used(idempotency.as_ref()).await?;
+        loop {
+            if !*self.leading.borrow() {
+                return Err(LeaderError::NotLeader);
+            }
+            let id = host.clone();
+            let woken = match self.machine.look(move |memory| memory.look_for_claim(&id)).await? {
+                ClaimLook::UnknownHost => return Err(refused(Refusal::UnknownHost(host.clone()))),
+                ClaimLook::Wait(woken) if !ask_anyway => Some(woken),
+                ClaimLook::Wait(_) | ClaimLook::Found => None,
+            };
+            if let Some(woken) = woken {
+                // An error says that nobody will ever wake it: the node is going down.
+                match tokio::time::timeout_at(deadline, woken).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(_)) | Err(_) => return Ok(self.nothing_claimed()),
+                }
+            }
+            let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+            let operation = Operation::Claim { host: host.clone(), max, lease_ms };
+            let written = self.decide(idempotency.clone(), operation, node.clone()).await?;
+            let found = !matches!(&written.reply, Reply::Claimed(jobs) if jobs.is_empty());
+            if found || ask_anyway || Instant::now() >= deadline {
+                return Ok(written);
+            }
+            ask_anyway = false;
+        }
+    }
+
+    fn nothing_claimed(&self) -> Written {
+        Written { reply: Reply::Claimed(Vec::new()), index: self.machine.applied() }
+    }
+
+    /// Proposes here, as the leader, what another node took in.
+    async fn decide(
+        &self,
+        idempotency: Option<IdempotencyKey>,
+        operation: Operation,
+        node: NodeId,
+    ) -> Result<Written, LeaderError> {
+        let mut command = self.stamper.stamp(idempotency, operation);
+        command.node = node;
+        let (answer, index) = self.proposer.propose(command).await?;
+        let reply = answer.map_err(refused)?;
+        Ok(Written { reply, index })
+    }
+
+    /// Whether a reply is kept for a key.
+    async fn was_used(&self, key: Option<&IdempotencyKey>) -> Result<bool, LeaderError> {
+        let Some(key) = key else { return Ok(false) };
+        let sought = key.clone();
+        let unwritten =
+            move |memory: &mut Memory| memory.unwritten.batches().any(|batch| batch.reply(&sought).is_some());
+        if self.machine.look(unwritten).await? {
+            return Ok(true);
+        }
+        let stored = self.machine.store().replies(std::slice::from_ref(key)).await;
+        // If the database cannot be read, the log's answer is the one that counts.
+        Ok(stored.map_or(true, |replies| !replies.is_empty()))
+    }
+
+    /// A heartbeat that may wait for something to stop.
+    pub(crate) async fn lead_heartbeat(
+        &self,
+        host: &HostId,
+        running: Vec<RunningJob>,
+        wait: Duration,
+    ) -> Result<(record::Host, Vec<Stop>), LeaderError> {
+        let deadline = Instant::now() + wait;
+        let first = self.beat(host, running, !wait.is_zero()).await?;
+        let Some(woken) = first.wait else { return Ok((first.host, first.stop)) };
+        let _ = tokio::time::timeout_at(deadline, woken).await;
+        if !*self.leading.borrow() {
+            return Err(LeaderError::NotLeader);
+        }
+        let last = self.beat(host, Vec::new(), false).await?;
+        Ok((last.host, last.stop))
+    }
+
+    async fn beat(&self, host: &HostId, running: Vec<RunningJob>, may_wait: bool) -> Result<Beat, LeaderError> {
+        let (id, at) = (host.clone(), self.stamper.now());
+        let beat =
+            move |memory: &mut Memory| memory.beat(&id, &running, at, std::time::Instant::now(), may_wait);
+        let beat = self.machine.look(beat).await?;
+        beat.ok_or_else(|| refused(Refusal::UnknownHost(host.clone())))
+    }
+
+    /// A claim of a service. What changes nothing writes nothing.
+    pub(crate) async fn lead_claim_service(
+        &self,
+        host: &HostId,
+        running: Option<Vec<ServiceId>>,
+        idempotency: Option<IdempotencyKey>,
+        node: NodeId,
+    ) -> Result<Written, LeaderError> {
+        let (id, names, now) = (host.clone(), running.clone(), self.stamper.now());
+        let look = move |memory: &mut Memory| {
+            let after = memory.last_service(&id).cloned();
+            let offer = memory.state.service_offer(&id, names.as_deref(), after.as_ref(), now);
+            if let ServiceOffer::Held(service) = &offer {
+                memory.told_service(id, service.id.clone());
+            }
+            (offer, after)
+        };
+        let (offer, after) = self.machine.look(look).await?;
+        let held = match offer {
+            ServiceOffer::UnknownHost => return Err(refused(Refusal::UnknownHost(host.clone()))),
+            ServiceOffer::Nothing => Some(None),
+            ServiceOffer::Held(service) => Some(Some(service)),
+            ServiceOffer::Free(_) => None,
+        };
+        match held {
+            Some(held) if !self.was_used(idempotency.as_ref()).await? => {
+                Ok(Written { reply: Reply::ClaimedService(held), index: self.machine.applied() })
+            }
+            _ => {
+                let operation = Operation::ClaimService { host: host.clone(), running, after };
+                self.decide(idempotency, operation, node).await
+            }
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> LeaderError {
+    LeaderError::Write(WriteError::Refused(refusal))
+}

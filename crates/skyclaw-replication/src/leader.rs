@@ -1,0 +1,174 @@
+//! Getting something done at the leader, wherever it is.
+//!
+//! A node asked for what only the leader can do does it itself if it leads, and asks the leader
+//! otherwise. When the leader changes in between, it looks for the new one and asks again, as long as
+//! that cannot do anything twice.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use skyclaw_proto::record;
+use skyclaw_proto::response::Stop;
+use tokio::time::Instant;
+
+use crate::error::WriteError;
+use crate::node::{Inner, Written};
+use crate::peer::{Call, LeaderCall, LeaderError};
+use crate::proposer::Decided;
+use crate::raft::{Raft, RaftId};
+
+/// How long to look for a leader before giving up.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the leader may take for what does not wait.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How often to look whether there is a leader by now, should no change be noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Who leads, as far as this node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Leader {
+    Me,
+    Other { id: RaftId, url: String },
+    Nobody,
+}
+
+/// What the leader says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum LeaderReply {
+    /// To a write: one for each command.
+    Decided(Vec<Result<Decided, WriteError>>),
+    /// To a claim.
+    Written(Written),
+    /// To a heartbeat.
+    Beat(record::Host, Vec<Stop>),
+    /// To the question up to where a read must see.
+    Index(u64),
+    /// All hosts.
+    Hosts(Vec<record::Host>),
+}
+
+/// Who leads, as far as this node knows. A node that was removed may still believe in itself.
+pub(crate) fn leader(raft: &Raft) -> Leader {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow();
+    let membership = metrics.membership_config.membership();
+    match metrics.current_leader {
+        Some(id) if id == metrics.id => {
+            if membership.voter_ids().any(|voter| voter == id) {
+                Leader::Me
+            } else {
+                Leader::Nobody
+            }
+        }
+        Some(id) => match membership.get_node(&id).and_then(|member| member.url.clone()) {
+            Some(url) => Leader::Other { id, url },
+            None => Leader::Nobody,
+        },
+        None => Leader::Nobody,
+    }
+}
+
+impl LeaderCall {
+    /// Whether doing it twice does no more than doing it once.
+    fn can_be_repeated(&self) -> bool {
+        match self {
+            Self::Write(commands) => commands.iter().all(|command| command.idempotency.is_some()),
+            Self::Claim { idempotency, .. } | Self::ClaimService { idempotency, .. } => idempotency.is_some(),
+            Self::Heartbeat { .. } | Self::ReadIndex | Self::Hosts => true,
+        }
+    }
+
+    /// How long the answer may take.
+    fn answer_within(&self) -> Duration {
+        match self {
+            Self::Claim { wait, .. } | Self::Heartbeat { wait, .. } => *wait + ANSWER_WITHIN,
+            Self::Write(_) | Self::ClaimService { .. } | Self::ReadIndex | Self::Hosts => ANSWER_WITHIN,
+        }
+    }
+}
+
+impl Inner {
+    /// Has the leader do something.
+    pub(crate) async fn at_leader(&self, call: LeaderCall) -> Result<LeaderReply, WriteError> {
+        let mut deadline = Instant::now() + PATIENCE;
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(WriteError::ShuttingDown);
+            }
+            metrics.mark_unchanged();
+            let asked = Instant::now();
+            match self.ask_leader(&call).await {
+                Ok(reply) => return Ok(reply),
+                Err(LeaderError::Write(error)) => return Err(error),
+                // A long poll that was cut off by a change of leaders has not used up its patience.
+                Err(LeaderError::NotLeader) => deadline += asked.elapsed().saturating_sub(LOOK_EVERY),
+            }
+            if Instant::now() >= deadline {
+                return Err(WriteError::NoLeader);
+            }
+            let _ = tokio::time::timeout(LOOK_EVERY, metrics.changed()).await;
+        }
+    }
+
+    async fn ask_leader(&self, call: &LeaderCall) -> Result<LeaderReply, LeaderError> {
+        match leader(&self.raft) {
+            Leader::Me => self.lead(call.clone()).await,
+            Leader::Nobody => Err(LeaderError::NotLeader),
+            Leader::Other { id, url } => {
+                let asked = Call::Leader(call.clone());
+                let reply: Result<Result<LeaderReply, LeaderError>, _> =
+                    self.peers.call(&url, id, &asked, call.answer_within()).await;
+                match reply {
+                    Ok(reply) => reply,
+                    Err(error) if error.nothing_was_done() || call.can_be_repeated() => Err(LeaderError::NotLeader),
+                    Err(error) => {
+                        tracing::warn!(%error, "the leader's answer was lost");
+                        Err(LeaderError::Write(WriteError::OutcomeUnknown))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what only the leader can do.
+    pub(crate) async fn lead(&self, call: LeaderCall) -> Result<LeaderReply, LeaderError> {
+        if !*self.leading.borrow() {
+            return Err(LeaderError::NotLeader);
+        }
+        match call {
+            LeaderCall::Write(commands) => Ok(LeaderReply::Decided(self.proposer.propose_all(commands).await)),
+            LeaderCall::Claim { host, max, wait, idempotency, node } => {
+                self.lead_claim(&host, max, wait, idempotency, node).await.map(LeaderReply::Written)
+            }
+            LeaderCall::Heartbeat { host, running, wait } => {
+                let (host, stop) = self.lead_heartbeat(&host, running, wait).await?;
+                Ok(LeaderReply::Beat(host, stop))
+            }
+            LeaderCall::ClaimService { host, running, idempotency, node } => {
+                let written = self.lead_claim_service(&host, running, idempotency, node).await?;
+                Ok(LeaderReply::Written(written))
+            }
+            LeaderCall::ReadIndex => self.read_index.get().await.map(LeaderReply::Index),
+            LeaderCall::Hosts => {
+                let hosts = self.machine.look(|memory| memory.hosts()).await;
+                hosts.map(LeaderReply::Hosts).map_err(|gone| LeaderError::Write(gone.into()))
+            }
+        }
+    }
+}
+
+impl From<WriteError> for LeaderError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NoLeader => Self::NotLeader,
+            other => Self::Write(other),
+        }
+    }
+}
+
+impl From<crate::machine::Gone> for LeaderError {
+    fn from(gone: crate::machine::Gone) -> Self {
+        Self::Write(gone.into())
+    }
+}

@@ -1,0 +1,96 @@
+//! How bytes get from one coordinator to another.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Where sealed requests are posted, below a coordinator's base URL.
+pub const PEER_PATH: &str = "/v1/peer";
+
+/// Why bytes did not come back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The other side was not reached: it has done nothing.
+    #[error("{0} cannot be reached")]
+    Unreachable(String),
+    /// The request may have arrived, the answer did not.
+    #[error("{0} did not answer")]
+    Lost(String),
+    /// The other side does not take what we sealed: it has another token.
+    #[error("{0} does not accept this node's token")]
+    Unauthorized(String),
+}
+
+/// The answer of the other side, some time.
+pub type Answered<'a> = Pin<Box<dyn Future<Output = Result<Bytes, WireError>> + Send + 'a>>;
+
+/// A way to other coordinators.
+pub trait Wire: fmt::Debug + Send + Sync + 'static {
+    /// Posts bytes to the coordinator at a base URL and waits for its answer.
+    fn post(&self, url: &str, body: Bytes, timeout: Duration) -> Answered<'_>;
+}
+
+/// HTTP/2 without TLS, connections kept open and shared.
+#[derive(Debug, Clone)]
+pub struct HttpWire {
+    client: reqwest::Client,
+}
+
+/// How long a connection may take to come about. Short: who cannot be reached is tried again soon.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
+/// Longest answer that is read; snapshots travel in smaller pieces.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+impl HttpWire {
+    /// A way with no connections yet.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub fn new() -> Result<Self, String> {
+        let client = reqwest::Client::builder()
+            .http2_prior_knowledge()
+            .http2_initial_stream_window_size(4 * 1024 * 1024)
+            .http2_initial_connection_window_size(16 * 1024 * 1024)
+            .http2_keep_alive_interval(Duration::from_secs(2))
+            .http2_keep_alive_timeout(Duration::from_secs(2))
+            .http2_keep_alive_while_idle(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .no_proxy()
+            .build()
+            .map_err(|error| format!("the HTTP client for peers cannot be set up: {error}"))?;
+        Ok(Self { client })
+    }
+}
+
+impl Wire for HttpWire {
+    fn post(&self, url: &str, body: Bytes, timeout: Duration) -> Answered<'_> {
+        let request = self.client.post(format!("{url}{PEER_PATH}")).timeout(timeout).body(body).send();
+        let url = url.to_owned();
+        Box::pin(async move {
+            let mut response = match request.await {
+                Ok(response) => response,
+                Err(error) if error.is_connect() || error.is_builder() => return Err(WireError::Unreachable(url)),
+                Err(_) => return Err(WireError::Lost(url)),
+            };
+            match response.status().as_u16() {
+                200 => {}
+                401 => return Err(WireError::Unauthorized(url)),
+                // Turned away at the door: overloaded or going down.
+                404 | 503 => return Err(WireError::Unreachable(url)),
+                _ => return Err(WireError::Lost(url)),
+            }
+            let mut answer = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|_| WireError::Lost(url.clone()))? {
+                if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
+                    return Err(WireError::Lost(url));
+                }
+                answer.extend_from_slice(&chunk);
+            }
+            Ok(answer.into())
+        })
+    }
+}
