@@ -31,6 +31,6 @@ mod wire;
 pub use archive::{Archive, NoArchive};
 pub use command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
 pub use model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
-pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StoredReply};
+pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StagedPart, StoredReply};
 pub use state::{Claimable, Counters, ServiceOffer, State};
 pub use supersets::Supersets;

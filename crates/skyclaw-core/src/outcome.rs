@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, ServiceId, Timestamp};
+use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, RestoreId, ServiceId, Timestamp};
 
 use crate::command::IdempotencyKey;
 use crate::model::{Host, Job, Service};
@@ -108,6 +108,22 @@ pub enum Change {
     Reply(Arc<StoredReply>),
     /// Replies that expire before this time are to be forgotten.
     PruneReplies(Timestamp),
+    /// A part of a snapshot, to be laid by until all of them are there. The parts of any other restore
+    /// are dropped.
+    Stage(Arc<StagedPart>),
+    /// All parts that were laid by are dropped.
+    DropStaged,
+}
+
+/// A part of a snapshot that a cluster goes back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StagedPart {
+    /// The restore it belongs to.
+    pub restore: RestoreId,
+    /// Its place among the parts: 0, 1, 2 and so on.
+    pub part: u32,
+    /// The bytes of the snapshot that follow those of the part before.
+    pub bytes: Vec<u8>,
 }
 
 /// A reply kept for its idempotency key.

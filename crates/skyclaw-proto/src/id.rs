@@ -102,6 +102,10 @@ id_type!(
     /// A coordinator.
     NodeId, "node_"
 );
+id_type!(
+    /// A snapshot on its way back into a cluster.
+    RestoreId, "restore_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,7 @@ pub mod time;
 
 pub use capabilities::Capabilities;
 pub use error::{ErrorBody, ErrorCode};
-pub use id::{HostId, InvalidId, JobId, NodeId, ServiceId};
+pub use id::{HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
 pub use request::Invalid;
 pub use status::{AssignmentStatus, JobStatus, ServiceStatus};

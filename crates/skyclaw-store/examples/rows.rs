@@ -1,17 +1,19 @@
-//! Prints how many rows a second are written, into an empty store and into one with a history.
+//! Prints how many rows a second are written, into an empty store and into one with a history, and how
+//! long it takes to copy the latter and to install the copy.
 //!
 //! `cargo run --release -p skyclaw-store --example rows -- [DIRECTORY] [JOBS OF HISTORY]`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use skyclaw_core::model::{EndStatus, Ended, Lease, Phase, Run};
 use skyclaw_core::{Change, Counters, IdempotencyKey, Job, Reply, StoredReply};
 use skyclaw_proto::payload::ShellPayload;
 use skyclaw_proto::{Capabilities, Payload, Timestamp};
+use skyclaw_store::snapshot::{self, Origin};
 use skyclaw_store::{Batch, JobFilter, Options, Position, Store};
 use tokio_util::task::TaskTracker;
 
@@ -118,6 +120,47 @@ async fn measure(store: &Store, from: u64) -> Result<()> {
     Ok(())
 }
 
+/// Copies the store, meanwhile writing to it, and goes through everything a copy can go through.
+async fn copies(store: &Store, directory: &Path) -> Result<()> {
+    let [copy, taken, file] = ["copy.db", "taken.db", "a.snapshot"].map(|name| directory.join(name));
+    let mut slowest = Duration::ZERO;
+    let begin = Instant::now();
+    let mut copying = std::pin::pin!(store.copy_to(&copy));
+    let mut n = 0;
+    let copied = loop {
+        let beat = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let begin = Instant::now();
+            write(store, n % 1_000_000, 1, |n| Ok(Change::Job(job(n, Life::Queued)?))).await?;
+            anyhow::Ok(begin.elapsed())
+        };
+        tokio::select! {
+            copied = &mut copying => break copied?,
+            took = beat => slowest = slowest.max(took?),
+        }
+        n += BATCH;
+    };
+    println!("  copied {} MB in {:?}", copied.bytes >> 20, begin.elapsed());
+    println!("  meanwhile {n} jobs were written, {BATCH} of them in {slowest:?} at most");
+    let begin = Instant::now();
+    let origin = Origin { cluster: uuid::Uuid::nil(), created_at: Timestamp::from_millis(0) };
+    snapshot::write(&copy, origin, tokio::fs::File::create(&file).await?).await?;
+    println!("  snapshot written {:?}", begin.elapsed());
+    let begin = Instant::now();
+    snapshot::inspect(&file).await?;
+    println!("  inspected {:?}", begin.elapsed());
+    let begin = Instant::now();
+    snapshot::extract(&file, &taken).await?;
+    println!("  extracted {:?}", begin.elapsed());
+    for content in ["other", "same"] {
+        let begin = Instant::now();
+        let installed = store.install(&taken).await?;
+        println!("  installed over {content} content {:?}", begin.elapsed());
+        drop(installed);
+    }
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -133,6 +176,7 @@ async fn main() -> Result<()> {
     write(&store, from, history / BATCH, reply).await?;
     println!("with {history} jobs and as many replies:");
     measure(&store, from + history).await?;
+    copies(&store, dir.path()).await?;
     store.close().await?;
     tracker.close();
     tracker.wait().await;

@@ -6,17 +6,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skyclaw_core::model::{Host, Job, Phase, Service};
-use skyclaw_core::{Change, Counters, IdempotencyKey, Reply, StoredReply};
+use skyclaw_core::{Change, Counters, IdempotencyKey, Reply, StagedPart, StoredReply};
 use skyclaw_proto::{HostId, JobId, Payload, ServiceId, Timestamp};
 
 /// A place in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The index of the last log entry that was applied.
     pub index: u64,
     /// What else the log needs to know of that place; opaque here.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -53,7 +55,8 @@ impl fmt::Display for ReplyId {
 /// Changes that are written in one transaction.
 ///
 /// When it is written the prune comes first and the replies after, so what was put after a prune survives
-/// it; what was put before a prune that forgets it is dropped from the batch as the prune is absorbed.
+/// it; what was put before a prune that forgets it is dropped from the batch as the prune is absorbed. The
+/// same goes for what is staged and for dropping it.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub(crate) hosts: BTreeMap<HostId, Arc<Host>>,
@@ -62,6 +65,10 @@ pub struct Batch {
     /// `None` where the prune forgot one that was put before: an older one must not show through.
     pub(crate) replies: HashMap<ReplyId, Option<Arc<StoredReply>>>,
     pub(crate) prune: Option<Timestamp>,
+    /// Whether everything staged before is dropped.
+    pub(crate) drop_staged: bool,
+    /// All of one restore.
+    pub(crate) staged: BTreeMap<u32, Arc<StagedPart>>,
     pub(crate) applied: Option<(Position, Counters)>,
     bytes: usize,
 }
@@ -92,6 +99,15 @@ impl Batch {
                     self.shrink(old.flatten().map(|old| reply_bytes(&old)));
                 }
                 Change::PruneReplies(before) => self.prune(before),
+                Change::Stage(part) => {
+                    if self.staged.values().next().is_some_and(|other| other.restore != part.restore) {
+                        self.drop_staged();
+                    }
+                    self.grow(part_bytes(&part));
+                    let old = self.staged.insert(part.part, part);
+                    self.shrink(old.map(|old| part_bytes(&old)));
+                }
+                Change::DropStaged => self.drop_staged(),
             }
         }
     }
@@ -137,7 +153,7 @@ impl Batch {
     /// Whether there is nothing to write, not even a place in the log.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.prune.is_none() && self.applied.is_none()
+        self.bytes == 0 && self.prune.is_none() && !self.drop_staged && self.applied.is_none()
     }
 
     fn prune(&mut self, before: Timestamp) {
@@ -149,6 +165,13 @@ impl Batch {
         }
         self.shrink(Some(freed));
         self.prune = self.prune.max(Some(before));
+    }
+
+    fn drop_staged(&mut self) {
+        let freed = self.staged.values().map(|part| part_bytes(part)).sum();
+        self.staged.clear();
+        self.shrink(Some(freed));
+        self.drop_staged = true;
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -192,6 +215,10 @@ fn service_bytes(service: &Service) -> usize {
         + service.args.iter().map(|arg| arg.len() + 3).sum::<usize>()
         + service.env.as_ref().map_or(0, pairs)
         + FIXED_BYTES * service.assignments.len()
+}
+
+fn part_bytes(part: &StagedPart) -> usize {
+    FIXED_BYTES + part.bytes.len()
 }
 
 fn reply_bytes(stored: &StoredReply) -> usize {

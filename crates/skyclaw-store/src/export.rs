@@ -1,6 +1,6 @@
 //! Everything there is, from one snapshot, a bounded part at a time.
 //!
-//! A consistent copy of the file would be taken from the same kind of connection (`VACUUM INTO`).
+//! The file as a whole is had from [`Store::copy_to`].
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   state.db        the database           state.db-wal, -shm   SQLite's own
 //!   state.db.lock   held while in use      state.db.new         one that is being made
+//!   *.unfinished    a copy that is being made, here or where it is to go; locked meanwhile
 //! ```
 //!
 //! The lock comes before everything else: closing any descriptor of the database drops the locks that
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use tempfile::TempPath;
 
 use crate::schema::APPLICATION_ID;
 
@@ -169,7 +171,77 @@ pub(crate) fn finish(new: &Path, path: &Path) -> Result<(), Error> {
     steps().map_err(|source| Error::Io { what: "cannot put in place", path: path.into(), source })
 }
 
-fn directory(path: &Path) -> &Path {
+/// What the name of a file ends in until it is whole.
+const UNFINISHED: &str = ".unfinished";
+
+/// A file that is being made beside its place. Unless it is finished, it is gone when this is dropped.
+pub(crate) struct Unfinished {
+    temp: TempPath,
+    to: PathBuf,
+    /// Tells who cleans up that this one is not left over.
+    _in_use: Flock<File>,
+}
+
+impl Unfinished {
+    /// Makes an empty file beside `to`.
+    pub(crate) fn begin(to: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { what: "cannot make a file beside", path: to.into(), source };
+        // SQLite takes what begins with `file:` for something else, which an absolute path never does.
+        let to = std::path::absolute(to).map_err(io)?;
+        let name = to.file_name().ok_or_else(|| io(io::ErrorKind::IsADirectory.into()))?;
+        let mut builder = tempfile::Builder::new();
+        let made = builder.prefix(name).suffix(UNFINISHED).tempfile_in(directory(&to)).map_err(io)?;
+        let (file, temp) = made.into_parts();
+        let in_use = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| io(io::Error::from(errno)))?;
+        Ok(Self { temp, to, _in_use: in_use })
+    }
+
+    /// Where it is until it is finished.
+    pub(crate) fn path(&self) -> &Path {
+        &self.temp
+    }
+
+    /// Puts it in its place, durably and at once; what was there is replaced.
+    pub(crate) async fn finish(self) -> Result<(), Error> {
+        let Self { temp, to, _in_use } = self;
+        let io = |source| Error::Io { what: "cannot put in place", path: to.clone(), source };
+        let sync = async |path: &Path| tokio::fs::File::open(path).await?.sync_all().await;
+        sync(&temp).await.map_err(io)?;
+        temp.persist(&to).map_err(|refused| io(refused.error))?;
+        sync(directory(&to)).await.map_err(io)
+    }
+}
+
+/// Removes the copies in a directory that a crash left unfinished, and leaves alone those that are being
+/// made. Opening a store does this for the directory it is in.
+///
+/// # Errors
+/// When the directory cannot be read or a file in it cannot be removed.
+pub fn remove_unfinished(directory: &Path) -> Result<(), Error> {
+    let io = |source| Error::Io { what: "cannot clean up", path: directory.into(), source };
+    for entry in fs::read_dir(directory).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        let left_over = ["", "-journal", "-wal", "-shm"].into_iter().any(|suffix| {
+            let main = name.to_str().and_then(|name| name.strip_suffix(suffix));
+            main.is_some_and(|main| main.ends_with(UNFINISHED) && !in_use(&directory.join(main)))
+        });
+        if left_over {
+            match fs::remove_file(directory.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn in_use(unfinished: &Path) -> bool {
+    let Ok(file) = File::open(unfinished) else { return false };
+    matches!(Flock::lock(file, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
+}
+
+pub(crate) fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -7,6 +7,7 @@
 //!  core::Change ──► Batch ──commit──► writer task ──► SQLite (WAL)   position, records, replies
 //!                                                        │ checkpoint: fsynced, the log may be purged
 //!              job, jobs, replies, page, export ◄── readers, each from one consistent snapshot
+//!                       copy_to ──► a file ──► install, or a snapshot for operators
 //! ```
 //!
 //! What always holds:
@@ -17,6 +18,7 @@
 //!   loss of the process;
 //! - nothing read is handed out unless its checksum is right;
 //! - a file that is damaged, foreign or newer than this program is refused before it is written to;
+//! - what replaces the content as a whole ([`Store::install`], [`Store::roll_back`]) is one transaction too;
 //! - one process has the file at a time.
 //!
 //! A write costs the same whatever the history: nothing here reads or scans what ended.
@@ -24,6 +26,7 @@
 //! Nothing here knows of raft, HTTP, clocks or configuration files; sqlx is not seen outside.
 
 mod batch;
+mod copy;
 mod damage;
 mod export;
 mod file;
@@ -31,18 +34,24 @@ mod load;
 mod open;
 mod page;
 mod read;
+mod replace;
+mod roll_back;
 mod row;
 mod schema;
+pub mod snapshot;
 mod store;
 mod write;
 mod writer;
 
 pub use batch::{Batch, Position, ReplyId};
+pub use copy::{Copied, Error as CopyError};
 pub use damage::Damage;
 pub use export::{Export, Section};
-pub use file::Error as FileError;
+pub use file::{Error as FileError, remove_unfinished};
 pub use open::{Error as OpenError, Opened, Options};
 pub use page::JobFilter;
 pub use read::Error as ReadError;
+pub use replace::{Error as InstallError, Installed};
+pub use roll_back::{Error as RollBackError, Refusal, RolledBack};
 pub use store::Store;
 pub use writer::Error as CommitError;

@@ -96,6 +96,7 @@ impl Store {
         let path: Arc<Path> = path.into();
         let sqlite = |error: sqlx::Error| blame(&path, error.into());
         let lock = file::lock(&path)?;
+        file::remove_unfinished(file::directory(&path))?;
         let bytes = match file::look(&path)? {
             Found::Database { bytes } => bytes,
             Found::Nothing => {
@@ -146,7 +147,7 @@ async fn create(path: &Path) -> Result<(), Error> {
 }
 
 /// Checks and loads the database without writing to it, unless its schema is an older one.
-async fn examine(path: &Path, check: bool) -> Result<Loaded, Error> {
+pub(crate) async fn examine(path: &Path, check: bool) -> Result<Loaded, Error> {
     let mut conn = reader_options(path).connect().await.map_err(|error| blame(path, error.into()))?;
     let examined = examine_with(&mut conn, path, check).await;
     let closed = conn.close().await.map_err(|error| blame(path, error.into()));

@@ -1,10 +1,12 @@
 //! Between records and rows. A row's body is the record as JSON; its other columns are taken from the
 //! record and must agree with it when it is read.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skyclaw_core::model::{Host, Job, Service};
-use skyclaw_core::{Counters, StoredReply};
+use skyclaw_core::{Counters, StagedPart, StoredReply};
 use sqlx::Row as _;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::{Sqlite, SqliteRow};
@@ -144,6 +146,26 @@ impl Insert for ReplyRow {
     }
 }
 
+pub(crate) struct StagedRow {
+    pub(crate) part: Arc<StagedPart>,
+}
+
+impl Insert for StagedRow {
+    const HEAD: &'static str = "INSERT INTO staged (part, restore, bytes, crc) ";
+    const CONFLICT: &'static str = " ON CONFLICT (part) DO UPDATE SET restore = excluded.restore, \
+        bytes = excluded.bytes, crc = excluded.crc";
+    fn bytes(&self) -> usize {
+        self.part.bytes.len()
+    }
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
+        values
+            .push_bind(i64::from(self.part.part))
+            .push_bind(self.part.restore.as_str().to_owned())
+            .push_bind(self.part.bytes.clone())
+            .push_bind(i64::from(crc32fast::hash(&self.part.bytes)));
+    }
+}
+
 /// The label of a job as one text. A key holds no `=`, so no two labels look alike.
 pub(crate) fn label(key: &str, value: &str) -> String {
     format!("{key}={value}")
@@ -192,6 +214,13 @@ pub(crate) fn applied(row: &SqliteRow) -> Result<(Position, Counters), Error> {
     let parsed = serde_json::from_str(counters).map_err(|error| unreadable(&record(), &error))?;
     let index = u64::try_from(index).map_err(|_| Error::Damaged(Damage(format!("log index {index}"))))?;
     Ok((Position { index, bytes: bytes.to_vec() }, parsed))
+}
+
+/// Reads `bytes, crc` of the part with this number.
+pub(crate) fn staged(row: &SqliteRow, part: u32) -> Result<&[u8], Error> {
+    let (bytes, crc): (&[u8], i64) = (row.try_get(0)?, row.try_get(1)?);
+    agree(i64::from(crc32fast::hash(bytes)) == crc, || format!("part {part} of what is staged"))?;
+    Ok(bytes)
 }
 
 /// The checksum of the row that tells the place in the log.

@@ -12,19 +12,25 @@ use skyclaw_proto::JobStatus;
 pub(crate) const APPLICATION_ID: u32 = 0x536b_7943;
 
 /// The schema this program writes: the version of the last migration.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 /// The migrations, oldest first. One that was released is never changed, only followed by another.
 pub(crate) fn migrator() -> Migrator {
-    let sql = include_str!("../migrations/0001_state.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(
-        VERSION,
-        "state".into(),
-        MigrationType::Simple,
-        sql,
-        false,
-    )])
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        migration(1, "state", include_str!("../migrations/0001_state.sql")),
+        migration(VERSION, "staged", include_str!("../migrations/0002_staged.sql")),
+    ])
 }
+
+/// The tables that hold the state, other than how far it goes and what is staged.
+pub(crate) const STATE_TABLES: &[&str] = &["hosts", "jobs", "labels", "services", "replies"];
+/// The place in the log.
+pub(crate) const APPLIED_TABLE: &str = "applied";
+/// What is staged.
+pub(crate) const STAGED_TABLE: &str = "staged";
 
 /// How the writer opens the file.
 ///
@@ -85,6 +91,16 @@ mod tests {
     fn every_status_has_a_number_of_its_own() {
         let codes: BTreeSet<i64> = JobStatus::ALL.iter().map(|status| status_code(*status)).collect();
         assert_eq!(codes.len(), JobStatus::ALL.len());
+    }
+
+    #[test]
+    fn every_table_of_the_migrations_is_known_by_name() {
+        let sql = include_str!("../migrations/0001_state.sql").to_owned()
+            + include_str!("../migrations/0002_staged.sql");
+        let made: BTreeSet<&str> =
+            sql.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" (")).collect();
+        let known = STATE_TABLES.iter().copied().chain([APPLIED_TABLE, STAGED_TABLE]).collect();
+        assert_eq!(made, known);
     }
 
     #[test]

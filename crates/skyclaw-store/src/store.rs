@@ -61,7 +61,7 @@ impl Store {
         Ok(())
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request,
     ) -> Result<T, Error> {

@@ -7,7 +7,9 @@ use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Connection, QueryBuilder};
 
 use crate::batch::{Batch, Position};
-use crate::row::{Body, HostRow, Insert, JobRow, LabelRow, ReplyRow, ServiceRow, applied_crc, label};
+use crate::row::{
+    Body, HostRow, Insert, JobRow, LabelRow, ReplyRow, ServiceRow, StagedRow, applied_crc, label,
+};
 use crate::schema::status_code;
 
 /// How many rows a statement may have. Only these sizes, so that SQLite parses each statement once in
@@ -67,6 +69,8 @@ pub(crate) async fn batch(
         Ok(ReplyRow { id, expires_at: reply.key.expires_at.as_millis(), body: Body::of(reply)? })
     });
     rows(&mut tx, replies).await?;
+    drop_staged(&mut tx, batch).await?;
+    rows(&mut tx, batch.staged.values().map(|part| Ok(StagedRow { part: Arc::clone(part) }))).await?;
     applied(&mut tx, position, counters).await?;
     tx.commit().await?;
     Ok(())
@@ -82,6 +86,17 @@ async fn prune(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure
     if !gone.is_empty() {
         let named = "DELETE FROM replies WHERE id IN (SELECT unhex(value) FROM json_each(?))";
         sqlx::query(named).bind(serde_json::to_string(&gone)?).execute(conn).await?;
+    }
+    Ok(())
+}
+
+/// Drops what is staged: all of it, or what belongs to another restore than that of the batch.
+async fn drop_staged(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
+    if batch.drop_staged {
+        sqlx::query("DELETE FROM staged").execute(conn).await?;
+    } else if let Some(part) = batch.staged.values().next() {
+        let others = sqlx::query("DELETE FROM staged WHERE restore <> ?");
+        others.bind(part.restore.as_str().to_owned()).execute(conn).await?;
     }
     Ok(())
 }
@@ -102,7 +117,8 @@ fn label_rows(job: &Job) -> impl Iterator<Item = Result<LabelRow, Failure>> {
     job.labels.iter().map(|(key, value)| Ok(LabelRow { label: label(key, value), seq: integer(job.seq)? }))
 }
 
-async fn applied(
+/// Writes how far in the log the rest goes.
+pub(crate) async fn applied(
     conn: &mut SqliteConnection,
     position: &Position,
     counters: &Counters,

@@ -3,17 +3,18 @@
 //! A connection on which anything failed is not trusted again: it is closed, which rolls back whatever
 //! was open, and the next request opens another.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::batch::Batch;
 use crate::damage::{Damage, Kind, classify};
 use crate::file::Lock;
+use crate::replace::{self, Reach};
 use crate::schema::writer_options;
 use crate::write::{self, Failure};
 
@@ -81,6 +82,7 @@ impl From<Failure> for Error {
 pub(crate) enum Request {
     Commit(Arc<Batch>, oneshot::Sender<Result<(), Error>>),
     Checkpoint(oneshot::Sender<Result<Option<u64>, Error>>),
+    Replace { path: PathBuf, reach: Reach, done: oneshot::Sender<Result<(), Error>> },
     Close(oneshot::Sender<Result<Option<u64>, Error>>),
 }
 
@@ -109,6 +111,9 @@ impl Writer {
                 // Who asked may be gone; what was asked for is done all the same.
                 Request::Commit(batch, done) => drop(done.send(self.commit(&batch).await)),
                 Request::Checkpoint(done) => drop(done.send(self.checkpoint().await)),
+                Request::Replace { path, reach, done } => {
+                    drop(done.send(self.replace(&path, &reach).await));
+                }
                 Request::Close(done) => {
                     requests.close();
                     let durable = self.checkpoint().await;
@@ -135,6 +140,21 @@ impl Writer {
                 warn!(%error, path = %self.path.display(), "the write-ahead log cannot be folded in");
             }
         }
+        Ok(())
+    }
+
+    /// Replaces everything by the content of a copy, durably.
+    async fn replace(&mut self, copy: &Path, reach: &Reach) -> Result<(), Error> {
+        if self.sync_failed {
+            return Err(Error::SyncFailed);
+        }
+        let conn = self.connection().await?;
+        match replace::content(conn, copy, reach).await {
+            Ok(index) => self.committed = index,
+            Err(failure) => return Err(self.failed(failure.into()).await),
+        }
+        self.checkpoint().await?;
+        info!(index = ?self.committed, path = %self.path.display(), "the content was replaced by that of a copy");
         Ok(())
     }
 

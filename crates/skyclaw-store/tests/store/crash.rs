@@ -16,7 +16,7 @@ fn changes(index: u64) -> Vec<Arc<Job>> {
 }
 
 /// The state after batch `index`.
-fn expected(index: Option<u64>) -> Dump {
+pub(crate) fn expected(index: Option<u64>) -> Dump {
     let mut jobs = BTreeMap::new();
     for job in (1..=index.unwrap_or(0)).flat_map(changes) {
         jobs.insert(job.seq, job);
@@ -24,7 +24,7 @@ fn expected(index: Option<u64>) -> Dump {
     Dump { position: index, jobs: jobs.into_values().collect(), ..Dump::default() }
 }
 
-fn write(index: u64) -> Arc<skyclaw_store::Batch> {
+pub(crate) fn write(index: u64) -> Arc<skyclaw_store::Batch> {
     batch(index, changes(index).into_iter().map(Change::Job))
 }
 

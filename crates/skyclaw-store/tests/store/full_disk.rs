@@ -10,10 +10,10 @@ use skyclaw_store::{Batch, CommitError, FileError, OpenError};
 use crate::support::*;
 
 /// A file system of its own, for which the test must be run as root.
-struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    fn new(at: &Path, options: &str) -> Option<Self> {
+    pub(crate) fn new(at: &Path, options: &str) -> Option<Self> {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(at).output().ok()?;
         mounted.status.success().then(|| Self(at.into()))

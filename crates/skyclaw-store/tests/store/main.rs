@@ -5,9 +5,12 @@
 )]
 
 mod batches;
+mod copies;
 mod crash;
 mod damage;
 mod full_disk;
 mod pages;
+mod roll_back;
 mod round_trip;
+mod snapshots;
 mod support;

@@ -181,3 +181,23 @@ pub(crate) async fn try_open(path: &Path) -> Result<Running, OpenError> {
 pub(crate) async fn open(path: &Path) -> Running {
     try_open(path).await.expect("an open store")
 }
+
+/// The names of the files in a directory, sorted.
+pub(crate) fn files(directory: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(directory).expect("a directory");
+    let mut names: Vec<String> =
+        names.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+    names.sort();
+    names
+}
+
+/// What a copy holds, without opening it where it is.
+pub(crate) async fn dump_copy(copy: &Path) -> Dump {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("state.db");
+    std::fs::copy(copy, &path).expect("a copy");
+    let running = open(&path).await;
+    let dump = dump(running.store()).await;
+    running.close().await;
+    dump
+}

@@ -98,7 +98,9 @@ proptest! {
                     Change::Service(s) => {
                         (s.id.to_string(), old.services.get(&s.id).map(|r| r.version), s.version)
                     }
-                    Change::Reply(_) | Change::PruneReplies(_) => continue,
+                    Change::Reply(_) | Change::PruneReplies(_) | Change::Stage(_) | Change::DropStaged => {
+                        continue;
+                    }
                 };
                 let then = seen.insert(id.clone(), now).or(then);
                 // Of two adopted records with one version the later one wins.

@@ -58,6 +58,7 @@ impl Records {
                 }
                 Change::Reply(reply) => drop(self.replies.insert(slot(&reply.key), Arc::clone(reply))),
                 Change::PruneReplies(at) => self.replies.retain(|_, reply| reply.key.expires_at >= *at),
+                Change::Stage(_) | Change::DropStaged => {}
             }
         }
     }

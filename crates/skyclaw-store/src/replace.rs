@@ -1,0 +1,155 @@
+//! Replacing what a store holds by what a copy holds, in one transaction.
+//!
+//! Files are never exchanged: the rows are written through SQLite like any others. So a crash leaves the
+//! old content or the new, readers under way finish on what they began with, those that begin later see
+//! the new, and no connection has to be opened anew. Into empty tables SQLite moves rows and index
+//! entries as they are, in order and without decoding them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skyclaw_core::{Counters, Host, Job, Service};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::batch::Position;
+use crate::copy;
+use crate::file::{self, Found};
+use crate::load::Loaded;
+use crate::open;
+use crate::schema::{APPLIED_TABLE, STAGED_TABLE, STATE_TABLES};
+use crate::store::Store;
+use crate::write::{self, Failure};
+use crate::writer::{Error as CommitError, Request};
+
+/// What the store holds now.
+#[derive(Debug)]
+#[must_use]
+pub struct Installed {
+    /// All hosts, by id.
+    pub hosts: Vec<Arc<Host>>,
+    /// All queued and leased jobs, in the order of enqueueing.
+    pub active_jobs: Vec<Arc<Job>>,
+    /// All services, oldest first.
+    pub services: Vec<Arc<Service>>,
+    /// The numbers that come next.
+    pub counters: Counters,
+    /// How far in the log all of this goes; `None` for the copy of a new store.
+    pub position: Option<Position>,
+}
+
+/// Why a copy was not installed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The copy is damaged. The store is as it was.
+    #[error("{} is damaged ({detail}) and was not installed; make the copy again or take another", path.display())]
+    Damaged {
+        /// The copy.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// There is nothing at the path. The store is as it was.
+    #[error("there is no file {}", .0.display())]
+    Missing(PathBuf),
+    /// The copy cannot be used. The store is as it was.
+    #[error(transparent)]
+    Copy(open::Error),
+    /// The copy was not written, or not durably: the store holds its old content or the new, whole.
+    #[error("the copy cannot be written to the database")]
+    Write(#[from] CommitError),
+}
+
+impl From<open::Error> for Error {
+    fn from(error: open::Error) -> Self {
+        match error {
+            open::Error::File(file::Error::Damaged { path, detail }) => Self::Damaged { path, detail },
+            other => Self::Copy(other),
+        }
+    }
+}
+
+/// How far the new content goes.
+pub(crate) enum Reach {
+    /// As far as the copy says; what is staged comes along.
+    AsCopied,
+    /// To a place of its own; nothing is staged any more.
+    To(Position, Counters),
+}
+
+impl Store {
+    /// Replaces everything this store holds by the content of a copy that [`Store::copy_to`] made, once
+    /// that has been found sound. When this returns, the new content is durable. A copy of an older
+    /// version is first brought up to date where it is.
+    ///
+    /// Handles stay valid. Reads that are under way finish on the old content, reads that begin after
+    /// this returns see the new.
+    ///
+    /// # Errors
+    /// When the copy cannot be used or not be written.
+    pub async fn install(&self, path: &Path) -> Result<Installed, Error> {
+        let (path, loaded) = examine(path).await?;
+        self.ask(|done| Request::Replace { path, reach: Reach::AsCopied, done }).await?;
+        Ok(Installed::of(loaded))
+    }
+}
+
+impl Installed {
+    pub(crate) fn of(loaded: Loaded) -> Self {
+        let Loaded { hosts, active_jobs, services, applied } = loaded;
+        let (position, counters) = applied.map_or((None, Counters::default()), |(p, c)| (Some(p), c));
+        Self { hosts, active_jobs, services, counters, position }
+    }
+}
+
+/// Checks a copy as a store is checked when it is opened, but always as a whole, and reads what is active.
+pub(crate) async fn examine(path: &Path) -> Result<(PathBuf, Loaded), Error> {
+    let io = |source| file::Error::Io { what: "cannot find", path: path.into(), source };
+    let path = std::path::absolute(path).map_err(|error| Error::Copy(io(error).into()))?;
+    match file::look(&path).map_err(open::Error::from)? {
+        Found::Database { .. } => {}
+        Found::Nothing => return Err(Error::Missing(path)),
+    }
+    let loaded = open::examine(&path, true).await?;
+    Ok((path, loaded))
+}
+
+/// Moves the content of a copy into the database, all of it or nothing. Says how far that goes.
+pub(crate) async fn content(
+    conn: &mut SqliteConnection,
+    from: &Path,
+    reach: &Reach,
+) -> Result<Option<u64>, Failure> {
+    let from = copy::text(from).map_err(|error| Failure::Sqlite(sqlx::Error::Configuration(error.into())))?;
+    sqlx::query("ATTACH DATABASE ? AS copy").bind(from.to_owned()).execute(&mut *conn).await?;
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    for table in STATE_TABLES {
+        move_table(&mut tx, table).await?;
+    }
+    match reach {
+        Reach::AsCopied => {
+            move_table(&mut tx, APPLIED_TABLE).await?;
+            move_table(&mut tx, STAGED_TABLE).await?;
+        }
+        Reach::To(position, counters) => {
+            sqlx::query("DELETE FROM main.staged").execute(&mut *tx).await?;
+            write::applied(&mut tx, position, counters).await?;
+        }
+    }
+    let index: Option<i64> =
+        sqlx::query_scalar("SELECT log_index FROM main.applied").fetch_optional(&mut *tx).await?;
+    tx.commit().await?;
+    sqlx::query("DETACH DATABASE copy").execute(conn).await?;
+    Ok(index.and_then(|index| u64::try_from(index).ok()))
+}
+
+/// In this form, and only into an empty table, rows are moved without being decoded.
+async fn move_table(conn: &mut SqliteConnection, table: &str) -> Result<(), sqlx::Error> {
+    for sql in
+        [format!("DELETE FROM main.{table}"), format!("INSERT INTO main.{table} SELECT * FROM copy.{table}")]
+    {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
