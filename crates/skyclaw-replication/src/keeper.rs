@@ -69,8 +69,11 @@ impl Keeper {
             (metrics.state, metrics.current_term)
         };
         if state != ServerState::Leader {
-            *term_led = None;
-            self.leading.send_replace(false);
+            if term_led.take().is_some() {
+                self.leading.send_replace(false);
+                self.machine.look(|memory| memory.end_leading()).await?;
+                tracing::info!(term, "this coordinator leads no more");
+            }
             return Ok(());
         }
         if *term_led != Some(term) {

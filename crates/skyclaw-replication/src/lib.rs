@@ -12,17 +12,27 @@
 //! openraft; nothing here knows of HTTP, configuration or the environment; the clock and the source of
 //! ids are handed in.
 
+mod cluster;
+mod duties;
 mod error;
+mod forward;
 mod keeper;
+mod leader;
 pub mod log;
 mod machine;
 mod node;
 mod options;
+mod peer;
 mod proposer;
 mod raft;
+mod read_index;
+mod serve;
 mod start;
+mod target;
 
 pub use error::{ReadError, StartError, WriteError};
+pub use cluster::{ChangeError, MemberStatus, Role};
 pub use node::{Health, Node, Written};
 pub use options::Options;
+pub use peer::{Answered, HttpWire, PEER_PATH, Refused, Wire, WireError};
 pub use skyclaw_store::{Export, JobFilter, Section};

@@ -3,11 +3,13 @@
 //! Cheap to clone. Writes go through the log; reads are answered from this node's own state; what only
 //! the leader knows (who was heard of, who waits for a job) is asked of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use skyclaw_core::{IdempotencyKey, Job, Operation, Reply, Service, ServiceOffer};
+use serde::{Deserialize, Serialize};
+use skyclaw_core::{IdempotencyKey, Job, Operation, Reply, Service};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::Stop;
 use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, record};
@@ -15,14 +17,19 @@ use skyclaw_store::{Export, JobFilter, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::error::{ReadError, WriteError};
+use crate::forward::Forwarder;
+use crate::leader::{Leader, LeaderReply, leader};
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::machine::memory::{Beat, ClaimLook};
 use crate::options::Stamper;
+use crate::peer::{LeaderCall, Peers};
 use crate::proposer::Proposer;
-use crate::raft::Raft;
+use crate::raft::{Identity, Incoming, Memo, Raft};
+use crate::read_index::ReadIndex;
+use crate::target::Target;
 
 /// A coordinator's replicated state.
 #[derive(Clone)]
@@ -35,8 +42,19 @@ pub(crate) struct Inner {
     pub(crate) proposer: Proposer,
     pub(crate) stamper: Stamper,
     pub(crate) lease: Duration,
-    pub(crate) min_replications: u32,
-    pub(crate) known_peers: AtomicU32,
+    pub(crate) target: Arc<Target>,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) read_index: ReadIndex,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) memo: Memo,
+    pub(crate) identity: Identity,
+    /// The cluster this node belongs to; `None` until it has formed or joined one.
+    pub(crate) cluster: watch::Sender<Option<Uuid>>,
+    /// Where the others reach this node.
+    pub(crate) url: Option<String>,
+    pub(crate) incoming: Incoming,
+    /// The base URLs of all coordinators that were heard of.
+    pub(crate) known: watch::Sender<BTreeSet<String>>,
     pub(crate) leading: watch::Receiver<bool>,
     pub(crate) stop: CancellationToken,
     /// The database, when it was too large to be checked before the start.
@@ -44,7 +62,7 @@ pub(crate) struct Inner {
 }
 
 /// A command that was carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// What came of it.
     pub reply: Reply,
@@ -77,9 +95,13 @@ impl Node {
         idempotency: Option<IdempotencyKey>,
         operation: Operation,
     ) -> Result<Written, WriteError> {
-        self.check_target()?;
+        self.0.target.check_known(&self.0.raft)?;
         let command = self.0.stamper.stamp(idempotency, operation);
-        let (answer, index) = self.0.proposer.propose(command).await?;
+        let leads = *self.0.leading.borrow() && leader(&self.0.raft) == Leader::Me;
+        let (answer, index) = match leads {
+            true => self.0.proposer.propose(command).await?,
+            false => self.0.forwarder.send(command).await?,
+        };
         Ok(Written { reply: answer?, index })
     }
 
@@ -95,52 +117,10 @@ impl Node {
         wait: Duration,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Written, WriteError> {
-        self.check_target()?;
-        let deadline = Instant::now() + wait;
-        // Whether the key has been used is known only where the log is applied.
-        let mut ask_anyway = self.was_used(idempotency.as_ref()).await?;
-        loop {
-            let id = host.clone();
-            let woken = match self.0.machine.look(move |memory| memory.look_for_claim(&id)).await? {
-                ClaimLook::UnknownHost => return Err(skyclaw_core::Refusal::UnknownHost(host.clone()).into()),
-                ClaimLook::Wait(woken) if !ask_anyway => Some(woken),
-                ClaimLook::Wait(_) | ClaimLook::Found => None,
-            };
-            if let Some(woken) = woken {
-                // An error says that nobody will ever wake it: the node is going down.
-                match tokio::time::timeout_at(deadline, woken).await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(_)) | Err(_) => return Ok(self.nothing_claimed()),
-                }
-            }
-            let lease_ms = u64::try_from(self.0.lease.as_millis()).unwrap_or(u64::MAX);
-            let operation = Operation::Claim { host: host.clone(), max, lease_ms };
-            let written = self.write(idempotency.clone(), operation).await?;
-            let found = !matches!(&written.reply, Reply::Claimed(jobs) if jobs.is_empty());
-            if found || ask_anyway || Instant::now() >= deadline {
-                return Ok(written);
-            }
-            ask_anyway = false;
-        }
-    }
-
-    fn nothing_claimed(&self) -> Written {
-        Written { reply: Reply::Claimed(Vec::new()), index: self.applied() }
-    }
-
-    /// Whether a reply is kept for a key.
-    async fn was_used(&self, key: Option<&IdempotencyKey>) -> Result<bool, WriteError> {
-        let Some(key) = key else { return Ok(false) };
-        let sought = key.clone();
-        let unwritten = move |memory: &mut crate::machine::memory::Memory| {
-            memory.unwritten.batches().any(|batch| batch.reply(&sought).is_some())
-        };
-        if self.0.machine.look(unwritten).await? {
-            return Ok(true);
-        }
-        let stored = self.0.machine.store().replies(std::slice::from_ref(key)).await;
-        // If the database cannot be read, the log's answer is the one that counts.
-        Ok(stored.map_or(true, |replies| !replies.is_empty()))
+        self.0.target.check_known(&self.0.raft)?;
+        let node = self.node_id().clone();
+        let call = LeaderCall::Claim { host: host.clone(), max, wait, idempotency, node };
+        self.0.at_leader(call).await.and_then(written)
     }
 
     /// Takes in a host's sign of life, renews the leases of the runs it names, and says which runs it
@@ -154,21 +134,11 @@ impl Node {
         running: Vec<RunningJob>,
         wait: Duration,
     ) -> Result<(record::Host, Vec<Stop>), WriteError> {
-        let deadline = Instant::now() + wait;
-        let first = self.beat(host, running, !wait.is_zero()).await?;
-        let Some(woken) = first.wait else { return Ok((first.host, first.stop)) };
-        let _ = tokio::time::timeout_at(deadline, woken).await;
-        let last = self.beat(host, Vec::new(), false).await?;
-        Ok((last.host, last.stop))
-    }
-
-    async fn beat(&self, host: &HostId, running: Vec<RunningJob>, may_wait: bool) -> Result<Beat, WriteError> {
-        let (id, at) = (host.clone(), self.0.stamper.now());
-        let beat = move |memory: &mut crate::machine::memory::Memory| {
-            memory.beat(&id, &running, at, std::time::Instant::now(), may_wait)
-        };
-        let beat = self.0.machine.look(beat).await?;
-        beat.ok_or_else(|| skyclaw_core::Refusal::UnknownHost(host.clone()).into())
+        let call = LeaderCall::Heartbeat { host: host.clone(), running, wait };
+        match self.0.at_leader(call).await? {
+            LeaderReply::Beat(host, stop) => Ok((host, stop)),
+            _ => Err(WriteError::OutcomeUnknown),
+        }
     }
 
     /// Takes a replica of a service for a host, or names one it has already. What changes nothing
@@ -182,32 +152,21 @@ impl Node {
         running: Option<Vec<ServiceId>>,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Written, WriteError> {
-        self.check_target()?;
-        let (id, names, now) = (host.clone(), running.clone(), self.0.stamper.now());
-        let look = move |memory: &mut crate::machine::memory::Memory| {
-            let after = memory.last_service(&id).cloned();
-            let offer = memory.state.service_offer(&id, names.as_deref(), after.as_ref(), now);
-            if let ServiceOffer::Held(service) = &offer {
-                memory.told_service(id, service.id.clone());
-            }
-            (offer, after)
+        self.0.target.check_known(&self.0.raft)?;
+        let node = self.node_id().clone();
+        let call = LeaderCall::ClaimService { host: host.clone(), running, idempotency, node };
+        self.0.at_leader(call).await.and_then(written)
+    }
+
+    /// Waits until this node has applied everything that was acknowledged anywhere before now.
+    ///
+    /// # Errors
+    /// When there is no leader, or this node does not catch up in time.
+    pub async fn catch_up(&self, timeout: Duration) -> Result<(), WriteError> {
+        let LeaderReply::Index(index) = self.0.at_leader(LeaderCall::ReadIndex).await? else {
+            return Err(WriteError::NoLeader);
         };
-        let (offer, after) = self.0.machine.look(look).await?;
-        let used = self.was_used(idempotency.as_ref()).await?;
-        let held = match offer {
-            ServiceOffer::UnknownHost => return Err(skyclaw_core::Refusal::UnknownHost(host.clone()).into()),
-            ServiceOffer::Nothing => None,
-            ServiceOffer::Held(service) => Some(service),
-            ServiceOffer::Free(_) => {
-                let operation = Operation::ClaimService { host: host.clone(), running, after };
-                return self.write(idempotency, operation).await;
-            }
-        };
-        if used {
-            let operation = Operation::ClaimService { host: host.clone(), running, after };
-            return self.write(idempotency, operation).await;
-        }
-        Ok(Written { reply: Reply::ClaimedService(held), index: self.applied() })
+        if self.wait_applied(index, timeout).await { Ok(()) } else { Err(WriteError::NoLeader) }
     }
 
     /// A job in any state.
@@ -274,11 +233,17 @@ impl Node {
         Ok(self.0.machine.look(move |memory| memory.host(&id)).await?)
     }
 
-    /// All hosts, by id.
+    /// All hosts, by id. When each was last heard of only the leader knows; without one, they are as
+    /// they registered.
     ///
     /// # Errors
     /// When the node goes down.
     pub async fn hosts(&self) -> Result<Vec<record::Host>, ReadError> {
+        if let Leader::Other { .. } = leader(&self.0.raft)
+            && let Ok(LeaderReply::Hosts(hosts)) = self.0.at_leader(LeaderCall::Hosts).await
+        {
+            return Ok(hosts);
+        }
         Ok(self.0.machine.look(|memory| memory.hosts()).await?)
     }
 
@@ -323,20 +288,27 @@ impl Node {
 
     /// Says how many other coordinators are known.
     pub fn set_known_peers(&self, known: u32) {
-        self.0.known_peers.store(known, Ordering::Relaxed);
+        self.0.target.heard_of.store(known, Ordering::Relaxed);
     }
 
     /// Whether the node takes writes, and if not, why.
     #[must_use]
     pub fn health(&self) -> Health {
+        let raft = &self.0.raft;
         let reason = if self.0.stop.is_cancelled() {
             Some("the coordinator is going down".to_owned())
-        } else if !*self.0.leading.borrow() {
-            Some("there is no leader".to_owned())
+        } else if self.0.cluster.borrow().is_none() {
+            Some("the coordinator has not formed or joined a cluster yet".to_owned())
         } else if let Some(trouble) = self.0.machine.trouble() {
             Some(format!("the disk cannot be written: {trouble}"))
         } else {
-            self.check_target().err().map(|error| error.to_string())
+            let target = self.0.target.check_known(raft);
+            let target = match leader(raft) {
+                Leader::Nobody => Err(WriteError::NoLeader),
+                Leader::Me => target.and_then(|()| self.0.target.check_reachable(raft)),
+                Leader::Other { .. } => target,
+            };
+            target.err().map(|error| error.to_string())
         };
         Health { ready: reason.is_none(), reason }
     }
@@ -386,18 +358,12 @@ impl Node {
             tracing::warn!(%error, "the log was not closed as it should");
         }
     }
+}
 
-    /// Whether the replication target can be met at all.
-    fn check_target(&self) -> Result<(), WriteError> {
-        let needed = self.0.min_replications - 1;
-        let known = self.0.known_peers.load(Ordering::Relaxed);
-        if known < needed {
-            return Err(WriteError::InsufficientPeers { needed, known });
-        }
-        // The log has one voter: nobody else can hold what is written.
-        if needed > 0 {
-            return Err(WriteError::PeersUnreachable { needed, reached: 0 });
-        }
-        Ok(())
+fn written(reply: LeaderReply) -> Result<Written, WriteError> {
+    match reply {
+        LeaderReply::Written(written) => Ok(written),
+        // Another version of the leader; what it has done is not known.
+        _ => Err(WriteError::OutcomeUnknown),
     }
 }

@@ -1,11 +1,14 @@
 //! What a node is started with.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use skyclaw_core::{Command, IdempotencyKey, Operation};
 use skyclaw_proto::{NodeId, Timestamp};
 use uuid::Uuid;
+
+use crate::peer::Wire;
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -16,6 +19,19 @@ pub struct Options {
     pub db_path: PathBuf,
     /// How long a lease lasts.
     pub lease: Duration,
+    /// What all coordinators of a cluster and their hosts share.
+    pub token: String,
+    /// Where other coordinators reach this one: a base URL without a trailing slash. A node without one
+    /// is alone.
+    pub url: Option<String>,
+    /// The base URLs of other coordinators.
+    pub peer_urls: Vec<String>,
+    /// How many blank nodes must see each other before one founds a cluster; at least 1.
+    pub bootstrap_expect: usize,
+    /// How many members vote at most; the rest only follow.
+    pub max_voters: usize,
+    /// The way to other coordinators.
+    pub wire: Arc<dyn Wire>,
     /// On how many nodes a write must be, this one included; at least 1.
     pub min_replications: u32,
     /// The wall clock.
@@ -29,6 +45,12 @@ impl Options {
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         beside(&self.db_path, ".log")
+    }
+
+    /// Where copies of the database lie for a while.
+    #[must_use]
+    pub fn copies_dir(&self) -> PathBuf {
+        beside(&self.db_path, ".copies")
     }
 }
 

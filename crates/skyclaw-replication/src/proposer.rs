@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::error::WriteError;
+use crate::leader::{Leader, leader};
 use crate::log::Log;
 use crate::machine::{Answer, Machine};
 use crate::raft::{Proposal, Raft};
@@ -169,10 +170,18 @@ impl Task {
     }
 
     async fn write(&self, commands: Vec<Command>) -> Result<(Vec<Answer>, u64), WriteError> {
+        // "Forward to the leader" is also what is said of an entry that was appended here and cut off by a
+        // new leader; it may live on elsewhere. Only of what was never appended is it sure.
+        let may_be_appended = leader(&self.raft) == Leader::Me;
         let write = self.raft.client_write(Proposal(Arc::new(commands)));
         let done = match tokio::time::timeout(COMMIT_TIMEOUT, write).await {
             Ok(Ok(done)) => done,
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => return Err(WriteError::NoLeader),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) if !may_be_appended => {
+                return Err(WriteError::NoLeader);
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                return Err(WriteError::OutcomeUnknown);
+            }
             Ok(Err(error)) => {
                 tracing::error!(%error, "the log took no entry");
                 return Err(WriteError::OutcomeUnknown);

@@ -1,5 +1,6 @@
 //! Starting a node: open what is on disk, check that it belongs together, begin to lead.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -12,14 +13,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::{Autopilot, Forming};
 use crate::error::StartError;
+use crate::forward::Forwarder;
 use crate::keeper::Keeper;
 use crate::log::Log;
 use crate::machine::{self, Machine};
 use crate::node::{Inner, Node};
 use crate::options::{Options, Stamper};
+use crate::peer::Peers;
 use crate::proposer::Proposer;
-use crate::raft::{Identity, LogStore, Member, NoPeers, Place, Raft, StateMachine};
+use crate::raft::{Identity, Incoming, LogStore, Memo, Network, Place, Raft, StateMachine};
+use crate::read_index::ReadIndex;
+use crate::target::Target;
 
 /// How long a node that is alone may take to lead. Replaying a long log is part of it.
 const LEAD_WITHIN: Duration = Duration::from_secs(120);
@@ -40,23 +46,32 @@ impl Node {
             let detail = "the log has forgotten its beginning, and the database is empty".to_owned();
             return Err(mismatch(&options, detail));
         }
-        let mut log_store = LogStore::open(log.clone()).map_err(|detail| raft_error(&options, detail))?;
-        let identity = identify(&options, &mut log_store).await;
+        let memo = Memo::open(log.clone()).map_err(|detail| raft_error(&options, detail))?;
+        let identity = identify(&options, &memo).await;
         let identity = identity.map_err(|error| raft_error(&options, error.to_string()))?;
-        let appended = log_store.appended_bytes();
         tracing::info!(node = %identity.node_id, applied = must_reach, log = recovered.last, "opened");
 
         let verify = (!opened.checked).then(|| opened.store.clone());
         let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters);
         let start = machine::Options { state, position: opened.position, lease: options.lease };
         let (machine, applier) = Machine::start(start, opened.store, tracker);
-        let state_machine = StateMachine::new(machine.clone(), applier, place);
+        let log_store = LogStore::new(log.clone(), memo.clone());
+        let appended = log_store.appended_bytes();
+        let state_machine = StateMachine::new(machine.clone(), applier, place, options.copies_dir());
+        let (cluster, _) = watch::channel(identity.cluster);
+        let boot = (options.new_uuid)().as_u64_pair().1;
+        let wire = Arc::clone(&options.wire);
+        let peers = Arc::new(Peers::new(&options.token, wire, identity.raft_id, boot, cluster.subscribe()));
         let config = Arc::new(config().map_err(|detail| raft_error(&options, detail))?);
-        let raft = Raft::new(identity.raft_id, config, NoPeers, log_store, state_machine).await;
+        let network = Network { peers: Arc::clone(&peers) };
+        let raft = Raft::new(identity.raft_id, config, network, log_store, state_machine).await;
         let raft = raft.map_err(|error| raft_error(&options, error.to_string()))?;
 
+        let needed = options.min_replications.max(1) - 1;
+        let target = Arc::new(Target { needed, heard_of: AtomicU32::new(0), peers: Arc::clone(&peers) });
         let stamper = Stamper { node: identity.node_id.clone(), clock: options.clock };
-        let proposer = Proposer::start(raft.clone(), log.clone(), machine.clone(), tracker);
+        let proposer =
+            Proposer::start(raft.clone(), log.clone(), machine.clone(), Arc::clone(&target), tracker);
         let (leading_tx, leading) = watch::channel(false);
         let stop = CancellationToken::new();
         let keeper = Keeper {
@@ -70,35 +85,67 @@ impl Node {
             leading: leading_tx,
         };
         tracker.spawn(keeper.run());
-        let inner = Inner {
+        let (forwarder, forwarded) = Forwarder::new();
+        let known: BTreeSet<String> = options.peer_urls.iter().cloned().collect();
+        let (known, _) = watch::channel(known);
+        let inner = Arc::new(Inner {
+            read_index: ReadIndex::start(raft.clone(), tracker),
             raft,
             log,
             machine,
             proposer,
             stamper,
             lease: options.lease,
-            min_replications: options.min_replications.max(1),
-            known_peers: AtomicU32::new(0),
+            target,
+            forwarder,
+            peers,
+            memo,
+            identity,
+            cluster,
+            url: options.url.clone(),
+            incoming: Incoming::new(options.copies_dir()),
+            known,
             leading,
-            stop,
+            stop: stop.clone(),
             verify,
-        };
-        let node = Self(Arc::new(inner));
-        node.begin(identity).await.map_err(|detail| raft_error(&options, detail))?;
+        });
+        tracker.spawn(crate::forward::serve(Arc::downgrade(&inner), forwarded, tracker.clone()));
+        let autopilot = Autopilot { max_voters: options.max_voters.max(1), stop };
+        tracker.spawn(autopilot.run(Arc::downgrade(&inner)));
+        let node = Self(inner);
+        node.begin(&options, tracker).await.map_err(|detail| raft_error(&options, detail))?;
         Ok(node)
     }
 
-    /// Forms a cluster of one if there is none yet, and waits until this node leads.
-    async fn begin(&self, identity: Identity) -> Result<(), String> {
+    /// Begins to form or join a cluster. A node without peers waits until it leads: it needs nobody.
+    async fn begin(&self, options: &Options, tracker: &TaskTracker) -> Result<(), String> {
         let raft = &self.0.raft;
-        if !raft.is_initialized().await.map_err(|e| e.to_string())? {
-            let this = Member { node_id: Some(identity.node_id), url: None };
-            let members = std::collections::BTreeMap::from([(identity.raft_id, this)]);
-            raft.initialize(members).await.map_err(|e| e.to_string())?;
-        } else {
-            // Nobody else could be elected, so there is nothing to wait for.
-            raft.trigger().elect().await.map_err(|e| e.to_string())?;
+        let forming = Forming {
+            known: self.0.known.subscribe(),
+            expects_peers: !options.peer_urls.is_empty(),
+            expect: options.bootstrap_expect.max(1),
+            new_uuid: options.new_uuid,
+        };
+        if forming.expects_peers {
+            let (node, stop) = (Arc::clone(&self.0), self.0.stop.clone());
+            tracker.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    formed = forming.run(&node) => {
+                        if let Err(error) = formed {
+                            tracing::error!(%error, "the node could not form or join a cluster");
+                        }
+                    }
+                }
+            });
+            return Ok(());
         }
+        forming.run(&self.0).await?;
+        if self.members().len() > 1 {
+            return Ok(());
+        }
+        // Nobody else could be elected, so there is nothing to wait for.
+        raft.trigger().elect().await.map_err(|error| error.to_string())?;
         let mut leading = self.0.leading.clone();
         let led = async {
             leading.wait_for(|leading| *leading).await.map_err(|e| e.to_string())?;
@@ -110,18 +157,19 @@ impl Node {
 }
 
 /// Who this node is: as it was at its first start, but with the name it is given now.
-async fn identify(options: &Options, log_store: &mut LogStore) -> std::io::Result<Identity> {
-    let known = log_store.identity().cloned();
+async fn identify(options: &Options, memo: &Memo) -> std::io::Result<Identity> {
+    let known = memo.identity().await;
     let make_name = || NodeId::from_uuid((options.new_uuid)());
     let mut identity = known.clone().unwrap_or_else(|| Identity {
         raft_id: (options.new_uuid)().as_u64_pair().1,
         node_id: options.node_id.clone().unwrap_or_else(make_name),
+        cluster: None,
     });
     if let Some(name) = &options.node_id {
         identity.node_id = name.clone();
     }
     if known.as_ref() != Some(&identity) {
-        log_store.set_identity(identity.clone()).await?;
+        memo.set_identity(identity.clone()).await?;
     }
     Ok(identity)
 }

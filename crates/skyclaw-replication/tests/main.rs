@@ -1,5 +1,8 @@
 //! A node on a disk of its own, used as the HTTP layer uses it.
 
+mod cluster;
+mod net;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +22,12 @@ fn options(dir: &Path) -> Options {
         node_id: None,
         db_path: dir.join("coordinator.db"),
         lease: LEASE,
+        token: "secret".into(),
+        url: None,
+        peer_urls: Vec::new(),
+        bootstrap_expect: 1,
+        max_voters: 5,
+        wire: Arc::new(net::Net::default()).port("http://alone"),
         min_replications: 1,
         clock: skyclaw_clock,
         new_uuid: Uuid::now_v7,

@@ -1,5 +1,6 @@
 //! The handle of the task that owns the state.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::memory::Memory;
-use super::{Apply, Answer, Look, Task, Written};
+use super::{Answer, Apply, Install, Look, Order, Task, Written};
 
 /// The machine has stopped: the node is going down.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -38,19 +39,19 @@ pub(crate) struct Machine {
 /// The right to apply what the log has committed; there is one.
 #[derive(Debug)]
 pub(crate) struct Applier {
-    applies: mpsc::Sender<Apply>,
+    orders: mpsc::Sender<Order>,
 }
 
 /// Most look-ups that wait for their turn; beyond, those who ask wait.
 const LOOKS: usize = 4096;
-/// Most applications that wait for their turn: the log waits for each anyway.
-const APPLIES: usize = 16;
+/// Most orders that wait for their turn: the log waits for each anyway.
+const ORDERS: usize = 16;
 
 impl Machine {
     /// Starts the task.
     pub(crate) fn start(options: Options, store: Store, tracker: &TaskTracker) -> (Self, Applier) {
         let (looks, looks_rx) = mpsc::channel(LOOKS);
-        let (applies, applies_rx) = mpsc::channel(APPLIES);
+        let (orders, orders_rx) = mpsc::channel(ORDERS);
         let (barriers, barriers_rx) = mpsc::channel(1);
         let start = Written { position: options.position, trouble: None };
         let (applied_tx, applied) = watch::channel(start.index());
@@ -64,8 +65,8 @@ impl Machine {
             flush_at: None,
             hurry: false,
         };
-        tracker.spawn(task.run(applies_rx, looks_rx, barriers_rx));
-        (Self { looks, barriers, applied, written, store }, Applier { applies })
+        tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
+        (Self { looks, barriers, applied, written, store }, Applier { orders })
     }
 
     /// Looks something up in memory, between two applications.
@@ -109,6 +110,11 @@ impl Machine {
         self.looks.closed().await;
     }
 
+    /// How the writing to the database goes.
+    pub(crate) fn written(&self) -> Written {
+        self.written.borrow().clone()
+    }
+
     /// Why the database cannot be written at the moment.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.written.borrow().trouble.clone()
@@ -131,7 +137,17 @@ impl Applier {
         entries: Vec<Arc<Vec<skyclaw_core::Command>>>,
     ) -> Result<Vec<Vec<Answer>>, String> {
         let (answers, answered) = oneshot::channel();
-        self.applies.send(Apply { position, entries, answers }).await.map_err(|_| Gone.to_string())?;
+        self.orders.send(Order::Apply(Apply { position, entries, answers })).await.map_err(|_| Gone.to_string())?;
         answered.await.map_err(|_| Gone.to_string())?
+    }
+
+    /// Replaces the whole state by that of a copy, and says how far in the log it goes.
+    ///
+    /// # Errors
+    /// When the node can go on no more.
+    pub(crate) async fn install(&self, file: PathBuf) -> Result<Option<Position>, String> {
+        let (done, installed) = oneshot::channel();
+        self.orders.send(Order::Install(Install { file, done })).await.map_err(|_| Gone.to_string())?;
+        installed.await.map_err(|_| Gone.to_string())?
     }
 }

@@ -102,6 +102,16 @@ impl Memory {
         }
     }
 
+    /// The whole state is another from now on: whoever waits looks again.
+    pub(crate) fn replace(&mut self, state: State) {
+        self.state = state;
+        self.unwritten = Unwritten::default();
+        self.begin_leading(Instant::now());
+        self.claims.wake_all();
+        self.jobs.wake_all();
+        self.beats.wake_all();
+    }
+
     /// This node leads from now on: every lease has a full period, nobody has been heard of.
     pub(crate) fn begin_leading(&mut self, now: Instant) {
         let held = self.state.leased().map(|(job, lease)| (job.id.clone(), job.fence, lease.host.clone()));
@@ -109,6 +119,12 @@ impl Memory {
         self.last_seen.clear();
         self.told.clear();
         self.last_service.clear();
+    }
+
+    /// This node leads no more: whoever waits here has to ask the new leader.
+    pub(crate) fn end_leading(&mut self) {
+        self.claims.wake_all();
+        self.beats.wake_all();
     }
 
     /// Looks whether a claim would find something. If not, and it may wait, says what for.

@@ -22,11 +22,12 @@ mod past;
 mod watchers;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_core::{Command, Effect, Refusal, Reply};
+use skyclaw_core::{Command, Effect, Refusal, Reply, State};
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -65,6 +66,22 @@ pub(crate) struct Apply {
     pub(crate) answers: oneshot::Sender<Result<Vec<Vec<Answer>>, String>>,
 }
 
+/// The whole state is replaced by that of a copy.
+#[derive(Debug)]
+pub(crate) struct Install {
+    /// The copy.
+    pub(crate) file: PathBuf,
+    /// How far in the log the copy goes. An error says that the node can go on no more.
+    pub(crate) done: oneshot::Sender<Result<Option<Position>, String>>,
+}
+
+/// What the log asks for, in its order.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Apply(Apply),
+    Install(Install),
+}
+
 type Look = Box<dyn FnOnce(&mut Memory) + Send>;
 type Commit = Pin<Box<dyn Future<Output = Result<(), CommitError>> + Send>>;
 
@@ -91,7 +108,7 @@ struct Task {
 impl Task {
     async fn run(
         mut self,
-        mut applies: mpsc::Receiver<Apply>,
+        mut orders: mpsc::Receiver<Order>,
         mut looks: mpsc::Receiver<Look>,
         mut barriers: mpsc::Receiver<()>,
     ) {
@@ -104,8 +121,9 @@ impl Task {
             tokio::select! {
                 result = poll_commit(&mut self.commit) => self.committed(result),
                 Some(look) = looks.recv() => look(&mut self.memory),
-                apply = applies.recv(), if room => match apply {
-                    Some(apply) => self.apply(apply).await,
+                order = orders.recv(), if room => match order {
+                    Some(Order::Apply(apply)) => self.apply(apply).await,
+                    Some(Order::Install(install)) => self.install(install).await,
                     None => break,
                 },
                 Some(()) = barriers.recv() => self.hurry = true,
@@ -150,6 +168,33 @@ impl Task {
         self.memory.unwritten.pending.absorb(outcome.changes);
         effects.extend(outcome.effects);
         outcome.reply
+    }
+
+    /// What was not written yet is part of the copy, or was never committed.
+    async fn install(&mut self, install: Install) {
+        if let Some(commit) = self.commit.take() {
+            let result = commit.await;
+            self.committed(result);
+        }
+        let (store, file) = (self.store.clone(), install.file.clone());
+        // On a thread of its own, as the compiler cannot see that this future may be sent to another.
+        let runtime = tokio::runtime::Handle::current();
+        let installed = tokio::task::spawn_blocking(move || runtime.block_on(store.install(&file))).await;
+        let installed = match installed.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())) {
+            Ok(installed) => installed,
+            Err(error) => {
+                let _ = install.done.send(Err(error));
+                return;
+            }
+        };
+        let state =
+            State::load(installed.hosts, installed.active_jobs, installed.services, installed.counters);
+        self.memory.replace(state);
+        self.flush_at = None;
+        let written = Written { position: installed.position.clone(), trouble: None };
+        self.applied.send_replace(written.index());
+        self.written.send_replace(written);
+        let _ = install.done.send(Ok(installed.position));
     }
 
     /// Starts writing what is pending, or what could not be written before.

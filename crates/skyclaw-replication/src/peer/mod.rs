@@ -5,7 +5,7 @@
 //! cluster, and counts it. What a call means is not known here.
 
 mod call;
-mod seal;
+pub(crate) mod seal;
 mod wire;
 
 use std::collections::HashMap;
@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;

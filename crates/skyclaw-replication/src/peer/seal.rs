@@ -18,8 +18,9 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-/// Tells the key of this use apart from any other that may be derived from the token.
+/// Tell the keys of each use apart, and from any other that may be derived from the token.
 const CONTEXT: &str = "skyclaw 2026-11 sealed messages between coordinators";
+const GOSSIP_CONTEXT: &str = "skyclaw 2026-11 gossip between coordinators";
 const MAC_BYTES: usize = 32;
 const HEADER_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 16;
 /// How far behind the newest a counter may be: requests overtake each other.
@@ -67,6 +68,11 @@ impl Key {
     /// The key of a token; coordinators without a token share the key of the empty one.
     pub(crate) fn of_token(token: &str) -> Self {
         Self(blake3::derive_key(CONTEXT, token.as_bytes()))
+    }
+
+    /// The key of a token for gossip, which the other can neither seal nor open.
+    pub(crate) fn for_gossip(token: &str) -> Self {
+        Self(blake3::derive_key(GOSSIP_CONTEXT, token.as_bytes()))
     }
 
     fn hash(&self, parts: &[&[u8]]) -> Mac {
@@ -227,6 +233,7 @@ mod tests {
         assert_eq!(key.open("/p", &message), Ok((header(), &b"body"[..], mac)));
         assert_eq!(key.open("/q", &message), Err(Unsealed), "on another path");
         assert_eq!(Key::of_token("other").open("/p", &message), Err(Unsealed));
+        assert_eq!(Key::for_gossip("secret").open("/p", &message), Err(Unsealed), "for another use");
     }
 
     #[test]

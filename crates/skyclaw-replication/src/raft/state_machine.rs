@@ -1,13 +1,14 @@
 //! Hands what the log has committed to the machine.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, Snapshot, SnapshotMeta, StoredMembership};
 use skyclaw_store::Position;
 
-use super::snapshot::{Builder, Checkpointed};
+use super::snapshot::{Builder, SnapshotData, place};
 use super::types::{Answers, Entry, LogId, Member, Place, RaftId, StorageError, TypeConfig};
 use crate::machine::{Applier, Machine};
 
@@ -17,12 +18,14 @@ pub(crate) struct StateMachine {
     machine: Machine,
     applier: Applier,
     place: Place,
+    /// Where copies that are sent lie meanwhile.
+    copies: PathBuf,
 }
 
 impl StateMachine {
     /// `place` is how far the machine had come when it was loaded.
-    pub(crate) fn new(machine: Machine, applier: Applier, place: Place) -> Self {
-        Self { machine, applier, place }
+    pub(crate) fn new(machine: Machine, applier: Applier, place: Place, copies: PathBuf) -> Self {
+        Self { machine, applier, place, copies }
     }
 }
 
@@ -65,22 +68,39 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { machine: self.machine.clone() }
+        Builder { machine: self.machine.clone(), copies: self.copies.clone() }
     }
 
-    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Checkpointed>, StorageError> {
-        Err(failed(ErrorVerb::Read, "this node has no peers to receive a snapshot from".to_owned()))
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotData>, StorageError> {
+        let why = "snapshots are received as a whole".to_owned();
+        Err(failed(ErrorVerb::Read, why))
     }
 
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMeta<RaftId, Member>,
-        _snapshot: Box<Checkpointed>,
+        meta: &SnapshotMeta<RaftId, Member>,
+        snapshot: Box<SnapshotData>,
     ) -> Result<(), StorageError> {
-        Err(failed(ErrorVerb::Write, "this node has no peers to receive a snapshot from".to_owned()))
+        let SnapshotData::Received { file } = *snapshot else {
+            return Err(failed(ErrorVerb::Write, "this node's own state is no snapshot for it".to_owned()));
+        };
+        let installed = self.applier.install(file.clone()).await;
+        let _ = tokio::fs::remove_file(&file).await;
+        let position = installed.map_err(|why| failed(ErrorVerb::Write, why))?;
+        let found = place(position.as_ref()).map_err(|error| failed(ErrorVerb::Read, error.to_string()))?;
+        if found.log_id != meta.last_log_id {
+            let why = "the snapshot does not go as far as its sender said".to_owned();
+            return Err(failed(ErrorVerb::Write, why));
+        }
+        tracing::info!(index = found.log_id.map(|id| id.index), "installed a snapshot");
+        self.place = found;
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        Ok(None)
+        let builder = self.get_snapshot_builder().await;
+        let written = self.machine.written();
+        let place = place(written.position.as_ref()).map_err(|e| failed(ErrorVerb::Read, e.to_string()))?;
+        Ok(place.log_id.is_some().then(|| builder.snapshot(&place)))
     }
 }

@@ -21,10 +21,11 @@ openraft::declare_raft_types!(
         R = Answers,
         NodeId = RaftId,
         Node = Member,
-        SnapshotData = super::snapshot::Checkpointed,
+        SnapshotData = super::snapshot::SnapshotData,
 );
 
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
+pub(crate) type RaftError = openraft::error::RaftError<RaftId>;
 pub(crate) type LogId = openraft::LogId<RaftId>;
 pub(crate) type Vote = openraft::Vote<RaftId>;
 pub(crate) type Entry = openraft::Entry<TypeConfig>;

@@ -1,0 +1,102 @@
+//! Handing the leadership over, so that a clean stop costs no election timeout.
+//!
+//! The leader lets nothing more in, waits until its heir holds the whole log, and releases the other
+//! voters: it sends them a vote for the heir in the next term. Such a vote is what each of them would
+//! grant if it were asked, and only the leader, whose silence they would wait out otherwise, can know
+//! that there is nothing to wait for. Then it tells the heir to be elected.
+//!
+//! Nothing of this weakens the log: the heir still needs the votes of a quorum that finds its log no
+//! shorter than its own.
+
+use std::time::Duration;
+
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use tokio::time::Instant;
+
+use super::members::Role;
+use crate::leader::{Leader, leader};
+use crate::node::Node;
+use crate::peer::{Call, CallError};
+use crate::raft::{RaftError, RaftId, TypeConfig, Vote};
+
+/// How long the heir may take to have the whole log.
+const CATCH_UP_WITHIN: Duration = Duration::from_millis(500);
+/// How long each step may take.
+const STEP_WITHIN: Duration = Duration::from_millis(300);
+
+impl Node {
+    /// Hands the leadership to the voter that is most up to date, or to the one named, if this node
+    /// leads. Says whether somebody else leads now.
+    pub async fn hand_over(&self, to: Option<u64>) -> bool {
+        if leader(&self.0.raft) != Leader::Me {
+            return true;
+        }
+        let Some((heir, url)) = self.heir(to) else { return false };
+        if !self.has_all(heir).await {
+            return false;
+        }
+        let metrics = self.0.raft.metrics().borrow().clone();
+        let vote = Vote::new(metrics.current_term + 1, heir);
+        let mut released = tokio::task::JoinSet::new();
+        for other in self.members().into_iter().filter(|m| m.role != Role::Learner && m.raft_id != heir) {
+            let (node, url) = (self.clone(), other.url.clone());
+            released.spawn(async move { node.release(other.raft_id, url, vote).await });
+        }
+        // A quorum is enough, and the heir is one of them; who is slow must not hold it up.
+        let needed = metrics.membership_config.membership().voter_ids().count() / 2;
+        let mut ready = 0;
+        while ready < needed {
+            match released.join_next().await {
+                Some(Ok(true)) => ready += 1,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+        let elected: Result<Result<(), String>, CallError> =
+            self.0.peers.call(&url, heir, &Call::Elect, STEP_WITHIN).await;
+        if let Err(error) = elected {
+            tracing::warn!(%error, "the heir does not answer");
+            return false;
+        }
+        let mut metrics = self.0.raft.metrics();
+        let new_leader = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|id| id == heir));
+        matches!(tokio::time::timeout(STEP_WITHIN, new_leader).await, Ok(Ok(_)))
+    }
+
+    fn heir(&self, to: Option<u64>) -> Option<(RaftId, String)> {
+        let voters = self.members().into_iter().filter(|member| member.role == Role::Follower);
+        let wanted = voters.filter(|member| to.is_none_or(|id| member.raft_id == id));
+        let answering = wanted.filter(|member| member.silent_ms.is_some_and(|ms| ms < 1000));
+        let best = answering.min_by_key(|member| member.lag.unwrap_or(u64::MAX))?;
+        Some((best.raft_id, best.url?))
+    }
+
+    /// Waits until the heir holds everything this node holds.
+    async fn has_all(&self, heir: RaftId) -> bool {
+        let deadline = Instant::now() + CATCH_UP_WITHIN;
+        let mut metrics = self.0.raft.metrics();
+        let all = metrics.wait_for(|metrics| {
+            let held = metrics.replication.as_ref().and_then(|all| all.get(&heir).copied().flatten());
+            held.map(|log_id| log_id.index) >= metrics.last_log_index
+        });
+        matches!(tokio::time::timeout_at(deadline, all).await, Ok(Ok(_)))
+    }
+
+    /// Has a voter grant the heir its vote, without waiting out the leader's silence.
+    async fn release(&self, voter: RaftId, url: Option<String>, vote: Vote) -> bool {
+        let metrics = self.0.raft.metrics().borrow().clone();
+        let rpc = AppendEntriesRequest::<TypeConfig> {
+            vote,
+            prev_log_id: metrics.last_applied,
+            entries: Vec::new(),
+            leader_commit: metrics.last_applied,
+        };
+        if voter == self.0.identity.raft_id {
+            return self.0.raft.append_entries(rpc).await.is_ok();
+        }
+        let Some(url) = url else { return false };
+        let answer: Result<Result<AppendEntriesResponse<RaftId>, RaftError>, CallError> =
+            self.0.peers.call(&url, voter, &Call::Append(rpc), STEP_WITHIN).await;
+        matches!(answer, Ok(Ok(AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_))))
+    }
+}

@@ -1,0 +1,10 @@
+//! Forming a cluster, joining one, and keeping its members in order.
+
+mod autopilot;
+mod forming;
+mod handover;
+mod members;
+
+pub(crate) use self::autopilot::Autopilot;
+pub(crate) use self::forming::Forming;
+pub use self::members::{ChangeError, MemberStatus, Role};
