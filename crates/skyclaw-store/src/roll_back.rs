@@ -52,7 +52,7 @@ pub enum Refusal {
     },
     /// The parts are no sound snapshot.
     #[error("the snapshot cannot be used: {0}")]
-    Unusable(#[from] Fault),
+    Unusable(Fault),
 }
 
 /// Why the store did not go back.

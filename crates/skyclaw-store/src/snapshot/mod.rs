@@ -43,7 +43,6 @@ pub enum Error {
         /// The snapshot.
         path: PathBuf,
         /// What is wrong with it.
-        #[source]
         fault: Fault,
     },
     /// The copy it is to be made of cannot be read.
@@ -144,7 +143,7 @@ pub async fn extract(path: &Path, to: &Path) -> Result<Header, Error> {
 pub enum ExtractError {
     /// The snapshot is not to be trusted.
     #[error("the snapshot cannot be used: {0}")]
-    Fault(#[from] Fault),
+    Fault(Fault),
     /// The copy could not be made.
     #[error(transparent)]
     File(#[from] file::Error),
@@ -175,7 +174,7 @@ impl Extraction {
     /// # Errors
     /// When it is not to be trusted, or the copy cannot be written.
     pub async fn feed(&mut self, bytes: &[u8]) -> Result<(), ExtractError> {
-        let database = self.decoder.feed(bytes)?;
+        let database = self.decoder.feed(bytes).map_err(ExtractError::Fault)?;
         let written = self.file.write_all(database).await;
         written.map_err(|source| cannot_write(&self.unfinished, source).into())
     }
@@ -192,7 +191,7 @@ impl Extraction {
 
     /// Like [`Extraction::finish`], but the copy stays unfinished: it is gone when it is dropped.
     pub(crate) async fn end(mut self) -> Result<(Header, Unfinished), ExtractError> {
-        let header = self.decoder.finish()?;
+        let header = self.decoder.finish().map_err(ExtractError::Fault)?;
         // Before that, not all may have been handed to the system.
         self.file.flush().await.map_err(|source| cannot_write(&self.unfinished, source))?;
         Ok((header, self.unfinished))
