@@ -16,6 +16,7 @@ mod cluster;
 mod duties;
 mod error;
 mod forward;
+pub mod gossip;
 mod keeper;
 mod leader;
 pub mod log;
