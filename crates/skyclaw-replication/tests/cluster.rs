@@ -153,8 +153,7 @@ async fn what_was_acknowledged_outlives_the_leader_and_keys_stay_good() {
     let again = survivor.write(Some(key("k")), enqueue()).await.expect("the others go on").reply;
     assert_eq!(first, again, "the key gives the same job at another node");
     cluster.net.heal();
-    let back = gone.node.clone();
-    back.catch_up(Duration::from_secs(30)).await.expect("it finds back");
+    gone.node.catch_up(Duration::from_secs(30)).await.expect("it finds back");
     cluster.members.push(gone);
     cluster.stop().await;
 }

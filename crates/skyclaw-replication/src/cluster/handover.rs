@@ -8,16 +8,16 @@
 //! Nothing of this weakens the log: the heir still needs the votes of a quorum that finds its log no
 //! shorter than its own.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tokio::time::Instant;
 
 use super::members::Role;
 use crate::leader::{Leader, leader};
-use crate::node::Node;
+use crate::node::{Inner, Node};
 use crate::peer::{Call, CallError};
-use crate::raft::{RaftError, RaftId, TypeConfig, Vote};
+use crate::raft::{RaftId, SnapshotData, SnapshotMeta, Vote};
 
 /// How long the heir may take to have the whole log.
 const CATCH_UP_WITHIN: Duration = Duration::from_millis(500);
@@ -33,6 +33,7 @@ impl Node {
         }
         let Some((heir, url)) = self.heir(to) else { return false };
         if !self.has_all(heir).await {
+            tracing::warn!(heir, "the heir does not catch up; the leadership stays");
             return false;
         }
         let metrics = self.0.raft.metrics().borrow().clone();
@@ -49,7 +50,10 @@ impl Node {
             match released.join_next().await {
                 Some(Ok(true)) => ready += 1,
                 Some(_) => {}
-                None => return false,
+                None => {
+                    tracing::warn!("too few voters let go of this leader; the leadership is not handed over");
+                    return false;
+                }
             }
         }
         let elected: Result<Result<(), String>, CallError> =
@@ -84,19 +88,28 @@ impl Node {
 
     /// Has a voter grant the heir its vote, without waiting out the leader's silence.
     async fn release(&self, voter: RaftId, url: Option<String>, vote: Vote) -> bool {
-        let metrics = self.0.raft.metrics().borrow().clone();
-        let rpc = AppendEntriesRequest::<TypeConfig> {
-            vote,
-            prev_log_id: metrics.last_applied,
-            entries: Vec::new(),
-            leader_commit: metrics.last_applied,
-        };
         if voter == self.0.identity.raft_id {
-            return self.0.raft.append_entries(rpc).await.is_ok();
+            return self.0.grant(vote).await;
         }
         let Some(url) = url else { return false };
-        let answer: Result<Result<AppendEntriesResponse<RaftId>, RaftError>, CallError> =
-            self.0.peers.call(&url, voter, &Call::Append(rpc), STEP_WITHIN).await;
-        matches!(answer, Ok(Ok(AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_))))
+        let granted: Result<bool, CallError> =
+            self.0.peers.call(&url, voter, &Call::Grant(vote), STEP_WITHIN).await;
+        granted.unwrap_or(false)
+    }
+}
+
+impl Inner {
+    /// Grants a vote that the leader itself asks for on behalf of its heir. Says whether it is granted,
+    /// durably.
+    ///
+    /// openraft takes a vote from another leader's messages. The message with the fewest other effects is
+    /// an empty snapshot: it is older than whatever this node has committed, and so nothing is installed.
+    pub(crate) async fn grant(&self, vote: Vote) -> bool {
+        let nothing = SnapshotData::Received { file: PathBuf::new() };
+        let empty = openraft::Snapshot { meta: SnapshotMeta::default(), snapshot: Box::new(nothing) };
+        if self.raft.metrics().borrow().last_applied.is_none() {
+            return false;
+        }
+        self.raft.install_full_snapshot(vote, empty).await.is_ok_and(|response| response.vote == vote)
     }
 }

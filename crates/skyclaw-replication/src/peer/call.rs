@@ -26,6 +26,8 @@ pub(crate) enum Call {
     Snapshot(SnapshotPart),
     /// The leader is to give this node its log. Answered with `Result<RaftId, JoinRefusal>`.
     Join(JoinRequest),
+    /// The leader steps down: this vote, for its heir, is to be granted now. Answered with whether it is.
+    Grant(Vote),
     /// The leader steps down in favour of the receiver: it is to be elected now.
     Elect,
     /// Something only the leader can do.

@@ -71,7 +71,6 @@ enum Verdict {
 /// A request that was taken.
 #[derive(Debug)]
 pub(crate) struct Heard {
-    pub(crate) from: RaftId,
     /// The sender's cluster; nil when it has none.
     pub(crate) cluster: Uuid,
     pub(crate) call: Call,
@@ -198,7 +197,7 @@ impl Peers {
             return Err(verdict(&Verdict::Foreign { cluster: ours }));
         }
         match rmp_serde::from_slice(body) {
-            Ok(call) => Ok(Heard { from: header.from, cluster: header.cluster, call, mac }),
+            Ok(call) => Ok(Heard { cluster: header.cluster, call, mac }),
             // Of another version: whoever asks finds the empty answer unreadable.
             Err(_) => Err(verdict(&Verdict::Done)),
         }

@@ -8,6 +8,6 @@ mod types;
 
 pub(crate) use self::log_store::{Identity, LogStore, Memo};
 pub(crate) use self::network::Network;
-pub(crate) use self::snapshot::Incoming;
+pub(crate) use self::snapshot::{Incoming, SnapshotData};
 pub(crate) use self::state_machine::StateMachine;
-pub(crate) use self::types::{Member, Place, Proposal, Raft, RaftError, RaftId, SnapshotMeta, TypeConfig, Vote};
+pub(crate) use self::types::{Member, Place, Proposal, Raft, RaftId, SnapshotMeta, TypeConfig, Vote};

@@ -25,7 +25,6 @@ openraft::declare_raft_types!(
 );
 
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
-pub(crate) type RaftError = openraft::error::RaftError<RaftId>;
 pub(crate) type LogId = openraft::LogId<RaftId>;
 pub(crate) type Vote = openraft::Vote<RaftId>;
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
