@@ -59,6 +59,8 @@ pub enum ErrorCode {
     NoLeader,
     /// This coordinator has not applied the index that was asked for.
     Behind,
+    /// This coordinator takes no writes at the moment; the sentence says why.
+    NotReady,
     /// Too much is waiting; come back after `retry-after`.
     Overloaded,
     /// The disk is full or broken; nothing was written.

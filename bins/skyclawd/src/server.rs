@@ -1,0 +1,158 @@
+//! Sockets: accepting connections, bounding them, and letting them end in order.
+//!
+//! HTTP/1.1 for now; another protocol would be another arm in [`Server::serve_one`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use skyclaw_config::Shutdown;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections the system keeps ready to be accepted: a whole mesh may reconnect at once.
+const BACKLOG: u32 = 4096;
+/// Largest head of a request.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// How long to wait when a connection could not be accepted for want of something.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// What a connection too many is told; written in one go or not at all.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 70\r\n\r\n\
+    {\"error\":\"too many connections; try again later\",\"code\":\"overloaded\"}\n";
+
+/// The bounds of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most connections at once.
+    pub connections: usize,
+    /// How long a connection may take to send a head; being idle counts.
+    pub idle: Duration,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    limits: Limits,
+}
+
+impl Server {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn bind(address: SocketAddr, limits: Limits) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A daemon that is started again wants its port back at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { listener: socket.listen(BACKLOG)?, limits })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the soft shutdown, then lets the requests under way end, at the latest by the hard
+    /// one.
+    pub async fn run(self, router: Router, shutdown: &Shutdown, tracker: &TaskTracker) {
+        let connections = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
+        let graceful = GracefulShutdown::new();
+        loop {
+            // Cancel-safe: a connection that was not accepted stays with the system.
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = shutdown.soft.cancelled() => break,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    accept_failed(&error).await;
+                    continue;
+                }
+            };
+            match Arc::clone(&connections).try_acquire_owned() {
+                Ok(place) => self.serve_one(stream, place, &router, &graceful, &shutdown.hard, tracker),
+                Err(_) => turn_away(&stream),
+            }
+        }
+        drop(self.listener);
+        tokio::select! {
+            () = graceful.shutdown() => {}
+            () = shutdown.hard.cancelled() => {}
+        }
+    }
+
+    fn serve_one(
+        &self,
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+        router: &Router,
+        graceful: &GracefulShutdown,
+        hard: &CancellationToken,
+        tracker: &TaskTracker,
+    ) {
+        // Answers are small and awaited: holding them back to fill packets only makes them late.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.idle)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        let hard = hard.clone();
+        tracker.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    // A client that went away, or sent what is no HTTP: its own affair.
+                    tracing::debug!(%error, "a connection ended early");
+                },
+                () = hard.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn accept_failed(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        return;
+    }
+    // Most likely there are no more file descriptors: connections must end before others can begin.
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(ACCEPT_RETRY).await;
+}
+
+fn turn_away(stream: &TcpStream) {
+    // A fresh socket takes this much; if it does not, the client sees the connection close.
+    let _ = stream.try_write(FULL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_too_many_is_told_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        let body: skyclaw_proto::ErrorBody = serde_json::from_str(body).expect("an error body");
+        assert_eq!(body.code, Some(skyclaw_proto::ErrorCode::Overloaded));
+    }
+}
