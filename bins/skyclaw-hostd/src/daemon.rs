@@ -1,6 +1,7 @@
 //! The parts put together, from start to end.
 
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::gethostname;
 use skyclaw_client::Client;
@@ -16,6 +17,11 @@ use crate::services::{Place, Services};
 use crate::settings::Settings;
 use crate::spool::Spool;
 use crate::state::{self, StateDir};
+
+/// How long one coordinator may take to answer, besides what it was asked to wait.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long all of them may take together; what is not answered by then is logged, and asked again.
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +66,11 @@ pub async fn run(
     if left > 0 {
         tracing::warn!(left, "ended what an earlier daemon had left running");
     }
-    let config =
+    let mut config =
         skyclaw_client::Config::new(settings.coordinators(), settings.token.clone().map(Secret::into_inner));
+    // A lease must not run out because one coordinator of several keeps silent.
+    config.attempt_timeout = ATTEMPT_TIMEOUT;
+    config.deadline = DEADLINE;
     let coordinator = Coordinator::new(Client::new(config)?, host, card(settings));
     tracing::info!(host = %coordinator.host, coordinators = ?settings.coordinators(), "host daemon started");
 
