@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use skyclaw_config::{Environment, Loaded, Shutdown, clock, ids, logging};
@@ -21,6 +22,8 @@ const NAME: &str = "skyclawd";
 const ABOUT: &str = "The Skyclaw coordinator: keeps the queue of jobs and services and hands them to hosts";
 /// Most whole states on their way in or out at once.
 const BULK: usize = 4;
+/// How long the last tasks may take to end once all files are closed.
+const LAST_TASKS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let env = Environment::of_process();
@@ -83,18 +86,18 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
         () = server.run(router(app), &shutdown, &tracker) => None,
         why = node.failed() => Some(why),
     };
-    if failed.is_none() {
-        node.shutdown().await;
+    if let Some(why) = failed {
+        anyhow::bail!("cannot go on: {why}");
     }
+    node.shutdown().await;
     shutdown.finish().await;
-    match failed {
-        Some(why) => anyhow::bail!("cannot go on: {why}"),
-        None => {
-            tracker.close();
-            tracker.wait().await;
-            Ok(())
-        }
+    // Its tasks end when nobody can ask anything of them any more.
+    drop(node);
+    tracker.close();
+    if tokio::time::timeout(LAST_TASKS, tracker.wait()).await.is_err() {
+        tracing::warn!(tasks = tracker.len(), "not everything ended in time; what was acknowledged is safe");
     }
+    Ok(())
 }
 
 fn app(

@@ -41,10 +41,16 @@ pub(crate) async fn handle(State(app): State<Shared>, permit: Permit) -> Result<
     let (parts, received) = mpsc::channel(QUEUE);
     app.tracker.spawn(async move {
         let _held = (place, permit);
-        if let Err(error) = send(export, heard, text, &parts).await {
-            tracing::warn!(error = %error, "the whole state could not be sent to its end");
-            // The connection breaks off, so that nobody takes a part for the whole.
-            let _ = parts.try_send(Err(error));
+        match send(export, heard, text, &parts).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                tracing::debug!("a client left before it had the whole state");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the whole state could not be sent to its end");
+                // The connection breaks off, so that nobody takes a part for the whole.
+                let _ = parts.try_send(Err(error));
+            }
         }
     });
     let stream = futures_util::stream::unfold(received, |mut received| async move {
