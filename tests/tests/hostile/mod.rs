@@ -93,8 +93,8 @@ fn assert_all_refused(cases: &[Case]) {
         let health = wire.get("/health").try_send();
         assert!(health.is_ok_and(|reply| reply.status == 200), "not well after {}", case.name);
     }
-    assert_unharmed(&mut node, pid, &leased);
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));
+    assert_unharmed(&mut node, pid, &leased);
 }
 
 /// The same process goes on, nothing panicked, nothing was written, and a job can be run.

@@ -45,8 +45,15 @@ impl FromRequestParts<Shared> for ClientKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
-        let Some(raw) = parts.headers.get(IDEMPOTENCY_HEADER) else { return Ok(Self(None)) };
-        read(raw.as_bytes()).map(Self).map_err(|fault| Invalid::new(IDEMPOTENCY_HEADER, fault).into())
+        let mut all = parts.headers.get_all(IDEMPOTENCY_HEADER).iter();
+        let Some(raw) = all.next() else { return Ok(Self(None)) };
+        let read = if all.next().is_some() {
+            // Whichever was taken, a client that means the other would do its work twice.
+            Err("must be given once".to_owned())
+        } else {
+            read(raw.as_bytes())
+        };
+        read.map(Self).map_err(|fault| Invalid::new(IDEMPOTENCY_HEADER, fault).into())
     }
 }
 
