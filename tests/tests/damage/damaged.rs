@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use skyclaw_tests::Options;
+use skyclaw_tests::{Coordinator, Options, Value};
 
 use super::{assert_untouched, contents, jobs, laid_out, stopped};
 
@@ -50,10 +50,10 @@ fn assert_helpful(said: &str, data: &Path, what: &str) {
 }
 
 #[test]
-fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_knows_everything() {
+fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_tells_nothing_but_the_truth() {
     let stopped = stopped();
     let good = contents(stopped.dir.path());
-    let mut refused = 0;
+    let mut noticed = 0;
     for path in good.keys() {
         for damage in DAMAGES {
             let what = format!("{} with {}", path.display(), damage.name);
@@ -64,9 +64,9 @@ fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_knows_everything()
             }
             let dir = laid_out(&bad);
             match Options::default().attempt_in(dir.path()) {
-                Ok(node) => assert_eq!(jobs(&node), stopped.jobs, "{what}: it forgot something"),
+                Ok(node) => noticed += usize::from(!tells_the_truth(&node, &stopped.jobs, &what)),
                 Err(refusal) => {
-                    refused += 1;
+                    noticed += 1;
                     assert!(!refusal.status.success(), "{what}");
                     assert_helpful(&refusal.said, dir.path(), &what);
                     assert_untouched(dir.path(), &bad, &what);
@@ -74,7 +74,27 @@ fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_knows_everything()
             }
         }
     }
-    assert!(refused >= 8, "only {refused} damages were noticed");
+    assert!(noticed >= 8, "only {noticed} damages were noticed");
+}
+
+/// Whether all jobs are told as they were. A record of a job that has ended long ago is looked at when
+/// it is asked for, so its damage may be noticed only then: nothing is told of it, and the log says why.
+#[track_caller]
+fn tells_the_truth(node: &Coordinator, known: &Value, what: &str) -> bool {
+    match node.wire().get("/v1/state").try_send() {
+        Ok(reply) if reply.status == 200 => {
+            assert_eq!(reply.json()["jobs"], *known, "{what}: it forgot something");
+            true
+        }
+        _ => {
+            assert!(
+                node.log().contains("damaged"),
+                "{what}: the log does not say what is wrong: {}",
+                node.log()
+            );
+            false
+        }
+    }
 }
 
 #[test]
@@ -87,7 +107,9 @@ fn a_daemon_that_lacks_a_file_refuses_or_knows_everything() {
         bad.remove(path);
         let dir = laid_out(&bad);
         match Options::default().attempt_in(dir.path()) {
-            Ok(node) => assert_eq!(jobs(&node), stopped.jobs, "{what}: it forgot something"),
+            Ok(node) => {
+                tells_the_truth(&node, &stopped.jobs, &what);
+            }
             Err(refusal) => {
                 assert_helpful(&refusal.said, dir.path(), &what);
                 assert_untouched(dir.path(), &bad, &what);
