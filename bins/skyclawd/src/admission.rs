@@ -76,6 +76,44 @@ impl FromRequestParts<Shared> for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::Kit;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_claim_that_waits_holds_up_nobody_is_bounded_and_ends_with_the_daemon() {
+        let kit = Kit::with(|app| app.admission = Admission::new(1, 1)).await;
+        kit.post("/v1/hosts/register", &json!({"hostId": "h", "name": "h"})).await;
+        let waiting = json!({"waitMs": 30_000});
+        let mut claim = std::pin::pin!(kit.post("/v1/hosts/h/claim", &waiting));
+        let meanwhile = async {
+            assert_eq!(kit.get("/v1/hosts", &[]).await.status, 200, "the one permit is free");
+            let second = kit.post("/v1/hosts/h/claim", &waiting).await;
+            assert_eq!((second.status, &second.json["code"]), (503, &json!("overloaded")));
+            assert_eq!(second.header("retry-after"), Some("1"));
+            kit.app.soft.cancel();
+        };
+        tokio::select! {
+            biased;
+            early = &mut claim => panic!("it did not wait: {early:?}"),
+            () = meanwhile => {}
+        }
+        let ended = claim.await;
+        assert_eq!((ended.status, ended.json), (200, json!({"job": null})));
+        kit.end().await;
+    }
+
+    #[tokio::test]
+    async fn probes_are_answered_when_all_else_is_refused() {
+        let kit = Kit::with(|app| app.admission = Admission::new(0, 0)).await;
+        for path in ["/health", "/livez", "/readyz"] {
+            assert_eq!(kit.get(path, &[]).await.status, 200, "{path}");
+        }
+        for path in ["/v1/hosts", "/v1/jobs/j", "/v1/state", "/v1/public/jobs/j"] {
+            let refused = kit.get(path, &[]).await;
+            assert_eq!((refused.status, &refused.json["code"]), (503, &json!("overloaded")), "{path}");
+        }
+        kit.end().await;
+    }
 
     #[test]
     fn past_the_bound_nobody_is_let_in_until_someone_leaves() {

@@ -20,6 +20,8 @@ pub mod admission;
 pub mod app;
 pub mod error;
 mod extract;
+#[cfg(test)]
+mod kit;
 mod middleware;
 pub mod peers;
 pub mod public_keys;

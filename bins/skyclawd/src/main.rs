@@ -83,7 +83,7 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
     let _ = std::io::stdout().flush();
     tracing::info!(%address, node = %node.node_id(), "serving");
     let failed = tokio::select! {
-        () = server.run(router(app), &shutdown, &tracker) => None,
+        () = server.run(router(app), shutdown.soft.clone(), shutdown.hard.clone(), &tracker) => None,
         why = node.failed() => Some(why),
     };
     if let Some(why) = failed {

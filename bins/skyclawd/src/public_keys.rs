@@ -8,6 +8,8 @@ use crate::token::Digest;
 
 /// What a key's holder may ask for when the rule names nothing.
 const DEFAULT_CAPABILITIES: [&str; 1] = ["openclaw"];
+/// What an entry must be.
+const FORM: &str = "must be of the form key:label:cap1|cap2[:shell]";
 /// What jobs of the public API carry as their submitter, before the label.
 const SUBMITTER_PREFIX: &str = "public:";
 
@@ -42,7 +44,7 @@ pub struct Error {
 impl PublicKeys {
     /// Reads a comma-separated list of `key:label:cap1|cap2[:shell]`.
     ///
-    /// An entry with an empty key is passed over. A key without a label gets one made of its hash.
+    /// An entry with an empty key is passed over. A key with a blank label gets one made of its hash.
     ///
     /// # Errors
     /// The first entry that is not of that form, or has the key of another.
@@ -84,9 +86,10 @@ impl PublicKey {
         let mut parts = entry.split(':').map(str::trim);
         let Some(key) = parts.next().filter(|key| !key.is_empty()) else { return Ok(None) };
         let digest = Digest::of(key.as_bytes());
-        let label = match parts.next().filter(|label| !label.is_empty()) {
+        let label = match parts.next() {
+            None => return Err(FORM),
+            Some("") => format!("key-{}", digest.short(4)),
             Some(label) => label.to_owned(),
-            None => format!("key-{}", digest.short(4)),
         };
         let longest = limits::MAX_NAME_LEN - SUBMITTER_PREFIX.len();
         if label.len() > longest || label.chars().any(char::is_control) {
@@ -99,7 +102,7 @@ impl PublicKey {
             Some(_) => return Err("must end in `:shell` or after its capabilities"),
         };
         if parts.next().is_some() {
-            return Err("must be of the form key:label:cap1|cap2[:shell]");
+            return Err(FORM);
         }
         Ok(Some(Self {
             digest,
@@ -130,17 +133,21 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_a_label_gets_one_that_does_not_show_it() {
-        let keys = PublicKeys::parse("very-secret").expect("valid");
+    fn a_key_with_a_blank_label_gets_one_that_does_not_show_it() {
+        let keys = PublicKeys::parse("very-secret:").expect("valid");
         let submitter = &keys.find(b"very-secret").expect("known").submitter;
         assert!(submitter.starts_with("public:key-") && !submitter.contains("secret"), "{submitter}");
     }
 
     #[test]
     fn a_malformed_entry_is_named_by_its_place_and_not_shown() {
-        for list in
-            ["ok:a,s3cret:b:caps:sh", "ok:a,s3cret:b:caps:shell:more", "ok:a,ok:b", "ok:a,s3cret:\u{7}b"]
-        {
+        for list in [
+            "ok:a,s3cret:b:caps:sh",
+            "ok:a,s3cret:b:caps:shell:more",
+            "ok:a,ok:b",
+            "ok:a,s3cret",
+            "ok:a,s3cret:\u{7}b",
+        ] {
             let error = PublicKeys::parse(list).expect_err(list);
             assert_eq!(error.entry, 2);
             assert!(!error.to_string().contains("s3cret") && !error.to_string().contains("ok:"));

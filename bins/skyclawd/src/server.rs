@@ -12,7 +12,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use skyclaw_config::Shutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -68,14 +67,20 @@ impl Server {
 
     /// Serves until the soft shutdown, then lets the requests under way end, at the latest by the hard
     /// one.
-    pub async fn run(self, router: Router, shutdown: &Shutdown, tracker: &TaskTracker) {
+    pub async fn run(
+        self,
+        router: Router,
+        soft: CancellationToken,
+        hard: CancellationToken,
+        tracker: &TaskTracker,
+    ) {
         let connections = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
         let graceful = GracefulShutdown::new();
         loop {
             // Cancel-safe: a connection that was not accepted stays with the system.
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = shutdown.soft.cancelled() => break,
+                () = soft.cancelled() => break,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -85,14 +90,14 @@ impl Server {
                 }
             };
             match Arc::clone(&connections).try_acquire_owned() {
-                Ok(place) => self.serve_one(stream, place, &router, &graceful, &shutdown.hard, tracker),
+                Ok(place) => self.serve_one(stream, place, &router, &graceful, &hard, tracker),
                 Err(_) => turn_away(&stream),
             }
         }
         drop(self.listener);
         tokio::select! {
             () = graceful.shutdown() => {}
-            () = shutdown.hard.cancelled() => {}
+            () = hard.cancelled() => {}
         }
     }
 
@@ -146,6 +151,72 @@ fn turn_away(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::routing::get;
+    use skyclaw_config::Shutdown;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    async fn started(limits: Limits, router: Router) -> (SocketAddr, Shutdown, TaskTracker) {
+        let shutdown = Shutdown::install(Duration::from_secs(30)).expect("signals");
+        let server = Server::bind("127.0.0.1:0".parse().expect("an address"), limits).expect("a socket");
+        let address = server.address().expect("an address");
+        let tracker = TaskTracker::new();
+        let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());
+        let tasks = tracker.clone();
+        tracker.spawn(async move { server.run(router, soft, hard, &tasks).await });
+        (address, shutdown, tracker)
+    }
+
+    async fn read_all(mut stream: TcpStream) -> String {
+        let mut text = Vec::new();
+        // A connection that is turned away may be reset after its answer.
+        let _ = stream.read_to_end(&mut text).await;
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    const LIMITS: Limits = Limits { connections: 1, idle: Duration::from_secs(30) };
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_told_so_and_closed() {
+        let (address, shutdown, tracker) =
+            started(LIMITS, Router::new().route("/", get(|| async { "hi" }))).await;
+        let mut first = TcpStream::connect(address).await.expect("a connection");
+        first.write_all(REQUEST).await.expect("sent");
+        let mut head = [0; 15];
+        first.read_exact(&mut head).await.expect("an answer");
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        let second = read_all(TcpStream::connect(address).await.expect("a connection")).await;
+        assert!(second.starts_with("HTTP/1.1 503 "), "{second}");
+        shutdown.soft.cancel();
+        tracker.close();
+        tracker.wait().await;
+        shutdown.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_request_under_way_is_answered_before_the_end() {
+        let (began, mut has_begun) = tokio::sync::mpsc::channel(1);
+        let release = Arc::new(tokio::sync::Notify::new());
+        let gate = Arc::clone(&release);
+        let slow = move || async move {
+            let _ = began.send(()).await;
+            gate.notified().await;
+            "done"
+        };
+        let (address, shutdown, tracker) = started(LIMITS, Router::new().route("/", get(slow))).await;
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(REQUEST).await.expect("sent");
+        has_begun.recv().await.expect("a request");
+        shutdown.soft.cancel();
+        release.notify_one();
+        let answer = read_all(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("done"), "{answer}");
+        tracker.close();
+        tracker.wait().await;
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        shutdown.finish().await;
+    }
 
     #[test]
     fn what_a_connection_too_many_is_told_is_as_long_as_it_says() {

@@ -10,7 +10,7 @@ use axum::response::Response;
 use skyclaw_proto::route::{INDEX_HEADER, MIN_INDEX_HEADER};
 use skyclaw_proto::{ErrorCode, Invalid};
 
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::error::ApiError;
 
 /// How long a request waits for the index it asks for.
@@ -30,15 +30,24 @@ pub(crate) async fn wait(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if let Some(wanted) = wanted(request.headers())?
-        && wanted > app.node.applied()
-        && app.unless_ending(app.node.wait_applied(wanted, WAIT)).await != Some(true)
-    {
-        let applied = app.node.applied();
-        let sentence = format!("index {wanted} is not applied here yet: this coordinator is at {applied}");
-        return Err(ApiError::unavailable(ErrorCode::Behind, sentence));
-    }
+    reached(&app, request.headers()).await?;
     Ok(next.run(request).await)
+}
+
+/// Waits until the index that the headers ask for, if they do, is applied.
+///
+/// # Errors
+/// 400 when it is no number, 503 when it is not applied in time.
+pub(crate) async fn reached(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(wanted) = wanted(headers)? else { return Ok(()) };
+    if wanted <= app.node.applied()
+        || app.unless_ending(app.node.wait_applied(wanted, WAIT)).await == Some(true)
+    {
+        return Ok(());
+    }
+    let applied = app.node.applied();
+    let sentence = format!("index {wanted} is not applied here yet: this coordinator is at {applied}");
+    Err(ApiError::unavailable(ErrorCode::Behind, sentence))
 }
 
 fn wanted(headers: &HeaderMap) -> Result<Option<u64>, Invalid> {
@@ -50,6 +59,30 @@ fn wanted(headers: &HeaderMap) -> Result<Option<u64>, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::Kit;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn who_asks_for_an_index_sees_it_or_is_told_that_it_is_not_there() {
+        let kit = Kit::start().await;
+        let written = kit.post("/v1/hosts/register", &json!({"name": "h"})).await;
+        let index = written.header(INDEX_HEADER).expect("an index").to_owned();
+        let seen = kit.get("/v1/hosts", &[(MIN_INDEX_HEADER, &index)]).await;
+        assert_eq!((seen.status, seen.json["hosts"].as_array().map(Vec::len)), (200, Some(1)));
+        // An end that has begun spares the wait.
+        kit.app.soft.cancel();
+        let behind = kit.get("/v1/hosts", &[(MIN_INDEX_HEADER, "999999")]).await;
+        assert_eq!((behind.status, &behind.json["code"]), (503, &json!("behind")));
+        kit.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_stranger_does_not_get_to_wait() {
+        let kit = Kit::with(|app| app.token = Some(crate::token::Digest::of(b"t"))).await;
+        let refused = kit.get("/v1/hosts", &[(MIN_INDEX_HEADER, "999999")]).await;
+        assert_eq!((refused.status, &refused.json["error"]), (401, &json!("unauthorized")));
+        kit.end().await;
+    }
 
     #[test]
     fn an_index_that_is_no_number_is_refused_by_name() {

@@ -23,3 +23,24 @@ fn answer(panic: Box<dyn Any + Send>) -> Response<Body> {
     tracing::error!(panic = text, "a request ended in a panic");
     ApiError::internal().into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::http::{Request, StatusCode};
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_500_without_its_text() {
+        async fn fall() {
+            panic!("a secret path");
+        }
+        let router = Router::new().route("/", get(fall)).layer(layer());
+        let answer = router.oneshot(Request::new(Body::empty())).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(answer.into_body(), 1000).await.expect("a body");
+        assert_eq!(body, r#"{"error":"internal error","code":"internal"}"#);
+    }
+}

@@ -43,6 +43,19 @@ fn made(app: &Shared) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::Kit;
+
+    #[tokio::test]
+    async fn every_answer_carries_the_name_the_client_gave_or_one_that_was_made() {
+        let kit = Kit::start().await;
+        for path in ["/health", "/v1/hosts", "/nowhere"] {
+            let named = kit.get(path, &[(REQUEST_ID_HEADER, "abc-1")]).await;
+            assert_eq!(named.header(REQUEST_ID_HEADER), Some("abc-1"), "{path}");
+            let made = kit.get(path, &[(REQUEST_ID_HEADER, "not sane")]).await;
+            assert!(made.header(REQUEST_ID_HEADER).is_some_and(|id| id.len() == 36), "{path}");
+        }
+        kit.end().await;
+    }
 
     #[test]
     fn a_name_that_could_break_a_log_line_is_not_taken() {

@@ -9,6 +9,7 @@ use skyclaw_proto::ErrorCode;
 
 use crate::app::Shared;
 use crate::error::ApiError;
+use crate::middleware::index;
 use crate::public_keys::PublicKey;
 
 /// The rule of a key that is known. The first thing a public route takes out of a request.
@@ -44,7 +45,10 @@ impl FromRequestParts<Shared> for PublicCaller {
             return Err(Error::Disabled.into());
         }
         let known = presented(&parts.headers).and_then(|key| app.public_keys.find(key));
-        Ok(Self(Arc::clone(known.ok_or(Error::InvalidKey)?)))
+        let key = Arc::clone(known.ok_or(Error::InvalidKey)?);
+        // As for the core routes, but only once it is known that this is no stranger.
+        index::reached(app, &parts.headers).await?;
+        Ok(Self(key))
     }
 }
 

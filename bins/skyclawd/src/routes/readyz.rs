@@ -20,3 +20,20 @@ pub(crate) async fn handle(State(app): State<Shared>) -> Result<Json<Value>, Api
     let reason = health.reason.unwrap_or_else(|| "it does not say why".to_owned());
     Err(ApiError::unavailable(ErrorCode::NotReady, format!("not ready: {reason}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::kit::Kit;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn who_is_ending_is_live_and_not_ready() {
+        let kit = Kit::start().await;
+        assert_eq!(kit.get("/readyz", &[]).await.json, json!({"ok": true}));
+        kit.app.soft.cancel();
+        let answer = kit.get("/readyz", &[]).await;
+        assert_eq!((answer.status, &answer.json["code"]), (503, &json!("shutting_down")));
+        assert_eq!(kit.get("/livez", &[]).await.status, 200);
+        kit.end().await;
+    }
+}

@@ -139,7 +139,29 @@ fn size_of(record: &impl Serialize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::Kit;
     use serde_json::{Value, json};
+
+    #[tokio::test]
+    async fn a_state_of_several_parts_sent_again_with_its_key_gets_the_first_answer() {
+        let kit = Kit::start().await;
+        let jobs: Vec<_> = (0..1200).map(|i| job(i, &json!({}))).collect();
+        let state = json!({"nodeId": "n", "jobs": jobs});
+        let key = [(route::IDEMPOTENCY_HEADER, "k")];
+        for _ in 0..2 {
+            let answer = kit.call("POST", route::REPLICATE_SNAPSHOT, &key, &state.to_string()).await;
+            assert_eq!((answer.status, &answer.json["changed"]), (200, &json!(true)), "{answer:?}");
+        }
+        let unkeyed = kit.post(route::REPLICATE_SNAPSHOT, &state).await;
+        assert_eq!(unkeyed.json["changed"], json!(false));
+        let other = json!({"nodeId": "n"}).to_string();
+        let conflict = kit.call("POST", route::REPLICATE_SNAPSHOT, &key, &other).await;
+        let sentence = "idempotency key reuse conflict for route /v1/replicate/snapshot";
+        assert_eq!((conflict.status, &conflict.json["error"]), (409, &json!(sentence)));
+        let kept = kit.get("/v1/state", &[]).await;
+        assert_eq!(kept.json["jobs"].as_array().map(Vec::len), Some(1200));
+        kit.end().await;
+    }
 
     fn job(i: usize, extra: &Value) -> Value {
         let mut job = json!({
