@@ -1,6 +1,6 @@
 //! What can go wrong, as those who use a node see it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use skyclaw_core::Refusal;
 
@@ -14,6 +14,18 @@ pub enum StartError {
     /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] crate::log::OpenError),
+    /// A record in the database is not what was written.
+    #[error(
+        "{} is damaged: {detail}; nothing was changed: restore it and the log beside it from a backup, or, if \
+         the node is one of a cluster, move both away and let it rejoin",
+        db.display()
+    )]
+    Damaged {
+        /// The database.
+        db: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// Log and database do not belong together.
     #[error(
         "{} and {} do not belong together: {detail}; restore both from the same backup, \
@@ -63,9 +75,7 @@ pub enum WriteError {
         reached: u32,
     },
     /// It may or may not have happened.
-    #[error(
-        "the outcome of the write is unknown; retry it with the same idempotency key to learn the truth"
-    )]
+    #[error("the outcome of the write is unknown; retry it with the same idempotency key to learn the truth")]
     OutcomeUnknown,
     /// There is no leader at the moment; nothing was written.
     #[error("there is no leader at the moment; try again")]
@@ -91,6 +101,12 @@ pub enum ReadError {
     /// The node is going down.
     #[error("the coordinator is going down")]
     ShuttingDown,
+}
+
+/// Says of a database that could not be read as a whole which one it is and why.
+pub(crate) fn damaged(db: &Path, error: &skyclaw_store::ReadError) -> StartError {
+    let source = std::error::Error::source(error).map(|source| format!(" ({source})")).unwrap_or_default();
+    StartError::Damaged { db: db.to_owned(), detail: format!("{error}{source}") }
 }
 
 impl From<crate::machine::Gone> for WriteError {

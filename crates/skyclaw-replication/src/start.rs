@@ -1,5 +1,6 @@
 //! Starting a node: open what is on disk, check that it belongs together, begin to lead.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::error::StartError;
+use crate::error::{StartError, damaged};
 use crate::keeper::Keeper;
 use crate::log::Log;
 use crate::machine::{self, Machine};
@@ -21,6 +22,8 @@ use crate::options::{Options, Stamper};
 use crate::proposer::Proposer;
 use crate::raft::{Identity, LogStore, Member, NoPeers, Place, Raft, StateMachine};
 
+/// Databases up to this size are read as a whole before the start.
+const VERIFY_BYTES: u64 = 32 * 1024 * 1024;
 /// How long a node that is alone may take to lead. Replaying a long log is part of it.
 const LEAD_WITHIN: Duration = Duration::from_secs(120);
 
@@ -46,7 +49,7 @@ impl Node {
         let appended = log_store.appended_bytes();
         tracing::info!(node = %identity.node_id, applied = must_reach, log = recovered.last, "opened");
 
-        let verify = (!opened.checked).then(|| opened.store.clone());
+        let verify = verify(&options, &opened.store).await?;
         let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters);
         let start = machine::Options { state, position: opened.position, lease: options.lease };
         let (machine, applier) = Machine::start(start, opened.store, tracker);
@@ -107,6 +110,17 @@ impl Node {
         let within = tokio::time::timeout(LEAD_WITHIN, led).await;
         within.unwrap_or_else(|_| Err(format!("it did not lead within {} s", LEAD_WITHIN.as_secs())))
     }
+}
+
+/// Reads the whole database, every record of it, before it is used; a large one is handed back, to be read
+/// while it is.
+async fn verify(options: &Options, store: &Store) -> Result<Option<(PathBuf, Store)>, StartError> {
+    let path = &options.db_path;
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > VERIFY_BYTES) {
+        return Ok(Some((path.clone(), store.clone())));
+    }
+    store.verify().await.map_err(|error| damaged(path, &error))?;
+    Ok(None)
 }
 
 /// Who this node is: as it was at its first start, but with the name it is given now.

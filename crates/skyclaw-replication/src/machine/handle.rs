@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::memory::Memory;
-use super::{Apply, Answer, Look, Task, Written};
+use super::{Answer, Apply, Look, Task, Written};
 
 /// The machine has stopped: the node is going down.
 #[derive(Debug, Clone, Copy, thiserror::Error)]

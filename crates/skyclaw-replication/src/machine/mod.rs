@@ -133,7 +133,8 @@ impl Task {
         let mut answers = Vec::with_capacity(apply.entries.len());
         let mut effects = Vec::new();
         for entry in &apply.entries {
-            answers.push(entry.iter().map(|command| self.apply_one(command, &fetched, &mut effects)).collect());
+            answers
+                .push(entry.iter().map(|command| self.apply_one(command, &fetched, &mut effects)).collect());
         }
         let index = apply.position.index;
         self.memory.unwritten.pending.reach(apply.position, self.memory.state.counters());
@@ -226,4 +227,3 @@ async fn wait_until(time: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-

@@ -30,7 +30,8 @@ impl Fetched {
         let mut jobs = HashSet::new();
         let mut keys = Vec::new();
         for command in commands {
-            let known = |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
+            let known =
+                |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
             jobs.extend(command.operation.named_jobs().filter(|id| !known(id)).cloned());
             keys.extend(command.idempotency.clone());
         }
@@ -61,8 +62,9 @@ impl Archive for Past<'_> {
 
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
         let mut newer: Vec<&skyclaw_store::Batch> = Vec::with_capacity(2);
-        let is_forgotten =
-            |newer: &[&skyclaw_store::Batch], reply: &StoredReply| newer.iter().any(|batch| batch.forgets(reply));
+        let is_forgotten = |newer: &[&skyclaw_store::Batch], reply: &StoredReply| {
+            newer.iter().any(|batch| batch.forgets(reply))
+        };
         for batch in self.unwritten.batches() {
             if let Some(reply) = batch.reply(key) {
                 return (!is_forgotten(&newer, reply)).then(|| Arc::clone(reply));

@@ -23,7 +23,11 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let place = self.checkpoint().await.map_err(|source| {
-            StorageError::from_io_error(openraft::ErrorSubject::Snapshot(None), openraft::ErrorVerb::Write, source)
+            StorageError::from_io_error(
+                openraft::ErrorSubject::Snapshot(None),
+                openraft::ErrorVerb::Write,
+                source,
+            )
         })?;
         Ok(Snapshot { meta: meta(&place), snapshot: Box::new(Checkpointed) })
     }

@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
-use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, Snapshot, SnapshotMeta, StoredMembership};
+use openraft::{
+    EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, Snapshot, SnapshotMeta, StoredMembership,
+};
 use skyclaw_store::Position;
 
 use super::snapshot::{Builder, Checkpointed};
