@@ -35,6 +35,8 @@ impl Node {
     /// are.
     pub async fn start(options: Options, tracker: &TaskTracker) -> Result<Self, StartError> {
         let opened = Store::open(&options.db_path, skyclaw_store::Options::default(), tracker).await?;
+        // First, as opening the log writes to it.
+        let verify = verify(&options, &opened.store).await?;
         let place = Place::of(opened.position.as_ref())
             .map_err(|error| mismatch(&options, format!("the database names no place in a log: {error}")))?;
         let must_reach = opened.position.as_ref().map(|position| position.index);
@@ -49,7 +51,6 @@ impl Node {
         let appended = log_store.appended_bytes();
         tracing::info!(node = %identity.node_id, applied = must_reach, log = recovered.last, "opened");
 
-        let verify = verify(&options, &opened.store).await?;
         let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters);
         let start = machine::Options { state, position: opened.position, lease: options.lease };
         let (machine, applier) = Machine::start(start, opened.store, tracker);

@@ -26,6 +26,7 @@
 //! Nothing here knows of raft, HTTP, clocks or configuration files; sqlx is not seen outside.
 
 mod batch;
+mod check;
 mod damage;
 mod export;
 mod file;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use skyclaw_tests::{Coordinator, Options, Value};
+use skyclaw_tests::Options;
 
 use super::{assert_untouched, contents, jobs, laid_out, stopped};
 
@@ -43,11 +43,17 @@ fn blank(bytes: &mut [u8]) {
     bytes[end / 2..end].iter_mut().take(4096).for_each(|b| *b = 0);
 }
 
-/// Whether what is said of the damage helps: it names a file in the directory and is no panic.
+/// Asserts that what is said of the damage helps: it names a file in the directory and what to do, and is
+/// no panic.
+#[track_caller]
 fn assert_helpful(said: &str, data: &Path, what: &str) {
     assert!(said.contains(&data.display().to_string()), "{what}: no file is named in {said}");
+    assert!(ADVICE.iter().any(|advice| said.contains(advice)), "{what}: {said} does not say what to do");
     assert!(!said.contains("panicked"), "{what}: {said}");
 }
+
+/// One of these is in every sentence that refuses a start.
+const ADVICE: &[&str] = &["restore", "name another path"];
 
 #[test]
 fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_tells_nothing_but_the_truth() {
@@ -64,7 +70,7 @@ fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_tells_nothing_but_
             }
             let dir = laid_out(&bad);
             match Options::default().attempt_in(dir.path()) {
-                Ok(node) => noticed += usize::from(!tells_the_truth(&node, &stopped.jobs, &what)),
+                Ok(node) => assert_eq!(jobs(&node), stopped.jobs, "{what}: it forgot something"),
                 Err(refusal) => {
                     noticed += 1;
                     assert!(!refusal.status.success(), "{what}");
@@ -77,24 +83,35 @@ fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_tells_nothing_but_
     assert!(noticed >= 8, "only {noticed} damages were noticed");
 }
 
-/// Whether all jobs are told as they were. A record of a job that has ended long ago is looked at when
-/// it is asked for, so its damage may be noticed only then: nothing is told of it, and the log says why.
-#[track_caller]
-fn tells_the_truth(node: &Coordinator, known: &Value, what: &str) -> bool {
-    match node.wire().get("/v1/state").try_send() {
-        Ok(reply) if reply.status == 200 => {
-            assert_eq!(reply.json()["jobs"], *known, "{what}: it forgot something");
-            true
-        }
-        _ => {
-            assert!(
-                node.log().contains("damaged"),
-                "{what}: the log does not say what is wrong: {}",
-                node.log()
-            );
-            false
+#[test]
+fn a_single_letter_changed_in_a_job_that_has_ended_is_found_before_the_start() {
+    let stopped = stopped();
+    let jobs = stopped.jobs.as_array().expect("a list");
+    let ended = jobs.iter().find(|job| job["status"] == "completed").expect("one has ended");
+    let submitter = ended["submittedBy"].as_str().expect("who submitted it").as_bytes();
+    let good = contents(stopped.dir.path());
+    let database = Path::new("coordinator.db");
+    let all = good[database].windows(submitter.len()).enumerate();
+    let places: Vec<_> = all.filter(|(_, bytes)| *bytes == submitter).map(|(at, _)| at).collect();
+    let mut noticed = 0;
+    for at in places {
+        let what = format!("a letter changed at byte {at}");
+        let mut bad = good.clone();
+        bad.entry(database.into()).and_modify(|bytes| bytes[at + submitter.len() - 1] = b'y');
+        let dir = laid_out(&bad);
+        match Options::default().attempt_in(dir.path()) {
+            // Where the record was before SQLite moved it.
+            Ok(node) => assert_eq!(super::jobs(&node), stopped.jobs, "{what}"),
+            Err(refusal) => {
+                noticed += 1;
+                assert_helpful(&refusal.said, dir.path(), &what);
+                let file = dir.path().join(database).display().to_string();
+                assert!(refusal.said.contains(&format!("{file} is damaged")), "{what}: {}", refusal.said);
+                assert_untouched(dir.path(), &bad, &what);
+            }
         }
     }
+    assert!(noticed >= 2, "the record and the column that repeats it, not {noticed} of them");
 }
 
 #[test]
@@ -107,9 +124,7 @@ fn a_daemon_that_lacks_a_file_refuses_or_knows_everything() {
         bad.remove(path);
         let dir = laid_out(&bad);
         match Options::default().attempt_in(dir.path()) {
-            Ok(node) => {
-                tells_the_truth(&node, &stopped.jobs, &what);
-            }
+            Ok(node) => assert_eq!(jobs(&node), stopped.jobs, "{what}: it forgot something"),
             Err(refusal) => {
                 assert_helpful(&refusal.said, dir.path(), &what);
                 assert_untouched(dir.path(), &bad, &what);

@@ -30,7 +30,7 @@ fn stopped() -> Stopped {
     let wire = node.wire();
     wire.host("h1", &[], 100);
     for i in 0..60 {
-        let body = shell_job(&json!({"submittedBy": "x".repeat(200)}));
+        let body = shell_job(&json!({"submittedBy": format!("submitter-{i}-{}", "x".repeat(200))}));
         wire.post("/v1/jobs", &body).key(&i.to_string()).ok();
         if i % 2 == 0 {
             let job = id(&wire.claim("h1"));
