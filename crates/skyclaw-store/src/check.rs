@@ -3,6 +3,7 @@
 //! of them may be listed than there are.
 
 use futures_util::TryStreamExt;
+use skyclaw_proto::HostId;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -36,8 +37,8 @@ async fn each(
 
 fn job(row: &SqliteRow) -> Result<(), Error> {
     let job = row::job(row)?;
-    let same = job.host().map(|host| host.as_str()) == row.try_get(5)?
-        && job.submitted_by.as_deref() == row.try_get(6)?;
+    let same =
+        job.host().map(HostId::as_str) == row.try_get(5)? && job.submitted_by.as_deref() == row.try_get(6)?;
     row::agree(same, || format!("job {}", job.id))
 }
 
