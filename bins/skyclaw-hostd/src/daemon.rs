@@ -73,6 +73,10 @@ pub async fn run(
     config.deadline = DEADLINE;
     let coordinator = Coordinator::new(Client::new(config)?, host, card(settings));
     tracing::info!(host = %coordinator.host, coordinators = ?settings.coordinators(), "host daemon started");
+    tokio::select! {
+        () = shutdown.soft.cancelled() => return Ok(()),
+        () = coordinator.register() => {}
+    }
 
     let tracker = TaskTracker::new();
     let (keeper, mut keeping) =
@@ -109,7 +113,7 @@ fn card(settings: &Settings) -> RegisterHostBody {
     }
 }
 
-/// Registers, tells what an earlier daemon could not, then claims and runs for ever.
+/// Tells what an earlier daemon could not, then claims and runs for ever.
 async fn work(
     settings: &Settings,
     workshop: &Workshop,
@@ -117,7 +121,6 @@ async fn work(
     runs: &TaskTracker,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
-    workshop.coordinator.register().await;
     for (kept, completion) in spool.kept().map_err(Error::Spool)? {
         tracing::info!(job = %completion.job, "telling an outcome of an earlier start");
         workshop.deliver(completion, Some(kept)).await;
