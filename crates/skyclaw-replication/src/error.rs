@@ -16,8 +16,8 @@ pub enum StartError {
     Log(#[from] crate::log::OpenError),
     /// A record in the database is not what was written.
     #[error(
-        "{} is damaged: {detail}; nothing was changed: restore it and the log beside it from a backup, or, if \
-         the node is one of a cluster, move both away and let it rejoin",
+        "{} is damaged: {detail}; restore it and the log beside it from a backup, or, if the node is one of a \
+         cluster, move both away and let it rejoin",
         db.display()
     )]
     Damaged {
