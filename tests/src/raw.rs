@@ -1,7 +1,7 @@
 //! Bytes to and from a socket, for requests that no client would send.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -46,8 +46,6 @@ impl Answer {
 pub enum Until {
     /// One whole answer, or the end of the connection.
     Answer,
-    /// The end of the connection, which this side announces first.
-    HalfClosed,
     /// The end of the connection, which the daemon alone decides on.
     Closed,
 }
@@ -62,9 +60,6 @@ pub fn exchange(address: SocketAddr, bytes: &[u8], until: Until, patience: Durat
     stream.set_nodelay(true).expect("nodelay");
     // A daemon may answer and close before it has read everything: then the rest cannot be sent.
     let _ = stream.write_all(bytes);
-    if until == Until::HalfClosed {
-        let _ = stream.shutdown(Shutdown::Write);
-    }
     receive(&mut stream, until, patience)
 }
 

@@ -188,6 +188,29 @@ fn the_exit_code_says_what_went_wrong_and_the_text_what_to_do() {
 }
 
 #[test]
+fn the_settings_in_effect_are_printed_with_where_they_are_from() {
+    let env = [("SKYCLAW_COORDINATOR_URL", "http://one"), ("SKYCLAW_DEADLINE_MS", "5")];
+    let printed = skyctl_with(&env, &["--print-config", "--coordinator", "http://a,http://b"]).ok();
+    for line in [
+        "coordinator_url = \"http://one\"  # SKYCLAW_COORDINATOR_URL",
+        "coordinator_urls = [\"http://a\", \"http://b\"]  # --coordinator",
+        "# token is not set (SKYCLAW_TOKEN)",
+        "deadline_ms = 5  # SKYCLAW_DEADLINE_MS",
+        "log = \"warn\"  # default",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} is not in {printed}");
+    }
+    let wrong = skyctl_with(&[("SKYCLAW_DEADLINE_MS", "soon")], &["--print-config"]).ended(2);
+    assert!(
+        wrong.stderr.contains("SKYCLAW_DEADLINE_MS") && wrong.stderr.contains("soon"),
+        "{}",
+        wrong.stderr
+    );
+    let nothing = skyctl_with(&[], &["-o", "json"]).ended(2);
+    assert!(nothing.stderr.contains("--help"), "{}", nothing.stderr);
+}
+
+#[test]
 fn errors_go_to_stderr_alone() {
     let node = node();
     for args in [&["job", "get", "job_none"][..], &["nonsense"], &["host", "get", "x"]] {

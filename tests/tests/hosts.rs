@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use skyclaw_tests::mesh::id;
 use skyclaw_tests::{Coordinator, Host, LONG, Options, Value, json, process, wait_until};
@@ -129,6 +130,29 @@ fn a_running_job_that_is_cancelled_is_stopped() {
     exists(&started);
     node.wire().call("POST", &format!("/v1/jobs/{job}/cancel")).ok();
     assert_eq!(ended(&node, &job)["status"], "cancelled");
+    gone(&mark);
+}
+
+#[test]
+fn a_cancel_reaches_the_host_while_its_heartbeat_waits_and_not_with_the_next() {
+    const HEARTBEAT_MS: &str = "25000";
+    const WELL_BEFORE_IT: Duration = Duration::from_secs(12);
+    /// A short lease would make heartbeats come sooner than they are asked for.
+    const LEASE_MS: &str = "600000";
+    let node = Options::default().env("SKYCLAW_LEASE_MS", LEASE_MS).start();
+    let _host = Host::start(&node.url(), "h1", &[("SKYCLAW_HEARTBEAT_MS", HEARTBEAT_MS)]);
+    wait_until("the host has registered", LONG, || {
+        (node.wire().get("/v1/hosts/h1").send().status == 200).then_some(())
+    });
+    let mark = mark(&node);
+    let started = node.data().join("started");
+    // It begins after the heartbeat was sent, which therefore does not name it.
+    let job = submit(&node, &format!("touch {}; sleep {mark}", started.display()));
+    exists(&started);
+    node.wire().call("POST", &format!("/v1/jobs/{job}/cancel")).ok();
+    wait_until("the job is cancelled", WELL_BEFORE_IT, || {
+        (node.wire().job(&job)["status"] == "cancelled").then_some(())
+    });
     gone(&mark);
 }
 

@@ -1,6 +1,7 @@
 //! The parts put together, from start to end.
 
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::gethostname;
 use skyclaw_client::Client;
@@ -16,6 +17,11 @@ use crate::services::{Place, Services};
 use crate::settings::Settings;
 use crate::spool::Spool;
 use crate::state::{self, StateDir};
+
+/// How long one coordinator may take to answer, besides what it was asked to wait.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long all of them may take together; what is not answered by then is logged, and asked again.
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +66,17 @@ pub async fn run(
     if left > 0 {
         tracing::warn!(left, "ended what an earlier daemon had left running");
     }
-    let config =
+    let mut config =
         skyclaw_client::Config::new(settings.coordinators(), settings.token.clone().map(Secret::into_inner));
+    // A lease must not run out because one coordinator of several keeps silent.
+    config.attempt_timeout = ATTEMPT_TIMEOUT;
+    config.deadline = DEADLINE;
     let coordinator = Coordinator::new(Client::new(config)?, host, card(settings));
     tracing::info!(host = %coordinator.host, coordinators = ?settings.coordinators(), "host daemon started");
+    tokio::select! {
+        () = shutdown.soft.cancelled() => return Ok(()),
+        () = coordinator.register() => {}
+    }
 
     let tracker = TaskTracker::new();
     let (keeper, mut keeping) =
@@ -100,7 +113,7 @@ fn card(settings: &Settings) -> RegisterHostBody {
     }
 }
 
-/// Registers, tells what an earlier daemon could not, then claims and runs for ever.
+/// Tells what an earlier daemon could not, then claims and runs for ever.
 async fn work(
     settings: &Settings,
     workshop: &Workshop,
@@ -108,7 +121,6 @@ async fn work(
     runs: &TaskTracker,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
-    workshop.coordinator.register().await;
     for (kept, completion) in spool.kept().map_err(Error::Spool)? {
         tracing::info!(job = %completion.job, "telling an outcome of an earlier start");
         workshop.deliver(completion, Some(kept)).await;

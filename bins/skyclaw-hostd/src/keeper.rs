@@ -210,20 +210,20 @@ impl Task {
 
     fn take_in(&mut self, answer: &Heartbeat, named: &[RunningJob], sent: Instant) {
         self.prune();
+        // A job that began while the heartbeat was on its way is not named in it, and may be called off.
+        for stop in answer.stop.iter().filter(|stop| stop.reason == StopReason::Cancelled) {
+            if let Some(run) = self.runs.get(&stop.job_id) {
+                run.stopper.stop(Stop::Cancelled);
+            }
+        }
         for job in named {
-            let stop = answer.stop.iter().find(|stop| stop.job_id == job.job_id).map(|stop| stop.reason);
             // In the meantime it may have ended, and begun anew under another lease.
             if !self.leases.holds(job) {
                 continue;
             }
+            let stop = answer.stop.iter().find(|stop| stop.job_id == job.job_id).map(|stop| stop.reason);
             match stop {
-                None => self.renew(job, sent),
-                Some(StopReason::Cancelled) => {
-                    if let Some(run) = self.runs.get(&job.job_id) {
-                        run.stopper.stop(Stop::Cancelled);
-                    }
-                    self.renew(job, sent);
-                }
+                None | Some(StopReason::Cancelled) => self.renew(job, sent),
                 Some(StopReason::NotLeased | StopReason::Unknown) => {
                     tracing::warn!(job = %job.job_id, "this host no longer holds its lease; the run is stopped");
                     if let Some(run) = self.runs.get(&job.job_id) {

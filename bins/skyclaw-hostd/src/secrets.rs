@@ -12,7 +12,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -56,9 +56,8 @@ pub fn forget<S: Settings>(env: &Environment) {
     for setting in S::TABLE.iter().filter(|setting| setting.secret) {
         let file = env.get(&format!("{}_FILE", setting.env));
         if let Some(number) = file.and_then(|path| path.strip_prefix(MEMORY_FILE)?.parse::<RawFd>().ok()) {
-            #[expect(unsafe_code, reason = "the descriptor came through an exec, which no type survives")]
-            // SAFETY: nothing else in this process knows of the descriptor.
-            drop(unsafe { OwnedFd::from_raw_fd(number) });
+            // An error means that it was not open.
+            let _ = nix::unistd::close(number);
         }
     }
 }

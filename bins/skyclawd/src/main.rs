@@ -1,2 +1,168 @@
-//! x
-fn main() {}
+//! The coordinator. Reads its settings, starts its node and serves until it is told to stop.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use skyclaw_config::{Environment, Loaded, Shutdown, clock, ids, logging};
+use skyclaw_replication::{HttpWire, Node};
+use skyclawd::admission::Admission;
+use skyclawd::app::App;
+use skyclawd::peers::Peers;
+use skyclawd::router::router;
+use skyclawd::server::{Limits, Server};
+use skyclawd::settings::{Checked, Settings};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const NAME: &str = "skyclawd";
+const ABOUT: &str = "The Skyclaw coordinator: keeps the queue of jobs and services and hands them to hosts";
+/// Most whole states on their way in or out at once.
+const BULK: usize = 4;
+/// How long the last tasks may take to end once all files are closed.
+const LAST_TASKS: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let env = Environment::of_process();
+    let matches = skyclaw_config::command::<Settings>(NAME, env!("CARGO_PKG_VERSION"), ABOUT).get_matches();
+    let started = skyclaw_config::load::<Settings>(NAME, &matches, &env).map_err(anyhow::Error::from);
+    match started.and_then(|loaded| start(loaded, &env)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{NAME}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(loaded: Loaded<Settings>, env: &Environment) -> anyhow::Result<()> {
+    let Loaded { settings, warnings, print } = loaded;
+    if let Some(text) = print {
+        print!("{text}");
+        return Ok(());
+    }
+    logging::init(&settings.log, settings.log_format, env);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let checked = settings.check()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(run(settings, checked))
+}
+
+async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
+    let shutdown = Shutdown::install(settings.shutdown_grace_ms.0).context("cannot listen for signals")?;
+    raise_file_limit(settings.max_connections);
+    let address = checked.address;
+    let limits = Limits { connections: settings.max_connections, idle: settings.idle_timeout_ms.0 };
+    let server = Server::bind(address, limits).with_context(|| format!("cannot listen on {address}"))?;
+    let address = server.address().context("cannot tell where it listens")?;
+
+    let tracker = TaskTracker::new();
+    let options = skyclaw_replication::Options {
+        node_id: settings.node_id.clone(),
+        db_path: settings.db_path.clone(),
+        lease: settings.lease_ms.0,
+        token: settings.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned()),
+        url: settings.own_url(address),
+        peer_urls: settings.peer_urls.iter().map(ToString::to_string).collect(),
+        bootstrap_expect: settings.bootstrap_expect(),
+        max_voters: settings.max_voters,
+        wire: Arc::new(HttpWire::new().map_err(anyhow::Error::msg)?),
+        min_replications: settings.min_replications,
+        clock: clock::now,
+        new_uuid: ids::uuid,
+    };
+    let node = tokio::select! {
+        node = Node::start(options, &tracker) => node?,
+        // Whatever it has opened is as a crash would leave it, which is no harm.
+        () = shutdown.soft.cancelled() => return Ok(()),
+    };
+    let app = app(&settings, checked, node.clone(), shutdown.soft.clone(), tracker.clone());
+    warn_of_lone_node(&settings, &app.peers);
+
+    // Whoever started this waits for the line; who connects from now on is answered.
+    println!("listening on http://{address}");
+    let _ = std::io::stdout().flush();
+    tracing::info!(%address, node = %node.node_id(), "serving");
+    // While the leadership is handed over, the others must still be answered.
+    let end = CancellationToken::new();
+    let serve = server.run(router(app), end.clone(), shutdown.hard.clone(), &tracker);
+    let stopped = async {
+        shutdown.soft.cancelled().await;
+        node.hand_over(None).await;
+        end.cancel();
+        std::future::pending::<()>().await;
+    };
+    let failed = tokio::select! {
+        () = serve => None,
+        why = node.failed() => Some(why),
+        () = stopped => None,
+    };
+    if let Some(why) = failed {
+        anyhow::bail!("cannot go on: {why}");
+    }
+    node.shutdown().await;
+    shutdown.finish().await;
+    // Its tasks end when nobody can ask anything of them any more.
+    drop(node);
+    tracker.close();
+    if tokio::time::timeout(LAST_TASKS, tracker.wait()).await.is_err() {
+        tracing::warn!(tasks = tracker.len(), "not everything ended in time; what was acknowledged is safe");
+    }
+    Ok(())
+}
+
+fn app(
+    settings: &Settings,
+    checked: Checked,
+    node: Node,
+    soft: CancellationToken,
+    tracker: TaskTracker,
+) -> Arc<App> {
+    let peers = Peers::new(settings.public_url.clone(), settings.peer_urls.iter().cloned());
+    node.set_known_peers(peers.count());
+    Arc::new(App {
+        node,
+        peers,
+        token: checked.token,
+        public_keys: checked.public_keys,
+        cors_origin: checked.cors_origin,
+        admission: Admission::new(settings.max_in_flight, settings.max_parked),
+        bulk: Arc::new(Semaphore::new(BULK)),
+        body_timeout: settings.body_timeout_ms.0,
+        idempotency_ttl: settings.idempotency_ttl_ms.0,
+        soft,
+        tracker,
+        clock: clock::now,
+        new_uuid: ids::uuid,
+    })
+}
+
+fn warn_of_lone_node(settings: &Settings, peers: &Peers) {
+    let (wanted, known) = (settings.min_replications, peers.count());
+    if known < wanted - 1 {
+        tracing::warn!(
+            min_replications = wanted,
+            known_peers = known,
+            "every write is refused until enough peers are known; \
+             for a single node set SKYCLAW_MIN_REPLICATIONS to 1"
+        );
+    }
+}
+
+/// The usual soft limit of 1024 open files is meant for programs that use `select`.
+fn raise_file_limit(connections: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    /// Files that are no connections: database, log, and room to spare.
+    const OTHERS: u64 = 256;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let needed = (connections as u64).saturating_add(OTHERS);
+    let limit = needed.clamp(soft, hard);
+    if setrlimit(Resource::RLIMIT_NOFILE, limit, hard).is_err() || limit < needed {
+        tracing::warn!(hard, needed, "fewer files may be open than SKYCLAW_MAX_CONNECTIONS asks for");
+    }
+}

@@ -24,6 +24,7 @@ Environment:
   SKYCLAW_TOKEN              the shared token
   SKYCLAW_TOKEN_FILE         a file that holds it
   SKYCLAW_DEADLINE_MS        how long to try before giving up [default: 10000]
+  SKYCLAW_LOG                what is logged to stderr [default: warn]
   NO_COLOR                   no colours, also on a terminal
 There is no flag for the token itself, for every user of a machine can see the flags of a command.
 
@@ -33,12 +34,22 @@ Exit codes:
 
 /// Operate a Skyclaw mesh: submit jobs, look at them, deploy services.
 #[derive(Debug, Parser)]
-#[command(name = "skyctl", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(
+    name = "skyctl",
+    version,
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    /// Print the settings in effect and where each came from, then exit
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    /// Needed unless the settings are to be printed.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
 }
 
 /// What every command takes.

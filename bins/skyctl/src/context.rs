@@ -2,7 +2,7 @@
 
 use skyclaw_client::{Client, Config};
 use skyclaw_config::logging::{self, Filter};
-use skyclaw_config::{Environment, HttpUrl, Millis, Secret};
+use skyclaw_config::{Environment, Flag, Given, HttpUrl, Loaded, Millis, Secret};
 
 use crate::cli::Global;
 use crate::error::Error;
@@ -38,27 +38,35 @@ impl<'a> Context<'a> {
 
     /// A client of the coordinators that flags, environment or file name.
     pub(crate) fn client(&self) -> Result<Client, Error> {
-        let config = self.global.config.as_deref();
-        let loaded = skyclaw_config::load_without_flags::<Settings>("skyctl", config, self.env)?;
+        let loaded = self.settings()?;
         for warning in &loaded.warnings {
             output::say(&format!("warning: {warning}"));
         }
         let settings = loaded.settings;
         logging::init(&settings.log, logging::Format::Text, self.env);
-        let token = match &self.global.token_file {
-            Some(path) => Some(Secret::from_file("--token-file", path)?),
-            None => settings.token,
+        let urls: Vec<&str> = match settings.coordinator_urls.as_slice() {
+            [] => vec![settings.coordinator_url.as_str()],
+            several => several.iter().map(HttpUrl::as_str).collect(),
         };
-        let urls: Vec<String> = if !self.global.coordinator.is_empty() {
-            self.global.coordinator.clone()
-        } else if !settings.coordinator_urls.is_empty() {
-            settings.coordinator_urls.iter().map(HttpUrl::to_string).collect()
-        } else {
-            vec![settings.coordinator_url.to_string()]
-        };
-        let mut config = Config::new(urls, token.map(Secret::into_inner));
+        let mut config = Config::new(urls, settings.token.map(Secret::into_inner));
         config.deadline = settings.deadline_ms.0;
         Ok(Client::new(config)?)
+    }
+
+    /// Prints the settings in effect and where each came from.
+    pub(crate) fn print_config(&self) -> Result<(), Error> {
+        output::print(self.settings()?.print.unwrap_or_default().as_bytes())
+    }
+
+    fn settings(&self) -> Result<Loaded<Settings>, Error> {
+        let urls = self.global.coordinator.join(",");
+        let urls = Flag { name: "--coordinator", key: "coordinator_urls", given: Given::Value(&urls) };
+        let token = self.global.token_file.as_deref().map(Given::SecretIn);
+        let token = token.map(|given| Flag { name: "--token-file", key: "token", given });
+        let flags: Vec<_> =
+            Some(urls).filter(|_| !self.global.coordinator.is_empty()).into_iter().chain(token).collect();
+        let config = self.global.config.as_deref();
+        Ok(skyclaw_config::load_with_flags("skyctl", config, self.env, &flags)?)
     }
 }
 

@@ -15,6 +15,9 @@ pub enum Error {
     /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] skyclaw_config::Error),
+    /// There are options and no command.
+    #[error("there is no command: skyctl --help lists them")]
+    NoCommand,
     /// No record has an id (or name) like this.
     #[error("there is no {kind} {wanted}{hint}")]
     NoSuch {
@@ -74,6 +77,7 @@ impl Error {
                 Client::NoCoordinator | Client::InvalidUrl | Client::InvalidToken | Client::InvalidKey,
             )
             | Self::Config(_)
+            | Self::NoCommand
             | Self::Ambiguous { .. } => Exit::Usage,
             Self::NoSuch { .. } => Exit::NotFound,
             _ if self.is_closed_pipe() => Exit::Success,

@@ -287,7 +287,7 @@ mod tests {
 
     fn check_body(args: &[&str], expected: &Expect) {
         let cli = Cli::try_parse_from([&["skyctl", "job", "submit"], args].concat()).expect("parses");
-        let Command::Job(JobCommand::Submit(submit)) = cli.command else { panic!("not a submission") };
+        let Some(Command::Job(JobCommand::Submit(submit))) = cli.command else { panic!("not a submission") };
         expected.assert_eq(&serde_json::to_string(&body(*submit)).expect("json"));
     }
 

@@ -34,7 +34,11 @@ use crate::context::Context;
 /// When it cannot be done; the error knows the exit code that goes with it.
 pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
     let context = Context::new(cli.global, env);
-    match cli.command {
+    if cli.print_config {
+        context.print_config()?;
+        return Ok(Exit::Success);
+    }
+    match cli.command.ok_or(Error::NoCommand)? {
         Command::Job(command) => job::run(command, &context).await,
         Command::Host(command) => host::run(command, &context).await,
         Command::Service(command) => service::run(command, &context).await,

@@ -97,18 +97,45 @@ pub fn load<S: Settings>(
     Ok(Loaded { settings, warnings: layers.warnings, print })
 }
 
-/// As [`load`], for a bin whose command line is not made by [`command`]: no layer of flags.
+/// A flag of a bin whose command line is not made by [`command`].
+#[derive(Debug, Clone, Copy)]
+pub struct Flag<'a> {
+    /// How it is written, dashes included.
+    pub name: &'static str,
+    /// The key of the setting it gives.
+    pub key: &'static str,
+    /// What it says.
+    pub given: Given<'a>,
+}
+
+/// What a [`Flag`] says of its setting.
+#[derive(Debug, Clone, Copy)]
+pub enum Given<'a> {
+    /// Its value.
+    Value(&'a str),
+    /// The file that holds its value, a secret.
+    SecretIn(&'a Path),
+}
+
+/// As [`load`], for a bin whose command line is not made by [`command`]. `print` is always there.
 ///
 /// # Errors
 /// See [`load`].
-pub fn load_without_flags<S: Settings>(
+pub fn load_with_flags<S: Settings>(
     bin: &'static str,
     file: Option<&Path>,
     env: &Environment,
+    flags: &[Flag<'_>],
 ) -> Result<Loaded<S>, Error> {
     let mut layers = Layers::below_flags(S::TABLE, bin, file, env)?;
+    for flag in flags {
+        match flag.given {
+            Given::Value(text) => layers.add(flag.name, flag.key, text),
+            Given::SecretIn(path) => layers.secret_file(flag.key, flag.name, path)?,
+        }
+    }
     let settings = S::read(&mut layers)?;
-    Ok(Loaded { settings, warnings: layers.warnings, print: None })
+    Ok(Loaded { settings, warnings: layers.warnings, print: Some(layers.report.concat()) })
 }
 
 /// The layers while they are read. Only [`settings!`](crate::settings!) deals with it.

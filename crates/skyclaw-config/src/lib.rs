@@ -25,7 +25,7 @@ mod url;
 pub use environment::Environment;
 pub use error::Error;
 pub use field::{Field, Millis, Raw};
-pub use layers::{Layers, Loaded, command, load, load_without_flags};
+pub use layers::{Flag, Given, Layers, Loaded, command, load, load_with_flags};
 pub use secret::Secret;
 pub use settings::{Setting, Settings};
 pub use shutdown::Shutdown;

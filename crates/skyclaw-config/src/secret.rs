@@ -7,7 +7,6 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::Error;
 use crate::field::{Field, Raw};
 
 /// A secret text. Its `Debug` shows nothing of it.
@@ -19,22 +18,6 @@ impl Secret {
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text.into())
-    }
-
-    /// The secret in a file, without the white space around it.
-    ///
-    /// # Errors
-    /// When the file cannot be read or is blank.
-    pub fn from_file(origin: &str, path: &Path) -> Result<Self, Error> {
-        let (text, _) = read_file(path).map_err(|source| Error::SecretFile {
-            origin: origin.to_owned(),
-            path: path.to_owned(),
-            source,
-        })?;
-        if text.is_empty() {
-            return Err(Error::EmptySecret { origin: origin.to_owned(), path: path.to_owned() });
-        }
-        Ok(Self::new(text))
     }
 
     /// The text, for the one place that needs it.

@@ -233,5 +233,6 @@ fn merged_job_bytes(job: &record::Job) -> usize {
 fn merged_service_bytes(service: &record::Service) -> usize {
     let args: usize = service.args.iter().map(|arg| arg.len() + 8).sum();
     let env: usize = service.env.iter().flatten().map(|(k, v)| k.len() + v.len() + 8).sum();
-    FIXED_RECORD + args + env + service.assignments.len() * FIXED_RECORD
+    let errors: usize = service.assignments.iter().filter_map(|a| a.error.as_ref()).map(String::len).sum();
+    FIXED_RECORD + args + env + errors + service.assignments.len() * FIXED_RECORD
 }

@@ -143,7 +143,7 @@ pub enum Effect {
         /// What it asks of a host.
         required: Capabilities,
     },
-    /// A lease began or was renewed: count its time.
+    /// A lease began: count its time.
     LeaseHeld {
         /// The job.
         job: JobId,

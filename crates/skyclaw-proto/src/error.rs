@@ -55,10 +55,16 @@ pub enum ErrorCode {
     PeersUnreachable,
     /// The write may or may not have happened: retry with the same idempotency key.
     OutcomeUnknown,
+    /// The coordinator that was asked does not lead; `details.leaderUrl` says who does, if it is known.
+    NotLeader,
+    /// The members of the cluster cannot be changed so.
+    MembersUnchanged,
     /// There is no leader at the moment.
     NoLeader,
     /// This coordinator has not applied the index that was asked for.
     Behind,
+    /// This coordinator takes no writes at the moment; the sentence says why.
+    NotReady,
     /// Too much is waiting; come back after `retry-after`.
     Overloaded,
     /// The disk is full or broken; nothing was written.

@@ -616,6 +616,15 @@ pub struct JoinBody {
     pub url: Option<String>,
 }
 
+/// `POST /v1/cluster/transfer`. (Ours.)
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TransferBody {
+    /// The member that is to lead, by node id or number; the one most up to date when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

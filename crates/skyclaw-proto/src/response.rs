@@ -138,3 +138,61 @@ pub struct Peers {
     /// Base URLs without a trailing slash.
     pub peers: Vec<String>,
 }
+
+/// What a member does in the cluster's log. (Ours.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Leads.
+    Leader,
+    /// Votes and follows.
+    Follower,
+    /// Follows and does not vote.
+    Learner,
+}
+
+/// A member of the cluster and how it does, as one coordinator sees it. (Ours.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterMember {
+    /// Its number in the log, as text: it does not fit a JSON number everywhere.
+    pub raft_id: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// Where it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// What it does.
+    pub role: Role,
+    /// How many entries of the log it is behind; known to the leader alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// How long ago it last answered the coordinator that says so, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
+}
+
+/// The cluster as one coordinator sees it. (Ours.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// The coordinator that says so.
+    pub node_id: NodeId,
+    /// The cluster's id; absent while the coordinator belongs to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// The term of the log.
+    pub term: u64,
+    /// The index of the last entry applied here.
+    pub applied: u64,
+    /// The members, voters first.
+    pub members: Vec<ClusterMember>,
+}
+
+/// The answer to a change of the members. (Ours.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberBody {
+    /// The member that was changed.
+    pub member: ClusterMember,
+}

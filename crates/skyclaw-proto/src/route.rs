@@ -1,6 +1,6 @@
 //! Paths and headers.
 
-use crate::id::{HostId, JobId, ServiceId};
+use crate::id::{HostId, JobId, NodeId, ServiceId};
 
 /// Carries the shared token of the core routes.
 pub const TOKEN_HEADER: &str = "x-skyclaw-token";
@@ -31,6 +31,17 @@ pub const NETWORK_JOIN: &str = "/v1/network/join";
 pub const STATE: &str = "/v1/state";
 /// `POST`: submit a job with an API key.
 pub const PUBLIC_JOBS: &str = "/v1/public/jobs";
+
+/// `GET`: the cluster and its members.
+pub const CLUSTER: &str = "/v1/cluster";
+/// `POST`: hand the leadership over.
+pub const CLUSTER_TRANSFER: &str = "/v1/cluster/transfer";
+
+/// `POST`: take a member out of the cluster.
+#[must_use]
+pub fn remove_member(name: &NodeId) -> String {
+    format!("/v1/cluster/members/{name}/remove")
+}
 
 /// `GET`: one host.
 #[must_use]

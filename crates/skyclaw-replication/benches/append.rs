@@ -3,9 +3,9 @@
 //!
 //! `cargo bench -p skyclaw-replication --bench append [-- DIR]`
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -16,8 +16,11 @@ use bytes::Bytes;
 use skyclaw_replication::log::{Log, Options, Record};
 
 const PAYLOAD_BYTES: usize = 256;
-const EACH: Duration = Duration::from_secs(3);
+/// How long a measurement takes, and how many of each kind are made in turn: what else uses the disk changes.
+const EACH: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 5;
 const APPENDERS: [usize; 3] = [1, 16, 64];
+const FILE_BYTES: usize = 16 << 20;
 
 fn main() -> anyhow::Result<()> {
     // Cargo adds flags of its own.
@@ -26,29 +29,40 @@ fn main() -> anyhow::Result<()> {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
     };
+    let file = OpenOptions::new().create_new(true).write(true).open(dir.path().join("raw"))?;
+    file.write_all_at(&vec![0; FILE_BYTES], 0)?;
+    file.sync_all()?;
     println!("{:>9}  {:>11}  {:>11}  {:>5}", "appenders", "appends/s", "raw syncs/s", "ratio");
     for appenders in APPENDERS {
-        // The disk before and after, because what others do to it changes.
-        let before = raw(dir.path())?;
-        let log = log(&dir.path().join(appenders.to_string()), appenders)?;
-        let raw = (before + raw(dir.path())?) / 2.0;
-        println!("{appenders:>9}  {log:>11.0}  {raw:>11.0}  {:>5.2}", log / raw);
+        let (log, _) = Log::open(&dir.path().join(appenders.to_string()), Options::default(), None)?;
+        while log.room() < Options::default().segment_bytes {
+            thread::yield_now();
+        }
+        let next = Mutex::new(0);
+        let (mut ours, mut raws) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            raws.push(raw(&file)?);
+            ours.push(round(&log, &next, appenders)?);
+        }
+        log.close()?;
+        let (ours, raw) = (median(ours), median(raws));
+        println!("{appenders:>9}  {ours:>11.0}  {raw:>11.0}  {:>5.2}", ours / raw);
     }
     Ok(())
 }
 
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// Writes and syncs records in series.
-fn raw(dir: &Path) -> anyhow::Result<f64> {
-    let path = dir.join("raw");
-    let file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
-    let size = 16 << 20;
-    file.write_all_at(&vec![0; size], 0)?;
-    file.sync_all()?;
+fn raw(file: &File) -> anyhow::Result<f64> {
     let record = vec![1; usize::try_from(Log::cost(PAYLOAD_BYTES))?];
     let start = Instant::now();
     let mut done = 0;
     while start.elapsed() < EACH {
-        file.write_all_at(&record, (done * record.len() % (size - record.len())) as u64)?;
+        file.write_all_at(&record, (done * record.len() % (FILE_BYTES - record.len())) as u64)?;
         file.sync_data()?;
         done += 1;
     }
@@ -56,21 +70,13 @@ fn raw(dir: &Path) -> anyhow::Result<f64> {
 }
 
 /// Appends from so many threads, each waiting for one record before it appends the next.
-fn log(dir: &Path, appenders: usize) -> anyhow::Result<f64> {
-    let (log, _) = Log::open(dir, Options::default(), None)?;
-    while log.room() < Options::default().segment_bytes {
-        thread::yield_now();
-    }
-    let next = Mutex::new(0);
+fn round(log: &Log, next: &Mutex<u64>, appenders: usize) -> anyhow::Result<f64> {
     let start = Instant::now();
     let counts: Vec<anyhow::Result<usize>> = thread::scope(|scope| {
-        let append = || appender(&log, &next, start);
-        let threads: Vec<_> = (0..appenders).map(|_| scope.spawn(append)).collect();
+        let threads: Vec<_> = (0..appenders).map(|_| scope.spawn(|| appender(log, next, start))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Ok(0))).collect()
     });
-    let rate = per_second(counts.into_iter().sum::<anyhow::Result<usize>>()?, start);
-    log.close()?;
-    Ok(rate)
+    Ok(per_second(counts.into_iter().sum::<anyhow::Result<usize>>()?, start))
 }
 
 fn appender(log: &Log, next: &Mutex<u64>, start: Instant) -> anyhow::Result<usize> {

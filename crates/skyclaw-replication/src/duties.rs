@@ -105,7 +105,12 @@ impl Inner {
         Ok((last.host, last.stop))
     }
 
-    async fn beat(&self, host: &HostId, running: Vec<RunningJob>, may_wait: bool) -> Result<Beat, LeaderError> {
+    async fn beat(
+        &self,
+        host: &HostId,
+        running: Vec<RunningJob>,
+        may_wait: bool,
+    ) -> Result<Beat, LeaderError> {
         let (id, at) = (host.clone(), self.stamper.now());
         let beat =
             move |memory: &mut Memory| memory.beat(&id, &running, at, std::time::Instant::now(), may_wait);

@@ -1,6 +1,6 @@
 //! What can go wrong, as those who use a node see it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use skyclaw_core::Refusal;
@@ -15,6 +15,18 @@ pub enum StartError {
     /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] crate::log::OpenError),
+    /// A record in the database is not what was written.
+    #[error(
+        "{} is damaged: {detail}; restore it and the log beside it from a backup, or, if the node is one of a \
+         cluster, move both away and let it rejoin",
+        db.display()
+    )]
+    Damaged {
+        /// The database.
+        db: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// Log and database do not belong together.
     #[error(
         "{} and {} do not belong together: {detail}; restore both from the same backup, \
@@ -72,9 +84,7 @@ pub enum WriteError {
         reached: u32,
     },
     /// It may or may not have happened.
-    #[error(
-        "the outcome of the write is unknown; retry it with the same idempotency key to learn the truth"
-    )]
+    #[error("the outcome of the write is unknown; retry it with the same idempotency key to learn the truth")]
     OutcomeUnknown,
     /// There is no leader at the moment; nothing was written.
     #[error("there is no leader at the moment; try again")]
@@ -112,6 +122,12 @@ impl WriteError {
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Self::OutcomeUnknown | Self::TargetNotMet { .. })
     }
+}
+
+/// Says of a database that could not be read as a whole which one it is and why.
+pub(crate) fn damaged(db: &Path, error: &skyclaw_store::ReadError) -> StartError {
+    let source = std::error::Error::source(error).map(|source| format!(" ({source})")).unwrap_or_default();
+    StartError::Damaged { db: db.to_owned(), detail: format!("{error}{source}") }
 }
 
 impl From<crate::machine::Gone> for WriteError {

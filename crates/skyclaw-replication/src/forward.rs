@@ -74,7 +74,8 @@ async fn deliver(node: &Inner, mut batch: Vec<Waiting>) {
         let mut again = Vec::new();
         for (waiting, result) in batch.into_iter().zip(results) {
             let keyed = waiting.command.idempotency.is_some();
-            let retry = result.as_ref().err().is_some_and(|e| e.can_be_tried_again() || (keyed && e.is_open()));
+            let retry =
+                result.as_ref().err().is_some_and(|e| e.can_be_tried_again() || (keyed && e.is_open()));
             if retry && may_try_again {
                 again.push(waiting);
             } else {

@@ -121,7 +121,9 @@ impl Inner {
                     self.peers.call(&url, id, &asked, call.answer_within()).await;
                 match reply {
                     Ok(reply) => reply,
-                    Err(error) if error.nothing_was_done() || call.can_be_repeated() => Err(LeaderError::NotLeader),
+                    Err(error) if error.nothing_was_done() || call.can_be_repeated() => {
+                        Err(LeaderError::NotLeader)
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the leader's answer was lost");
                         Err(LeaderError::Write(WriteError::OutcomeUnknown))
@@ -137,7 +139,9 @@ impl Inner {
             return Err(LeaderError::NotLeader);
         }
         match call {
-            LeaderCall::Write(commands) => Ok(LeaderReply::Decided(self.proposer.propose_all(commands).await)),
+            LeaderCall::Write(commands) => {
+                Ok(LeaderReply::Decided(self.proposer.propose_all(commands).await))
+            }
             LeaderCall::Claim { host, max, wait, idempotency, node } => {
                 self.lead_claim(&host, max, wait, idempotency, node).await.map(LeaderReply::Written)
             }

@@ -31,8 +31,8 @@ mod serve;
 mod start;
 mod target;
 
+pub use cluster::{ChangeError, Role};
 pub use error::{ReadError, StartError, WriteError};
-pub use cluster::{ChangeError, MemberStatus, Role};
 pub use node::{Health, Node, Written};
 pub use options::Options;
 pub use peer::{Answered, HttpWire, PEER_PATH, Refused, Wire, WireError};

@@ -4,6 +4,7 @@
 //! the leader knows (who was heard of, who waits for a job) is asked of it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -57,8 +58,8 @@ pub(crate) struct Inner {
     pub(crate) known: watch::Sender<BTreeSet<String>>,
     pub(crate) leading: watch::Receiver<bool>,
     pub(crate) stop: CancellationToken,
-    /// The database, when it was too large to be checked before the start.
-    pub(crate) verify: Option<Store>,
+    /// The database, when it was too large to be checked as a whole before the start.
+    pub(crate) verify: Option<(PathBuf, Store)>,
 }
 
 /// A command that was carried out.
@@ -316,10 +317,10 @@ impl Node {
     /// Resolves, with the reason, when the node can go on no more.
     pub async fn failed(&self) -> String {
         let verify = async {
-            if let Some(store) = &self.0.verify
+            if let Some((path, store)) = &self.0.verify
                 && let Err(error) = store.verify().await
             {
-                return error.to_string();
+                return crate::error::damaged(path, &error).to_string();
             }
             std::future::pending().await
         };
@@ -345,7 +346,7 @@ impl Node {
     /// Answers everyone who waits, then ends the log and closes all files.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();
-        let _ = self.0.machine.look(|memory| memory.close()).await;
+        let _ = self.0.machine.look(crate::machine::memory::Memory::close).await;
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "the replicated log did not end as it should");
         }

@@ -157,7 +157,8 @@ impl Task {
     /// What is known to stand in the way, before anything is proposed. A full disk must be noticed here:
     /// an entry that cannot be written down would end the log's life.
     fn obstacle(&self, bytes: u64) -> Option<WriteError> {
-        let target = self.target.check_known(&self.raft).and_then(|()| self.target.check_reachable(&self.raft));
+        let target =
+            self.target.check_known(&self.raft).and_then(|()| self.target.check_reachable(&self.raft));
         if let Err(error) = target {
             return Some(error);
         }

@@ -24,7 +24,11 @@ impl Inner {
         match call {
             Call::Hello => self.peers.answer(&heard, &self.hello()),
             // Before this node has agreed to join, no leader is its own.
-            Call::Append(_) | Call::Vote(_) | Call::Snapshot(_) | Call::Grant(_) | Call::Elect if !is_member => Vec::new(),
+            Call::Append(_) | Call::Vote(_) | Call::Snapshot(_) | Call::Grant(_) | Call::Elect
+                if !is_member =>
+            {
+                Vec::new()
+            }
             Call::Append(rpc) => self.peers.answer(&heard, &self.raft.append_entries(rpc).await),
             Call::Vote(rpc) => self.peers.answer(&heard, &self.raft.vote(rpc).await),
             Call::Snapshot(part) => {

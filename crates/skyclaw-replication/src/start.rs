@@ -1,6 +1,7 @@
 //! Starting a node: open what is on disk, check that it belongs together, begin to lead.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::{Autopilot, Forming};
-use crate::error::StartError;
+use crate::error::{StartError, damaged};
 use crate::forward::Forwarder;
 use crate::keeper::Keeper;
 use crate::log::Log;
@@ -27,6 +28,8 @@ use crate::raft::{Identity, Incoming, LogStore, Memo, Network, Place, Raft, Stat
 use crate::read_index::ReadIndex;
 use crate::target::Target;
 
+/// Databases up to this size are read as a whole before the start.
+const VERIFY_BYTES: u64 = 32 * 1024 * 1024;
 /// How long a node that is alone may take to lead. Replaying a long log is part of it.
 const LEAD_WITHIN: Duration = Duration::from_secs(120);
 
@@ -38,6 +41,8 @@ impl Node {
     /// are.
     pub async fn start(options: Options, tracker: &TaskTracker) -> Result<Self, StartError> {
         let opened = Store::open(&options.db_path, skyclaw_store::Options::default(), tracker).await?;
+        // First, as opening the log writes to it.
+        let verify = verify(&options, &opened.store).await?;
         let place = Place::of(opened.position.as_ref())
             .map_err(|error| mismatch(&options, format!("the database names no place in a log: {error}")))?;
         let must_reach = opened.position.as_ref().map(|position| position.index);
@@ -51,7 +56,6 @@ impl Node {
         let identity = identity.map_err(|error| raft_error(&options, error.to_string()))?;
         tracing::info!(node = %identity.node_id, applied = must_reach, log = recovered.last, "opened");
 
-        let verify = (!opened.checked).then(|| opened.store.clone());
         let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters);
         let start = machine::Options { state, position: opened.position, lease: options.lease };
         let (machine, applier) = Machine::start(start, opened.store, tracker);
@@ -154,6 +158,17 @@ impl Node {
         let within = tokio::time::timeout(LEAD_WITHIN, led).await;
         within.unwrap_or_else(|_| Err(format!("it did not lead within {} s", LEAD_WITHIN.as_secs())))
     }
+}
+
+/// Reads the whole database, every record of it, before it is used; a large one is handed back, to be read
+/// while it is.
+async fn verify(options: &Options, store: &Store) -> Result<Option<(PathBuf, Store)>, StartError> {
+    let path = &options.db_path;
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > VERIFY_BYTES) {
+        return Ok(Some((path.clone(), store.clone())));
+    }
+    store.verify().await.map_err(|error| damaged(path, &error))?;
+    Ok(None)
 }
 
 /// Who this node is: as it was at its first start, but with the name it is given now.

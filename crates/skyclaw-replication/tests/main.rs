@@ -1,5 +1,7 @@
 //! A node on a disk of its own, used as the HTTP layer uses it.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod cluster;
 mod net;
 
@@ -223,12 +225,16 @@ async fn a_heartbeat_learns_of_a_cancelled_run_and_of_one_that_is_not_its_own() 
     let running = |fence| vec![RunningJob { job_id: id.clone(), fence }];
     let (_, stop_now) = node.0.heartbeat(&host(), running(fence), Duration::ZERO).await.expect("beat");
     assert!(stop_now.is_empty());
-    let (_, stop_now) = node.0.heartbeat(&host(), running(fence + 1), Duration::from_secs(30)).await.expect("beat");
+    let (_, stop_now) =
+        node.0.heartbeat(&host(), running(fence + 1), Duration::from_secs(30)).await.expect("beat");
     assert_eq!(stop_now[0].reason, StopReason::NotLeased);
 
     let waiting = {
         let (node, running) = (node.0.clone(), running(fence));
-        node_task(&node.clone(), async move { node.heartbeat(&host(), running, Duration::from_secs(60)).await })
+        node_task(
+            &node.clone(),
+            async move { node.heartbeat(&host(), running, Duration::from_secs(60)).await },
+        )
     };
     node.0.write(None, Operation::Cancel { id: id.clone() }).await.expect("cancelled");
     let (_, stop_now) = waiting.await.expect("joined").expect("beat");

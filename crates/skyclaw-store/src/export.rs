@@ -9,6 +9,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions, Row};
 
 use crate::batch::Position;
+use crate::check;
 use crate::load;
 use crate::read::Error;
 use crate::row;
@@ -122,9 +123,9 @@ impl Export {
         }
     }
 
-    /// Has SQLite check the structure of the whole file.
+    /// Reads and checks the whole file.
     pub(crate) async fn check(&mut self) -> Result<(), Error> {
-        load::check(&mut self.conn).await
+        check::whole(&mut self.conn).await
     }
 }
 

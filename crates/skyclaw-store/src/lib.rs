@@ -21,11 +21,14 @@
 //! - what replaces the content as a whole ([`Store::install`], [`Store::roll_back`]) is one transaction too;
 //! - one process has the file at a time.
 //!
-//! A write costs the same whatever the history: nothing here reads or scans what ended.
+//! Writing a job costs the same however many ended: nothing here reads or scans history, and what is new is
+//! appended. A reply's index is in the order of a digest: with very many kept, each touches a page of its
+//! own, and no more than that.
 //!
 //! Nothing here knows of raft, HTTP, clocks or configuration files; sqlx is not seen outside.
 
 mod batch;
+mod check;
 mod copy;
 mod damage;
 mod export;

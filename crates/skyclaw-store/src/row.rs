@@ -249,7 +249,7 @@ fn unreadable(record: &str, error: &serde_json::Error) -> Error {
     Error::Damaged(Damage(format!("{record}: it cannot be read: {error}")))
 }
 
-fn agree(same: bool, record: impl Fn() -> String) -> Result<(), Error> {
+pub(crate) fn agree(same: bool, record: impl Fn() -> String) -> Result<(), Error> {
     if same {
         return Ok(());
     }

@@ -7,7 +7,6 @@ use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::Batch;
-use crate::export::Section;
 use crate::read;
 use crate::writer::{Error, Request};
 
@@ -55,10 +54,7 @@ impl Store {
     /// # Errors
     /// When something is damaged or cannot be read.
     pub async fn verify(&self) -> Result<(), read::Error> {
-        let mut export = self.export().await?;
-        export.check().await?;
-        while let Some(Section::Hosts(_) | Section::Jobs(_) | Section::Services(_)) = export.next().await? {}
-        Ok(())
+        self.export().await?.check().await
     }
 
     pub(crate) async fn ask<T>(

@@ -43,17 +43,23 @@ fn blank(bytes: &mut [u8]) {
     bytes[end / 2..end].iter_mut().take(4096).for_each(|b| *b = 0);
 }
 
-/// Whether what is said of the damage helps: it names a file in the directory and is no panic.
+/// Asserts that what is said of the damage helps: it names a file in the directory and what to do, and is
+/// no panic.
+#[track_caller]
 fn assert_helpful(said: &str, data: &Path, what: &str) {
     assert!(said.contains(&data.display().to_string()), "{what}: no file is named in {said}");
+    assert!(ADVICE.iter().any(|advice| said.contains(advice)), "{what}: {said} does not say what to do");
     assert!(!said.contains("panicked"), "{what}: {said}");
 }
 
+/// One of these is in every sentence that refuses a start.
+const ADVICE: &[&str] = &["restore", "name another path"];
+
 #[test]
-fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_knows_everything() {
+fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_tells_nothing_but_the_truth() {
     let stopped = stopped();
     let good = contents(stopped.dir.path());
-    let mut refused = 0;
+    let mut noticed = 0;
     for path in good.keys() {
         for damage in DAMAGES {
             let what = format!("{} with {}", path.display(), damage.name);
@@ -66,7 +72,7 @@ fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_knows_everything()
             match Options::default().attempt_in(dir.path()) {
                 Ok(node) => assert_eq!(jobs(&node), stopped.jobs, "{what}: it forgot something"),
                 Err(refusal) => {
-                    refused += 1;
+                    noticed += 1;
                     assert!(!refusal.status.success(), "{what}");
                     assert_helpful(&refusal.said, dir.path(), &what);
                     assert_untouched(dir.path(), &bad, &what);
@@ -74,7 +80,38 @@ fn a_daemon_with_damaged_files_refuses_and_touches_nothing_or_knows_everything()
             }
         }
     }
-    assert!(refused >= 8, "only {refused} damages were noticed");
+    assert!(noticed >= 8, "only {noticed} damages were noticed");
+}
+
+#[test]
+fn a_single_letter_changed_in_a_job_that_has_ended_is_found_before_the_start() {
+    let stopped = stopped();
+    let jobs = stopped.jobs.as_array().expect("a list");
+    let ended = jobs.iter().find(|job| job["status"] == "completed").expect("one has ended");
+    let submitter = ended["submittedBy"].as_str().expect("who submitted it").as_bytes();
+    let good = contents(stopped.dir.path());
+    let database = Path::new("coordinator.db");
+    let all = good[database].windows(submitter.len()).enumerate();
+    let places: Vec<_> = all.filter(|(_, bytes)| *bytes == submitter).map(|(at, _)| at).collect();
+    let mut noticed = 0;
+    for at in places {
+        let what = format!("a letter changed at byte {at}");
+        let mut bad = good.clone();
+        bad.entry(database.into()).and_modify(|bytes| bytes[at + submitter.len() - 1] = b'y');
+        let dir = laid_out(&bad);
+        match Options::default().attempt_in(dir.path()) {
+            // Where the record was before SQLite moved it.
+            Ok(node) => assert_eq!(super::jobs(&node), stopped.jobs, "{what}"),
+            Err(refusal) => {
+                noticed += 1;
+                assert_helpful(&refusal.said, dir.path(), &what);
+                let file = dir.path().join(database).display().to_string();
+                assert!(refusal.said.contains(&format!("{file} is damaged")), "{what}: {}", refusal.said);
+                assert_untouched(dir.path(), &bad, &what);
+            }
+        }
+    }
+    assert!(noticed >= 2, "the record and the column that repeats it, not {noticed} of them");
 }
 
 #[test]

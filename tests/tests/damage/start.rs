@@ -48,7 +48,7 @@ fn a_wrong_setting_is_refused_and_named_with_what_is_allowed() {
         ("SKYCLAW_PEER_URLS", "not a url"),
         ("SKYCLAW_COORDINATOR_NODE_ID", "a b"),
         ("SKYCLAW_PEER_DISCOVERY", "perhaps"),
-        ("SKYCLAW_PUBLIC_API_KEYS", "keywithoutlabel"),
+        ("SKYCLAW_PUBLIC_API_KEYS", "key:label:caps:nonsense"),
     ] {
         let said = Options::default().env(name, value).refused_in(dir.path()).said;
         assert!(said.contains(name), "{name}={value}: {said}");

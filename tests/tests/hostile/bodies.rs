@@ -179,6 +179,7 @@ fn too_much() -> Vec<Case> {
     let labels: Vec<_> = (0..65).map(|i| format!("\"l{i}\":\"x\"")).collect();
     let job = |extra: String| format!(r#"{{"payload":{{"kind":"openclaw-run"}},{extra}}}"#);
     let long = |n: usize| "x".repeat(n);
+    let (key, refused) = ("x-idempotency-key: k\r\n", Outcome::Fault(&[400], ""));
     vec![
         Case::post(REGISTER, format!(r#"{{"name":"{}"}}"#, long(257)), "name"),
         Case::post(REGISTER, format!(r#"{{"name":"a","hostId":"{}"}}"#, long(129)), "hostId"),
@@ -195,8 +196,19 @@ fn too_much() -> Vec<Case> {
         Case::post(JOBS, job(format!(r#""labels":{{"{}":"a"}}"#, long(65))), "labels"),
         Case::post(JOBS, format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), ""),
         Case::post(JOBS, "[".repeat(500_000), ""),
-        Case::post(JOBS, job(format!(r#""x":{}1{}"#, "[".repeat(100_000), "]".repeat(100_000))), ""),
-        Case::post(JOBS, job(format!(r#""x":{}1{}"#, "{\"a\":".repeat(10_000), "}".repeat(10_000))), ""),
+        // Nobody reads this field; but with a key the whole body is to be compared.
+        Case::with_headers(
+            JOBS,
+            key,
+            job(format!(r#""x":{}1{}"#, "[".repeat(100_000), "]".repeat(100_000))),
+            refused,
+        ),
+        Case::with_headers(
+            JOBS,
+            key,
+            job(format!(r#""x":{}1{}"#, "{\"a\":".repeat(10_000), "}".repeat(10_000))),
+            refused,
+        ),
         Case::post(REGISTER, format!(r#"{{"name":"a","maxParallel":{}}}"#, "9".repeat(100_000)), ""),
     ]
 }

@@ -1,16 +1,16 @@
 //! Heads, framing and headers: what smugglers, broken proxies and broken clients send.
 
-use skyclaw_tests::TOKEN;
-use skyclaw_tests::raw::Until;
+use skyclaw_tests::raw::{Until, exchange};
+use skyclaw_tests::{Options, TOKEN};
 
-use super::{Case, Outcome, assert_all_refused, head};
+use super::{Case, Outcome, PATIENCE, assert_all_refused, head};
 
 const JOB: &str = r#"{"payload":{"kind":"shell","command":"true"}}"#;
 /// What a smuggler wants to be taken for a second request.
 const SMUGGLED: &str = "POST /v1/jobs HTTP/1.1\r\nhost: a\r\n\r\n";
 
 fn no_http(name: &str, bytes: impl Into<Vec<u8>>) -> Case {
-    Case::raw(name, bytes.into(), Until::HalfClosed, Outcome::NotHttp)
+    Case::raw(name, bytes.into(), Until::Closed, Outcome::NotHttp)
 }
 
 /// Lengths and codings that contradict themselves or each other.
@@ -24,7 +24,6 @@ fn framing() -> Vec<Case> {
     let length = JOB.len();
     vec![
         post(&format!("content-length: {length}\r\n{chunked}"), &format!("0\r\n\r\n{SMUGGLED}")),
-        post(&format!("{chunked}content-length: {length}\r\n"), &format!("{length:x}\r\n{JOB}\r\n0\r\n\r\n")),
         post(&format!("content-length: {length}\r\ncontent-length: 3\r\n"), JOB),
         post(&format!("content-length: {length}, 3\r\n"), JOB),
         post("content-length: -1\r\n", JOB),
@@ -120,4 +119,17 @@ pub(super) fn cases() -> Vec<Case> {
 #[test]
 fn what_is_no_http_or_contradicts_itself_is_refused_and_nothing_is_smuggled() {
     assert_all_refused(&cases());
+}
+
+/// RFC 9112, section 6.3: such a request may be refused, or taken by its chunks if the connection ends
+/// with it, so that nobody before or behind can be of another opinion on where it ends.
+#[test]
+fn with_both_framings_a_request_counts_by_its_chunks_and_ends_the_connection() {
+    let node = Options::default().start();
+    let lengths = format!("content-length: {}\r\ntransfer-encoding: chunked\r\n", JOB.len() + SMUGGLED.len());
+    let mut bytes = head("POST", "/v1/jobs", &lengths);
+    bytes.extend_from_slice(format!("{:x}\r\n{JOB}\r\n0\r\n\r\n{SMUGGLED}", JOB.len()).as_bytes());
+    let answer = exchange(node.address(), &bytes, Until::Closed, PATIENCE);
+    assert!(answer.closed, "the connection goes on");
+    assert!(matches!(answer.statuses()[..], [200 | 400]), "{}", String::from_utf8_lossy(&answer.bytes));
 }

@@ -51,7 +51,6 @@ const QUERIES: &[(&str, &str)] = &[
     ("cursor=a'b", "cursor"),
     ("host=a%20b", "host"),
     ("host=%ff", ""),
-    ("label=", "label"),
     ("label=nosign", "label"),
 ];
 

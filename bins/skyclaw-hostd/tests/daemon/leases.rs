@@ -62,8 +62,8 @@ async fn a_run_whose_lease_cannot_be_renewed_is_stopped_before_the_lease_ends() 
 async fn a_short_lease_is_renewed_as_often_as_it_needs() {
     let state = tempfile::tempdir().expect("temp dir");
     let mut coordinator = Scripted::start(|_| None).await;
-    let mut short = job("job_1", 1, "sleep 2.5");
-    short["leaseExpiresAt"] = json!("2026-01-01T00:00:01.000Z");
+    let mut short = job("job_1", 1, "sleep 3.5");
+    short["leaseExpiresAt"] = json!("2026-01-01T00:00:02.000Z");
     coordinator.enqueue(short);
     let daemon = Daemon::start(&coordinator, state.path(), &[("SKYCLAW_HEARTBEAT_MS", "60000")]);
     assert_eq!(coordinator.next("complete").await.body["error"], json!(null));

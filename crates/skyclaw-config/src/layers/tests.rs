@@ -187,6 +187,30 @@ fn print_config_shows_values_and_origins_and_no_secret_and_is_a_file_itself() {
 }
 
 #[test]
+fn flags_of_a_command_line_of_one_s_own_beat_all_else_and_are_printed_by_their_names() {
+    let secret = file("hush\n");
+    let flags = [
+        Flag { name: "--listen", key: "port", given: Given::Value("3") },
+        Flag { name: "--token-file", key: "token", given: Given::SecretIn(secret.path()) },
+    ];
+    let env = Environment::from_iter([("EXAMPLE_PORT", "2"), ("EXAMPLE_TOKEN", "other")]);
+    let loaded = load_with_flags::<Example>("example", None, &env, &flags).expect("load");
+    assert_eq!(loaded.settings.port, 3);
+    assert_eq!(loaded.settings.token.expect("token").expose(), "hush");
+    expect![[r#"
+        port = 3  # --listen
+        # peer_urls is not set (EXAMPLE_PEER_URLS)
+        discovery = true  # default
+        sync_ms = 3000  # default
+        token = "<redacted>"  # --token-file
+    "#]]
+    .assert_eq(&loaded.print.expect("always there"));
+    let nowhere = Flag { name: "--token-file", key: "token", given: Given::SecretIn(Path::new("/nowhere")) };
+    let error = load_with_flags::<Example>("example", None, &env, &[nowhere]).expect_err("refused");
+    assert_eq!(error.to_string(), "--token-file: cannot read the secret in /nowhere");
+}
+
+#[test]
 fn a_secret_has_no_flag_and_shows_in_no_debug_print() {
     let command = command::<Example>("example", "0", "An example");
     assert!(command.try_get_matches_from(["example", "--token", "hush"]).is_err());

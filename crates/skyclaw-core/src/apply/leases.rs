@@ -12,15 +12,14 @@ use crate::model::{EndStatus, Ended, Job, Lease, Phase};
 use crate::outcome::{Effect, Reply};
 
 impl Draft<'_> {
-    /// Those that are over already are passed by.
+    /// Those that are over already are passed by. Nobody is told: the leader that asks for this counts the
+    /// time itself, and must not begin anew for a renewal it heard of some time ago.
     pub(super) fn renew_leases(&mut self, leases: &[LeaseRef], lease_ms: u64) -> Reply {
         let expires_at = self.stamp.at.plus(Duration::from_millis(lease_ms));
         for named in leases {
             let Some((job, lease)) = self.current(named) else { continue };
             let lease = Lease { expires_at: expires_at.max(lease.expires_at), ..lease };
-            let (id, fence, host) = (job.id.clone(), job.fence, lease.host.clone());
             self.put_job(Job { phase: Phase::Leased(lease), ..(*job).clone() });
-            self.effects.push(Effect::LeaseHeld { job: id, fence, host });
         }
         Reply::Done
     }

@@ -34,11 +34,11 @@ async fn a_timeout_ends_the_whole_group_and_lets_it_clean_up() {
          while :; do sleep 0.05; done' & wait"
     );
     let mut spec = sh(&script);
-    spec.timeout = Some(Duration::from_millis(700));
+    spec.timeout = Some(Duration::from_millis(1500));
     let outcome = bench.run(spec).await;
-    assert_eq!(outcome.error.as_deref(), Some("timed out after 700ms"));
-    assert_eq!(outcome.ending, Ending::TimedOut(Duration::from_millis(700)));
-    assert!(!outcome.success && outcome.duration >= Duration::from_millis(700));
+    assert_eq!(outcome.error.as_deref(), Some("timed out after 1500ms"));
+    assert_eq!(outcome.ending, Ending::TimedOut(Duration::from_millis(1500)));
+    assert!(!outcome.success && outcome.duration >= Duration::from_millis(1500));
     assert!(!lives(pid_in(&child)));
     assert_eq!(std::fs::read_to_string(cleaned).expect("the child cleaned up"), "done\n");
 }

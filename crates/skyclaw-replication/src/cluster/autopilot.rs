@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use openraft::ChangeMembers;
 use tokio_util::sync::CancellationToken;
 
-use super::members::{ChangeError, Role};
+use super::members::ChangeError;
 use crate::leader::{Leader, leader};
 use crate::node::{Inner, Node};
+use skyclaw_proto::response::Role;
 
 /// How often the learners are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -53,8 +54,8 @@ impl Autopilot {
             .iter()
             .filter(|member| member.role == Role::Learner)
             .filter(|member| member.lag.is_some_and(|lag| lag <= CAUGHT_UP))
-            .filter(|member| node.0.peers.silent_for(member.raft_id).is_some_and(|d| d < ANSWERS_WITHIN))
-            .map(|member| member.raft_id)
+            .filter_map(|member| member.raft_id.parse().ok())
+            .filter(|id| node.0.peers.silent_for(*id).is_some_and(|silent| silent < ANSWERS_WITHIN))
             .collect();
         healthy_since.retain(|id, _| healthy.contains(id));
         let now = Instant::now();

@@ -98,7 +98,8 @@ impl Forming {
 
     /// Asks everyone who they are; who does not answer, or has another token, is passed over.
     async fn greet_all(&self, node: &Inner) -> Vec<Hello> {
-        let urls: Vec<String> = self.known.borrow().iter().filter(|url| node.url.as_ref() != Some(url)).cloned().collect();
+        let urls: Vec<String> =
+            self.known.borrow().iter().filter(|url| node.url.as_ref() != Some(url)).cloned().collect();
         let mut greetings = tokio::task::JoinSet::new();
         for url in urls {
             let peers = Arc::clone(&node.peers);

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::members::Role;
 use crate::leader::{Leader, leader};
 use crate::node::{Inner, Node};
 use crate::peer::{Call, CallError};
 use crate::raft::{RaftId, SnapshotData, SnapshotMeta, Vote};
+use skyclaw_proto::response::Role;
 
 /// How long the heir may take to have the whole log.
 const CATCH_UP_WITHIN: Duration = Duration::from_millis(500);
@@ -39,9 +39,10 @@ impl Node {
         let metrics = self.0.raft.metrics().borrow().clone();
         let vote = Vote::new(metrics.current_term + 1, heir);
         let mut released = tokio::task::JoinSet::new();
-        for other in self.members().into_iter().filter(|m| m.role != Role::Learner && m.raft_id != heir) {
-            let (node, url) = (self.clone(), other.url.clone());
-            released.spawn(async move { node.release(other.raft_id, url, vote).await });
+        for other in self.members().into_iter().filter(|member| member.role != Role::Learner) {
+            let Some(id) = other.raft_id.parse().ok().filter(|id| *id != heir) else { continue };
+            let (node, url) = (self.clone(), other.url);
+            released.spawn(async move { node.release(id, url, vote).await });
         }
         // A quorum is enough, and the heir is one of them; who is slow must not hold it up.
         let needed = metrics.membership_config.membership().voter_ids().count() / 2;
@@ -69,10 +70,10 @@ impl Node {
 
     fn heir(&self, to: Option<u64>) -> Option<(RaftId, String)> {
         let voters = self.members().into_iter().filter(|member| member.role == Role::Follower);
-        let wanted = voters.filter(|member| to.is_none_or(|id| member.raft_id == id));
+        let wanted = voters.filter(|member| to.is_none_or(|id| member.raft_id == id.to_string()));
         let answering = wanted.filter(|member| member.silent_ms.is_some_and(|ms| ms < 1000));
         let best = answering.min_by_key(|member| member.lag.unwrap_or(u64::MAX))?;
-        Some((best.raft_id, best.url?))
+        Some((best.raft_id.parse().ok()?, best.url?))
     }
 
     /// Waits until the heir holds everything this node holds.

@@ -5,45 +5,13 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
-use serde::{Deserialize, Serialize};
 use skyclaw_proto::NodeId;
+use skyclaw_proto::response::{Cluster, ClusterMember, Role};
 
+use crate::leader::{Leader, leader};
 use crate::node::{Inner, Node};
 use crate::peer::{Call, Hello, JoinRefusal, JoinRequest};
 use crate::raft::{Member, RaftId};
-
-/// What a member does in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Leads.
-    Leader,
-    /// Votes and follows.
-    Follower,
-    /// Follows and does not vote.
-    Learner,
-}
-
-/// A member and how it does, as one node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MemberStatus {
-    /// Its number in the log.
-    pub raft_id: u64,
-    /// What people call it.
-    pub node_id: Option<NodeId>,
-    /// Where it is reached.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// What it does.
-    pub role: Role,
-    /// How many entries it is behind; known to the leader alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lag: Option<u64>,
-    /// How long ago it last answered this node, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub silent_ms: Option<u64>,
-}
 
 /// Why the members were not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +40,7 @@ const ALIVE_WITHIN: Duration = Duration::from_millis(800);
 impl Node {
     /// The members as this node sees them, voters first.
     #[must_use]
-    pub fn members(&self) -> Vec<MemberStatus> {
+    pub fn members(&self) -> Vec<ClusterMember> {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow();
         let membership = metrics.membership_config.membership();
@@ -82,10 +50,10 @@ impl Node {
             let replication = metrics.replication.as_ref()?;
             Some(last.saturating_sub(replication.get(id)?.map_or(0, |log_id| log_id.index)))
         };
-        let mut all: Vec<MemberStatus> = membership
+        let mut all: Vec<ClusterMember> = membership
             .nodes()
-            .map(|(id, member)| MemberStatus {
-                raft_id: *id,
+            .map(|(id, member)| ClusterMember {
+                raft_id: id.to_string(),
                 node_id: member.node_id.clone(),
                 url: member.url.clone(),
                 role: match () {
@@ -94,7 +62,11 @@ impl Node {
                     () => Role::Learner,
                 },
                 lag: matched(id),
-                silent_ms: self.0.peers.silent_for(*id).map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+                silent_ms: self
+                    .0
+                    .peers
+                    .silent_for(*id)
+                    .map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             })
             .collect();
         all.sort_by_key(|member| (member.role == Role::Learner, member.node_id.clone()));
@@ -105,11 +77,53 @@ impl Node {
     ///
     /// # Errors
     /// When this node does not lead, there is no such member, or it is the last voter.
-    pub async fn remove_member(&self, name: &str) -> Result<MemberStatus, ChangeError> {
-        let named = |m: &MemberStatus| m.node_id.as_ref().is_some_and(|id| id.as_str() == name) || m.raft_id.to_string() == name;
-        let found = self.members().into_iter().find(named).ok_or_else(|| ChangeError::Unknown(name.to_owned()))?;
-        self.0.remove(found.raft_id).await?;
+    pub async fn remove_member(&self, name: &str) -> Result<ClusterMember, ChangeError> {
+        let (found, id) = self.find_member(name)?;
+        self.0.remove(id).await?;
         Ok(found)
+    }
+
+    /// Hands the leadership to a member, named by its node id or its number, or to the one that is most
+    /// up to date.
+    ///
+    /// # Errors
+    /// When this node does not lead, there is no such member, or nobody took the leadership.
+    pub async fn transfer_leadership(&self, to: Option<&str>) -> Result<(), ChangeError> {
+        if leader(&self.0.raft) != Leader::Me {
+            return Err(ChangeError::NotLeader);
+        }
+        let to = to.map(|name| self.find_member(name)).transpose()?;
+        match self.hand_over(to.map(|(_, id)| id)).await {
+            true => Ok(()),
+            false => Err(ChangeError::Failed("no other voter is up to date and answers".to_owned())),
+        }
+    }
+
+    /// The cluster as this node sees it.
+    #[must_use]
+    pub fn cluster(&self) -> Cluster {
+        let term = self.0.raft.metrics().borrow().current_term;
+        Cluster {
+            node_id: self.node_id().clone(),
+            cluster_id: self.0.cluster.borrow().map(|id| id.to_string()),
+            term,
+            applied: self.applied(),
+            members: self.members(),
+        }
+    }
+
+    /// Where the leader is reached, if this node knows.
+    #[must_use]
+    pub fn leader_url(&self) -> Option<String> {
+        self.0.hello().leader_url
+    }
+
+    fn find_member(&self, name: &str) -> Result<(ClusterMember, RaftId), ChangeError> {
+        let is_named =
+            |m: &ClusterMember| m.raft_id == name || m.node_id.as_ref().is_some_and(|id| id.as_str() == name);
+        let found = self.members().into_iter().find(is_named);
+        let found = found.and_then(|member| member.raft_id.parse().ok().map(|id| (member, id)));
+        found.ok_or_else(|| ChangeError::Unknown(name.to_owned()))
     }
 }
 

@@ -7,4 +7,5 @@ mod members;
 
 pub(crate) use self::autopilot::Autopilot;
 pub(crate) use self::forming::Forming;
-pub use self::members::{ChangeError, MemberStatus, Role};
+pub use self::members::ChangeError;
+pub use skyclaw_proto::response::Role;

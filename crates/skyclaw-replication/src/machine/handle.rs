@@ -137,7 +137,10 @@ impl Applier {
         entries: Vec<Arc<Vec<skyclaw_core::Command>>>,
     ) -> Result<Vec<Vec<Answer>>, String> {
         let (answers, answered) = oneshot::channel();
-        self.orders.send(Order::Apply(Apply { position, entries, answers })).await.map_err(|_| Gone.to_string())?;
+        self.orders
+            .send(Order::Apply(Apply { position, entries, answers }))
+            .await
+            .map_err(|_| Gone.to_string())?;
         answered.await.map_err(|_| Gone.to_string())?
     }
 

@@ -169,7 +169,9 @@ impl Memory {
             .collect();
         let told = self.told.get(id);
         urgent |= cancelled.iter().any(|run| told.is_none_or(|told| !told.contains(run)));
-        stop.extend(cancelled.iter().map(|(job, _)| Stop { job_id: job.clone(), reason: StopReason::Cancelled }));
+        stop.extend(
+            cancelled.iter().map(|(job, _)| Stop { job_id: job.clone(), reason: StopReason::Cancelled }),
+        );
         if cancelled.is_empty() {
             self.told.remove(id);
         } else {

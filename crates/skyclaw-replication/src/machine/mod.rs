@@ -151,7 +151,8 @@ impl Task {
         let mut answers = Vec::with_capacity(apply.entries.len());
         let mut effects = Vec::new();
         for entry in &apply.entries {
-            answers.push(entry.iter().map(|command| self.apply_one(command, &fetched, &mut effects)).collect());
+            answers
+                .push(entry.iter().map(|command| self.apply_one(command, &fetched, &mut effects)).collect());
         }
         let index = apply.position.index;
         self.memory.unwritten.pending.reach(apply.position, self.memory.state.counters());
@@ -180,7 +181,8 @@ impl Task {
         // On a thread of its own, as the compiler cannot see that this future may be sent to another.
         let runtime = tokio::runtime::Handle::current();
         let installed = tokio::task::spawn_blocking(move || runtime.block_on(store.install(&file))).await;
-        let installed = match installed.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())) {
+        let installed = match installed.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string()))
+        {
             Ok(installed) => installed,
             Err(error) => {
                 let _ = install.done.send(Err(error));
@@ -271,4 +273,3 @@ async fn wait_until(time: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-

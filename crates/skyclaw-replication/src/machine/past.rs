@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use skyclaw_core::{Archive, Command, IdempotencyKey, Job, Operation, State, StoredReply};
+use skyclaw_core::{Archive, Command, IdempotencyKey, Job, State, StoredReply};
 use skyclaw_proto::JobId;
 use skyclaw_store::{ReadError, ReplyId, Store};
 
@@ -30,8 +30,9 @@ impl Fetched {
         let mut jobs = HashSet::new();
         let mut keys = Vec::new();
         for command in commands {
-            let known = |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
-            jobs.extend(named_jobs(&command.operation).filter(|id| !known(id)).cloned());
+            let known =
+                |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
+            jobs.extend(command.operation.named_jobs().filter(|id| !known(id)).cloned());
             keys.extend(command.idempotency.clone());
         }
         let mut fetched = Self::default();
@@ -44,24 +45,6 @@ impl Fetched {
             fetched.replies = replies.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)).collect();
         }
         Ok(fetched)
-    }
-}
-
-/// The jobs an operation speaks of that may have ended.
-fn named_jobs(operation: &Operation) -> Box<dyn Iterator<Item = &JobId> + Send + '_> {
-    match operation {
-        Operation::Complete(completion) => Box::new(std::iter::once(&completion.id)),
-        Operation::Cancel { id } => Box::new(std::iter::once(id)),
-        Operation::Merge { jobs, .. } => Box::new(jobs.iter().map(|job| &job.id)),
-        Operation::RegisterHost { .. }
-        | Operation::Enqueue { .. }
-        | Operation::Claim { .. }
-        | Operation::RenewLeases { .. }
-        | Operation::ExpireLeases { .. }
-        | Operation::DeployService { .. }
-        | Operation::ClaimService { .. }
-        | Operation::ReportService { .. }
-        | Operation::PruneReplies => Box::new(std::iter::empty()),
     }
 }
 
@@ -79,8 +62,9 @@ impl Archive for Past<'_> {
 
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
         let mut newer: Vec<&skyclaw_store::Batch> = Vec::with_capacity(2);
-        let is_forgotten =
-            |newer: &[&skyclaw_store::Batch], reply: &StoredReply| newer.iter().any(|batch| batch.forgets(reply));
+        let is_forgotten = |newer: &[&skyclaw_store::Batch], reply: &StoredReply| {
+            newer.iter().any(|batch| batch.forgets(reply))
+        };
         for batch in self.unwritten.batches() {
             if let Some(reply) = batch.reply(key) {
                 return (!is_forgotten(&newer, reply)).then(|| Arc::clone(reply));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub(crate) use self::call::{Call, Hello, JoinRequest, JoinRefusal, LeaderCall, LeaderError, SnapshotPart};
+pub(crate) use self::call::{Call, Hello, JoinRefusal, JoinRequest, LeaderCall, LeaderError, SnapshotPart};
 use self::seal::{Header, Key, Taken};
 pub use self::wire::{Answered, HttpWire, PEER_PATH, Wire, WireError};
 use crate::raft::RaftId;
@@ -142,9 +142,11 @@ impl Peers {
             };
             let (message, mac) = self.key.seal(PATH, &header, &body);
             let answer = self.wire.post(url, message.into(), timeout).await?;
-            let answer = self.key.open_answer(&mac, &answer).map_err(|_| CallError::Unsealed(url.to_owned()))?;
+            let answer =
+                self.key.open_answer(&mac, &answer).map_err(|_| CallError::Unsealed(url.to_owned()))?;
             let mut reader = answer;
-            let verdict = rmp_serde::from_read(&mut reader).map_err(|_| CallError::Unreadable(url.to_owned()))?;
+            let verdict =
+                rmp_serde::from_read(&mut reader).map_err(|_| CallError::Unreadable(url.to_owned()))?;
             match verdict {
                 Verdict::SayAgain { boot } => {
                     lock(&self.boots).insert(url.to_owned(), boot);

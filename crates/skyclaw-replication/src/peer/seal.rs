@@ -95,7 +95,11 @@ impl Key {
     }
 
     /// Opens a request.
-    pub(crate) fn open<'m>(&self, path: &str, message: &'m [u8]) -> Result<(Header, &'m [u8], Mac), Unsealed> {
+    pub(crate) fn open<'m>(
+        &self,
+        path: &str,
+        message: &'m [u8],
+    ) -> Result<(Header, &'m [u8], Mac), Unsealed> {
         let (sealed, mac) = message.split_last_chunk::<MAC_BYTES>().ok_or(Unsealed)?;
         let wanted = self.hash(&[b"request", path.as_bytes(), sealed]);
         if !bool::from(wanted.ct_eq(mac)) {
@@ -166,7 +170,8 @@ impl Taken {
     pub(crate) fn take(&mut self, sender_boot: u64, counter: u64) -> bool {
         self.uses += 1;
         if !self.senders.contains_key(&sender_boot) && self.senders.len() >= MAX_SENDERS {
-            let oldest = self.senders.iter().min_by_key(|(_, window)| window.last_used).map(|(boot, _)| *boot);
+            let oldest =
+                self.senders.iter().min_by_key(|(_, window)| window.last_used).map(|(boot, _)| *boot);
             oldest.map(|boot| self.senders.remove(&boot));
         }
         let window = self.senders.entry(sender_boot).or_insert_with(Window::new);

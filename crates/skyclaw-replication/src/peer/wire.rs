@@ -50,6 +50,8 @@ impl HttpWire {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn new() -> Result<Self, String> {
+        // The client asks for a provider even where it speaks no TLS. An error says that there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .http2_prior_knowledge()
             .http2_initial_stream_window_size(4 * 1024 * 1024)
@@ -73,7 +75,9 @@ impl Wire for HttpWire {
         Box::pin(async move {
             let mut response = match request.await {
                 Ok(response) => response,
-                Err(error) if error.is_connect() || error.is_builder() => return Err(WireError::Unreachable(url)),
+                Err(error) if error.is_connect() || error.is_builder() => {
+                    return Err(WireError::Unreachable(url));
+                }
                 Err(_) => return Err(WireError::Lost(url)),
             };
             match response.status().as_u16() {

@@ -1,5 +1,7 @@
 //! The durable log as openraft wants to see it, and the little a node must remember beside it.
 
+#![expect(clippy::result_large_err, reason = "openraft's storage error is as large as it is")]
+
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
@@ -48,7 +50,9 @@ impl Memo {
     pub(crate) fn open(log: Log) -> Result<Self, String> {
         let remembered = match log.load(Cell::Vote) {
             None => Remembered::default(),
-            Some(bytes) => rmp_serde::from_slice(&bytes).map_err(|error| format!("its vote is unreadable: {error}"))?,
+            Some(bytes) => {
+                rmp_serde::from_slice(&bytes).map_err(|error| format!("its vote is unreadable: {error}"))?
+            }
         };
         Ok(Self { log, remembered: Arc::new(tokio::sync::Mutex::new(remembered)) })
     }
@@ -97,7 +101,8 @@ impl LogStore {
     }
 
     async fn read_entries(&self, range: Range<u64>, limit: usize) -> Result<Vec<Entry>, StorageError> {
-        let records = self.log.read(range, limit).await.map_err(|e| failed(ErrorVerb::Read, io::Error::other(e)))?;
+        let records =
+            self.log.read(range, limit).await.map_err(|e| failed(ErrorVerb::Read, io::Error::other(e)))?;
         records.iter().map(|record| decode(&record.payload)).collect()
     }
 

@@ -40,7 +40,11 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let place = self.checkpoint().await.map_err(|source| {
-            StorageError::from_io_error(openraft::ErrorSubject::Snapshot(None), openraft::ErrorVerb::Write, source)
+            StorageError::from_io_error(
+                openraft::ErrorSubject::Snapshot(None),
+                openraft::ErrorVerb::Write,
+                source,
+            )
         })?;
         Ok(self.snapshot(&place))
     }
@@ -93,7 +97,12 @@ pub(super) async fn send(
         machine.settle().await.map_err(|gone| failed(&gone))?;
         let copied = machine.store().copy_to(&file).await.map_err(|error| failed(&error))?;
         let place = Place::of(copied.position.as_ref()).map_err(|error| failed(&error))?;
-        tracing::info!(url, bytes = copied.bytes, index = place.log_id.map(|id| id.index), "sending a snapshot");
+        tracing::info!(
+            url,
+            bytes = copied.bytes,
+            index = place.log_id.map(|id| id.index),
+            "sending a snapshot"
+        );
         send_file(peers, url, target, vote, &meta(&place), &file).await
     };
     let sent = sent.await;
@@ -115,7 +124,11 @@ async fn send_file(
     let mut offset = 0;
     loop {
         let mut bytes = Vec::with_capacity(PART_BYTES);
-        (&mut reader).take(PART_BYTES as u64).read_to_end(&mut bytes).await.map_err(|error| failed(&error))?;
+        (&mut reader)
+            .take(PART_BYTES as u64)
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(|error| failed(&error))?;
         hasher.update(&bytes);
         let next = offset + bytes.len() as u64;
         let is_last = next >= total;
@@ -190,9 +203,11 @@ impl Incoming {
         if part.offset == 0 {
             tokio::fs::create_dir_all(&self.dir).await?;
             let file = tokio::fs::File::create(path).await?;
-            *current = Some(Partial { meta: part.meta.clone(), file, hasher: blake3::Hasher::new(), received: 0 });
+            *current =
+                Some(Partial { meta: part.meta.clone(), file, hasher: blake3::Hasher::new(), received: 0 });
         }
-        let expected = current.as_mut().filter(|partial| partial.meta == part.meta && partial.received == part.offset);
+        let expected =
+            current.as_mut().filter(|partial| partial.meta == part.meta && partial.received == part.offset);
         let Some(partial) = expected else {
             return Err(io::Error::other("the parts of the snapshot do not follow each other; begin again"));
         };

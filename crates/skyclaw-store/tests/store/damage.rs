@@ -16,7 +16,10 @@ pub(crate) async fn fill(path: &Path) {
     let jobs = (1..=400).map(|n| Change::Job(Arc::new(job(n, n))));
     running
         .store()
-        .commit(batch(1, jobs.chain([Change::Host(Arc::new(host(1, 1)))])))
+        .commit(batch(
+            1,
+            jobs.chain([Change::Host(Arc::new(host(1, 1))), Change::Reply(Arc::new(reply(1, 9)))]),
+        ))
         .await
         .expect("a commit");
     running.close().await;
@@ -134,6 +137,28 @@ async fn damage_in_the_history_is_found_when_it_is_read_and_by_verify() {
     assert!(matches!(store.verify().await, Err(ReadError::Damaged(_))));
     assert!(store.job(&id("job_0007")).await.expect("a read").is_some(), "the others can be read");
     running.close().await;
+}
+
+#[tokio::test]
+async fn verify_finds_what_does_not_agree_with_the_records() {
+    let table = [
+        "UPDATE jobs SET host = 'h9' WHERE seq = 6",
+        "UPDATE jobs SET submitter = 'someone' WHERE seq = 6",
+        "UPDATE replies SET body = replace(body, 'k', 'q')",
+        "UPDATE replies SET expires_at = expires_at + 1",
+    ];
+    let dir = tempfile::tempdir().expect("a directory");
+    for (n, statement) in table.into_iter().enumerate() {
+        let path = dir.path().join(format!("{n}.db"));
+        fill(&path).await;
+        let running = open(&path).await;
+        running.store().verify().await.expect("all is well");
+        running.close().await;
+        sql(&path, statement).await;
+        let running = open(&path).await;
+        assert!(matches!(running.store().verify().await, Err(ReadError::Damaged(_))), "{statement}");
+        running.close().await;
+    }
 }
 
 #[tokio::test]

@@ -4,12 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use skyclaw_proto::HostId;
 
 use super::generate::{commands, play, steps};
-use super::kit::{Memory, World, job_id};
-use crate::command::Operation;
-use crate::model::Phase;
+use super::kit::{Memory, World, job_id, lease_of};
+use crate::command::{Command, Operation};
+use crate::model::{Job, Phase};
 use crate::outcome::{Effect, Reply};
+
+fn assert_held(world: &World, host: &HostId, jobs: &[Arc<Job>]) -> Result<(), TestCaseError> {
+    for job in jobs {
+        let now = world.state.job(&job.id).filter(|now| now.fence == job.fence);
+        prop_assert_eq!(now.and_then(|now| now.lease()).map(|lease| &lease.host), Some(host), "{}", &job.id);
+    }
+    Ok(())
+}
 
 proptest! {
     #[test]
@@ -79,12 +88,14 @@ proptest! {
         play(&steps, |turn| {
             let Operation::Claim { host, .. } = &turn.command.operation else { return Ok(()) };
             let Ok(Reply::Claimed(jobs)) = &turn.outcome.reply else { return Ok(()) };
-            for job in jobs {
-                let now = turn.after.state.job(&job.id);
-                let holder = now.filter(|now| now.fence == job.fence).and_then(|now| now.lease());
-                prop_assert_eq!(holder.map(|lease| &lease.host), Some(host), "{}", &job.id);
-            }
-            Ok(())
+            assert_held(turn.after, host, jobs)?;
+            // One of them runs out, and the host, which lost the answer, asks again.
+            let Some(first) = jobs.first() else { return Ok(()) };
+            let expired = Operation::ExpireLeases { leases: vec![lease_of(first)] };
+            turn.after.apply(&Command { idempotency: None, operation: expired, ..turn.command.clone() });
+            let again = turn.after.apply(turn.command).reply;
+            let Ok(Reply::Claimed(jobs)) = again else { panic!("not a claim: {again:?}") };
+            assert_held(turn.after, host, &jobs)
         })?;
     }
 
@@ -119,7 +130,7 @@ proptest! {
     fn a_merge_given_twice_adopts_nothing_the_second_time(steps in steps()) {
         play(&steps, |turn| {
             if turn.is_merge() && turn.outcome.reply.is_ok() {
-                let again = crate::Command { idempotency: None, ..turn.command.clone() };
+                let again = Command { idempotency: None, ..turn.command.clone() };
                 let second = turn.after.apply(&again);
                 prop_assert_eq!(second.reply, Ok(Reply::Merged(false)));
                 prop_assert_eq!(&second.changes, &[]);

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use skyclaw_proto::JobId;
 
 use super::generate::{Turn, ids, play, steps};
+use crate::archive::Archive;
 use crate::command::Operation;
 use crate::model::Phase;
 use crate::outcome::{Change, Reply};
@@ -33,8 +34,6 @@ fn claimed<'a>(turn: &'a Turn<'_>) -> Option<(&'a Operation, Vec<&'a str>)> {
     let is_repeated = known.is_some_and(|stored| stored.key.expires_at > turn.command.at);
     (is_new || !is_repeated).then(|| (&turn.command.operation, ids(jobs)))
 }
-
-use crate::archive::Archive;
 
 proptest! {
     #[test]

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::generate::{play, steps};
 use crate::archive::Archive;
+use crate::command::Operation;
 use crate::model::Phase;
 use crate::outcome::{Change, Effect};
 
@@ -73,9 +74,8 @@ proptest! {
         let mut newest = 0;
         play(&steps, |turn| {
             for effect in &turn.outcome.effects {
-                let Effect::LeaseHeld { job, fence, .. } = effect else { continue };
-                let renewed = turn.before.0.active.get(job).is_some_and(|j| j.lease().is_some() && j.fence == *fence);
-                prop_assert!(renewed || *fence > newest, "{fence} after {newest}");
+                let Effect::LeaseHeld { fence, .. } = effect else { continue };
+                prop_assert!(*fence > newest, "{fence} after {newest}");
                 newest = newest.max(*fence);
             }
             for (id, job) in &turn.before.1.jobs {
@@ -138,6 +138,19 @@ proptest! {
     }
 
     #[test]
+    fn only_who_holds_a_lease_can_end_it_as_done(steps in steps()) {
+        play(&steps, |turn| {
+            let Operation::Complete(done) = &turn.command.operation else { return Ok(()) };
+            if turn.outcome.changes.iter().any(|change| matches!(change, Change::Job(_))) {
+                let then = &turn.before.0.active[&done.id];
+                prop_assert_eq!(then.lease().map(|lease| &lease.host), Some(&done.host));
+                prop_assert!(done.fence.is_none_or(|fence| fence == then.fence));
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
     fn a_host_has_one_replica_of_a_service_and_no_more_than_asked_for_are_alive(steps in steps()) {
         play(&steps, |turn| {
             for service in turn.after.state.services() {
@@ -146,7 +159,7 @@ proptest! {
                 let merged = service.updated_by != turn.command.node || turn.is_merge();
                 let then = turn.before.1.services.get(&service.id).map_or(0, |s| live(s));
                 let allowed = then.max(service.replicas as usize);
-                let came_back = matches!(turn.command.operation, crate::Operation::ReportService { .. });
+                let came_back = matches!(turn.command.operation, Operation::ReportService { .. });
                 prop_assert!(merged || came_back || live(service) <= allowed);
             }
             Ok(())

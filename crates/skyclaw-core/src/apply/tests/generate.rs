@@ -1,6 +1,7 @@
 //! Random command sequences, with few ids so that they meet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
@@ -38,7 +39,7 @@ enum Action {
     },
     Renew(Vec<(usize, Fence)>),
     Expire(Vec<(usize, Fence)>),
-    /// An earlier command, come again at a later time.
+    /// An earlier command, come again at a later time with its key.
     Again(prop::sample::Index),
 }
 
@@ -51,6 +52,8 @@ enum Fence {
     Future,
 }
 
+/// Short, so that keys are forgotten within a sequence.
+const KEY_TTL: Duration = Duration::from_secs(20);
 const CALLERS: [&str; 2] = ["core", "public:x"];
 const NODES: [&str; 2] = ["node_a", "node_b"];
 const HOSTS: [&str; 4] = ["h0", "h1", "h2", "h3"];
@@ -225,7 +228,7 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(job, host, fence, success)| Action::Complete { job, host, fence, success }),
         1 => leases().prop_map(Action::Renew),
         1 => leases().prop_map(Action::Expire),
-        2 => any::<prop::sample::Index>().prop_map(Action::Again),
+        4 => any::<prop::sample::Index>().prop_map(Action::Again),
     ]
 }
 
@@ -236,7 +239,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..60)
 }
 
-fn resolve(action: &Action, state: &State, earlier: &[Command]) -> Option<Operation> {
+/// The command a step stands for in this state; `None` when there is nothing to repeat.
+fn resolve(step: &Step, at: Timestamp, state: &State, earlier: &[Command]) -> Option<Command> {
     let own = |job: usize| state.job(&job_id(JOBS[job])).map_or(0, |job| job.fence);
     let token = |job: usize, fence: Fence| match fence {
         Fence::Absent => None,
@@ -248,7 +252,7 @@ fn resolve(action: &Action, state: &State, earlier: &[Command]) -> Option<Operat
         let named = leases.iter().filter_map(|(job, fence)| Some((*job, token(*job, *fence)?)));
         named.map(|(job, fence)| LeaseRef { job: job_id(JOBS[job]), fence }).collect()
     };
-    Some(match action {
+    let operation = match &step.action {
         Action::Do(operation) => operation.clone(),
         Action::Complete { job, host, fence, success } => {
             let holder = state.job(&job_id(JOBS[*job])).and_then(|job| job.host().map(HostId::to_string));
@@ -260,10 +264,15 @@ fn resolve(action: &Action, state: &State, earlier: &[Command]) -> Option<Operat
         Action::Renew(leases) => Operation::RenewLeases { leases: refs(leases), lease_ms: LEASE_MS },
         Action::Expire(leases) => Operation::ExpireLeases { leases: refs(leases) },
         Action::Again(which) => {
-            let operation = (!earlier.is_empty()).then(|| which.get(earlier).operation.clone());
-            return operation;
+            let mut again = (!earlier.is_empty()).then(|| which.get(earlier).clone())?;
+            again.at = at;
+            // It is stamped anew by whoever proposes it.
+            again.idempotency.iter_mut().for_each(|key| key.expires_at = at.plus(KEY_TTL));
+            return Some(again);
         }
-    })
+    };
+    let idempotency = step.key.and_then(|key| key_for(&operation, key, at));
+    Some(Command { at, node: node_id(NODES[step.node]), idempotency, operation })
 }
 
 /// The key a client would give: the route names what it is for, the fingerprint what was asked.
@@ -292,7 +301,7 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         route,
         key: format!("key-{}", key / CALLERS.len()),
         fingerprint: canonical::fingerprint(&body),
-        expires_at: at.plus(std::time::Duration::from_secs(20)),
+        expires_at: at.plus(KEY_TTL),
     })
 }
 
@@ -321,9 +330,7 @@ pub(super) fn play(
     for step in steps {
         ms += step.wait_ms;
         let at = Timestamp::from_millis(ms);
-        let Some(operation) = resolve(&step.action, &world.state, &commands) else { continue };
-        let idempotency = step.key.and_then(|key| key_for(&operation, key, at));
-        let command = Command { at, node: node_id(NODES[step.node]), idempotency, operation };
+        let Some(command) = resolve(step, at, &world.state, &commands) else { continue };
         let before = (Memory::of(&world.state), world.records.clone());
         let outcome = world.apply(&command);
         check(Turn { command: &command, outcome: &outcome, before, after: &mut world })?;

@@ -66,23 +66,29 @@ fn name(path: &Path) -> String {
 }
 
 /// The files of a log of three segments, each entry a batch of its own: as they are while it is open, and after
-/// it was closed. `seed` goes into the entries from the tenth on.
-fn sample(seed: u8) -> (Files, Files) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (log, _) = Log::open(dir.path(), SMALL, None).expect("a new log");
-    save(&log, Cell::Vote, "first").expect("saved");
-    save(&log, Cell::Vote, "second").expect("saved");
-    for index in 0..ENTRIES {
+/// it was closed.
+fn sample() -> (Files, Files) {
+    grown(&Files::new(), 0..ENTRIES, 1)
+}
+
+/// What these files become, open and closed, when entries are appended. `seed` goes into their payloads.
+fn grown(files: &Files, range: Range<u64>, seed: u8) -> (Files, Files) {
+    let bench = Bench::new();
+    let (log, _) = bench.open(files, None).expect("a sound log");
+    for vote in ["first", "second"] {
+        save(&log, Cell::Vote, vote).expect("saved");
+    }
+    for index in range {
         append(&log, vec![entry(index, seed)]).expect("room");
         wait_until("spares are ready", || log.inner.shared.lock().spares.len() == 2);
     }
-    let open = read_files(dir.path());
+    let open = read_files(bench.dir.path());
     log.close().expect("a sound log");
-    (open, read_files(dir.path()))
+    (open, read_files(bench.dir.path()))
 }
 
 fn entry(index: u64, seed: u8) -> Record {
-    let mut payload = vec![if index < 10 { 0 } else { seed }; PAYLOAD_BYTES];
+    let mut payload = vec![seed; PAYLOAD_BYTES];
     payload[0] = u8::try_from(index).expect("few entries");
     record(index, payload)
 }
@@ -103,7 +109,7 @@ fn changed(files: &Files, segment: u64, change: impl FnOnce(&mut Vec<u8>)) -> Fi
 
 #[test]
 fn any_byte_of_a_closed_log_that_is_not_what_it_was_is_noticed() {
-    let (_, closed) = sample(1);
+    let (_, closed) = sample();
     let bench = Bench::new();
     assert_eq!(bench.opens(&closed, None).0, entries(0..ENTRIES));
     let per_segment = (4096 - 512) / (32 + PAYLOAD_BYTES);
@@ -121,7 +127,7 @@ fn any_byte_of_a_closed_log_that_is_not_what_it_was_is_noticed() {
 
 #[test]
 fn damage_before_the_last_write_is_noticed_without_a_clean_end() {
-    let (open, _) = sample(1);
+    let (open, _) = sample();
     let bench = Bench::new();
     assert_eq!(bench.opens(&open, Some(ENTRIES - 1)).0, entries(0..ENTRIES));
     let cases: [(&str, u64, usize, usize); 8] = [
@@ -147,7 +153,7 @@ fn damage_before_the_last_write_is_noticed_without_a_clean_end() {
 
 #[test]
 fn what_the_power_cut_off_is_cut_and_the_log_goes_on() {
-    let (open, _) = sample(1);
+    let (open, _) = sample();
     let bench = Bench::new();
     let last = usize::try_from(ENTRIES).expect("few") - 1 - 2 * 15;
     let torn = changed(&open, 3, |bytes| bytes[at(last) + 100] ^= 1);
@@ -163,7 +169,7 @@ fn what_the_power_cut_off_is_cut_and_the_log_goes_on() {
 
 #[test]
 fn files_that_are_gone_cut_exchanged_or_older_are_noticed() {
-    let (open, _) = sample(1);
+    let (open, _) = sample();
     let bench = Bench::new();
     let segment = |files: &Files, number: u64| files[&segment_name(number)].clone();
     for number in 1..=3 {
@@ -188,40 +194,46 @@ fn files_that_are_gone_cut_exchanged_or_older_are_noticed() {
 }
 
 #[test]
-fn records_of_a_copy_that_went_its_own_way_do_not_fit_in() {
-    let (_, closed) = sample(1);
-    let mut twin = Files::new();
-    // The same log up to the tenth entry, then other payloads of the same lengths in the same places.
-    let dir = tempfile::tempdir().expect("a directory");
-    let first: Files = closed.clone();
-    for (name, bytes) in &first {
-        fs::write(dir.path().join(name), bytes).expect("room");
-    }
-    let (log, _) = Log::open(dir.path(), SMALL, None).expect("a sound log");
-    truncate(&log, 35).expect("truncated");
-    append(&log, vec![entry(35, 1)]).expect("room");
-    wait_until("spares are ready", || log.inner.shared.lock().spares.len() == 2);
-    let branch = read_files(dir.path());
-    append(&log, vec![entry(36, 1), entry(37, 1)]).expect("room");
-    twin.extend(read_files(dir.path()));
-    log.close().expect("a sound log");
+fn files_of_a_copy_that_went_its_own_way_do_not_fit_in() {
+    let (_, base) = grown(&Files::new(), 0..10, 1);
+    let (ours, _) = grown(&base, 10..ENTRIES, 1);
+    let (theirs, _) = grown(&base, 10..ENTRIES, 9);
     let bench = Bench::new();
-    let (log, _) = bench.open(&branch, None).expect("a sound log");
-    append(&log, vec![entry(36, 9), entry(37, 9)]).expect("room");
-    let mut spliced = read_files(bench.dir.path());
-    log.close().expect("a sound log");
-    // Entry 36 of one copy, entry 37 of the other.
-    let cut = at(10) + 32 + (32 + PAYLOAD_BYTES) * 2;
-    let other = twin[&segment_name(3)].clone();
-    spliced.get_mut(&segment_name(3)).expect("a segment")[cut..].copy_from_slice(&other[cut..]);
-    let (records, recovered) = bench.opens(&spliced, None);
-    assert_eq!((records.last(), recovered.last), (Some(&entry(36, 9)), Some(36)));
+    let with = |name: String, from: &Files| {
+        let mut files = ours.clone();
+        files.insert(name.clone(), from[&name].clone());
+        files
+    };
+    let error = bench.refusal("a segment of the copy", &with(segment_name(1), &theirs));
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    let error = bench.refusal("the end of before", &with(cells::FILE.to_owned(), &base));
+    assert!(error.to_string().contains("goes on behind its end"), "{error}");
+    let (_, short) = grown(&base, 10..12, 9);
+    let (short, _) = grown(&short, 0..0, 9);
+    let error = bench.refusal("the start of the copy", &with(cells::FILE.to_owned(), &short));
+    assert!(error.to_string().contains("not those of the last start"), "{error}");
+
+    // One record of the copy at the very end is like a torn one: it does not name the one before.
+    let start = at(usize::try_from(ENTRIES).expect("few") - 1 - 2 * 15);
+    let spliced =
+        changed(&ours, 3, |bytes| bytes[start..].copy_from_slice(&theirs[&segment_name(3)][start..]));
+    assert_eq!(bench.opens(&spliced, None).0, entries(0..ENTRIES - 1));
+}
+
+#[test]
+fn the_last_write_is_evidenced_once_the_log_was_opened_again() {
+    let (open, _) = sample();
+    let (again, _) = grown(&open, 0..0, 1);
+    let last = at(usize::try_from(ENTRIES).expect("few") - 1 - 2 * 15);
+    let files = changed(&again, 3, |bytes| bytes[last + 100] ^= 1);
+    let error = Bench::new().refusal("the last record", &files);
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
 
 #[test]
 fn foreign_and_newer_files_are_named() {
-    let (open, _) = sample(1);
-    let (other, _) = sample(1);
+    let (open, _) = sample();
+    let (other, _) = sample();
     let bench = Bench::new();
     let mut files = open.clone();
     files.insert(segment_name(2), other[&segment_name(2)].clone());
@@ -246,7 +258,7 @@ fn foreign_and_newer_files_are_named() {
 
 #[test]
 fn a_vote_outlives_damage_to_either_copy_and_damage_to_both_is_noticed() {
-    let (_, closed) = sample(1);
+    let (_, closed) = sample();
     let bench = Bench::new();
     let vote_slots = [3 * 4096 + 20, 4 * 4096 + 20];
     for slot in vote_slots {

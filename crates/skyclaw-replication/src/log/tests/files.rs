@@ -84,7 +84,7 @@ impl Pair {
                 record(index, vec![self.drawn; *bytes])
             })
             .collect();
-        let cost = records.iter().map(|record| Log::cost(record.payload.len())).sum();
+        let cost: u64 = records.iter().map(|record| Log::cost(record.payload.len())).sum();
         wait_until("there is room", || self.log.room() >= cost);
         append(&self.log, records.clone()).expect("room");
         self.entries.extend(records);

@@ -38,7 +38,8 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.dir.path()).status();
+        // Lazily: a test that has failed may leave the log's threads at work for a moment.
+        let unmounted = Command::new("umount").arg("--lazy").arg(self.dir.path()).status();
         assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
     }
 }

@@ -42,7 +42,8 @@ fn member_options(net: &Arc<Net>, url: &str, dir: &TempDir, peers: &[&str]) -> O
 impl Member {
     async fn start(net: &Arc<Net>, url: &'static str, dir: TempDir, peers: &[&str]) -> Self {
         let tracker = TaskTracker::new();
-        let node = Node::start(member_options(net, url, &dir, peers), &tracker).await.expect("the node starts");
+        let node =
+            Node::start(member_options(net, url, &dir, peers), &tracker).await.expect("the node starts");
         net.plug_in(url, node.clone());
         Self { node, tracker, dir, url }
     }
@@ -66,8 +67,10 @@ impl Cluster {
             members.push(Member::start(&net, url, dir, &URLS[..count]).await);
         }
         let cluster = Self { net, members };
-        wait_until("all vote", || cluster.voters() == count && cluster.members.iter().all(|m| m.node.health().ready))
-            .await;
+        wait_until("all vote", || {
+            cluster.voters() == count && cluster.members.iter().all(|m| m.node.health().ready)
+        })
+        .await;
         cluster
     }
 
@@ -195,7 +198,13 @@ async fn a_node_that_lost_its_disk_comes_back_as_another() {
     let leader = cluster.led().await;
     let lost = (leader + 1) % 3;
     let member = cluster.members.remove(lost);
-    let old = member.node.members().into_iter().find(|m| m.url.as_deref() == Some(member.url)).expect("itself").raft_id;
+    let old = member
+        .node
+        .members()
+        .into_iter()
+        .find(|m| m.url.as_deref() == Some(member.url))
+        .expect("itself")
+        .raft_id;
     let url = member.url;
     drop(member.stop(&cluster.net).await);
     let id = enqueue_at(&cluster.members[0].node).await;

@@ -1,0 +1,45 @@
+//! The shared token of the core routes, checked before anything else of the request is looked at.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use skyclaw_proto::ErrorCode;
+use skyclaw_proto::route::TOKEN_HEADER;
+
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::token::Digest;
+
+pub(crate) async fn layer(
+    State(app): State<Shared>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if app.token.is_some_and(|token| !presents(request.headers(), &token)) {
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized"));
+    }
+    Ok(next.run(request).await)
+}
+
+fn presents(headers: &HeaderMap, token: &Digest) -> bool {
+    headers.get(TOKEN_HEADER).is_some_and(|given| Digest::of(given.as_bytes()).same(token).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        let token = Digest::of(b"token");
+        let with = |value: &'static str| {
+            HeaderMap::from_iter([(TOKEN_HEADER.parse().expect("a name"), value.parse().expect("a value"))])
+        };
+        assert!(presents(&with("token"), &token));
+        for wrong in ["", "toke", "tokenn", "Token"] {
+            assert!(!presents(&with(wrong), &token), "{wrong}");
+        }
+        assert!(!presents(&HeaderMap::new(), &token));
+    }
+}

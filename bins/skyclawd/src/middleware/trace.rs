@@ -1,0 +1,67 @@
+//! A name for each request: taken from the client or made, put on every log line and on the answer.
+
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use skyclaw_proto::limits::MAX_ID_LEN;
+use skyclaw_proto::route::REQUEST_ID_HEADER;
+use tracing::Instrument as _;
+
+use crate::app::Shared;
+
+pub(crate) async fn layer(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(REQUEST_ID_HEADER).filter(|id| is_sane(id.as_bytes()));
+    let id = given.cloned().unwrap_or_else(|| made(&app));
+    let span = tracing::info_span!(
+        "request",
+        id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let began = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let (status, took) = (response.status().as_u16(), began.elapsed());
+    span.in_scope(|| tracing::debug!(status, took_us = took.as_micros(), "answered"));
+    response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), id);
+    response
+}
+
+/// What cannot break a log line and is not too long to be on each.
+fn is_sane(id: &[u8]) -> bool {
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+    !id.is_empty() && id.len() <= MAX_ID_LEN && id.iter().all(allowed)
+}
+
+fn made(app: &Shared) -> HeaderValue {
+    let text = (app.new_uuid)().to_string();
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit::Kit;
+
+    #[tokio::test]
+    async fn every_answer_carries_the_name_the_client_gave_or_one_that_was_made() {
+        let kit = Kit::start().await;
+        for path in ["/health", "/v1/hosts", "/nowhere"] {
+            let named = kit.get(path, &[(REQUEST_ID_HEADER, "abc-1")]).await;
+            assert_eq!(named.header(REQUEST_ID_HEADER), Some("abc-1"), "{path}");
+            let made = kit.get(path, &[(REQUEST_ID_HEADER, "not sane")]).await;
+            assert!(made.header(REQUEST_ID_HEADER).is_some_and(|id| id.len() == 36), "{path}");
+        }
+        kit.end().await;
+    }
+
+    #[test]
+    fn a_name_that_could_break_a_log_line_is_not_taken() {
+        assert!(is_sane(b"0191-ab:c.d_e"));
+        for bad in ["", "a b", "a\u{1b}[2J", "a\"b", "{}", &"x".repeat(MAX_ID_LEN + 1)] {
+            assert!(!is_sane(bad.as_bytes()), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `POST /v1/jobs/:id/cancel`: a job is called off. A queued one ends at once; the host of a running one
+//! is told to stop it.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use skyclaw_core::Operation;
+use skyclaw_proto::response::JobBody;
+use skyclaw_proto::{JobId, route};
+
+use super::reply;
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::extract::{Body, CORE, ClientKey, Id};
+
+/// There is nothing to say.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CancelBody {}
+
+pub(crate) async fn handle(
+    State(app): State<Shared>,
+    Id(id): Id<JobId>,
+    key: ClientKey,
+    body: Body<CancelBody>,
+) -> Result<Json<JobBody>, ApiError> {
+    let key = key.bind(&app, CORE, route::cancel(&id), &body)?;
+    let written = app.node.write(key, Operation::Cancel { id }).await?;
+    reply::job(&written).map(Json)
+}

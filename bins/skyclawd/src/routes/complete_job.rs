@@ -1,0 +1,36 @@
+//! `POST /v1/jobs/:id/complete`: a host reports the end of a run.
+
+use axum::Json;
+use axum::extract::State;
+use skyclaw_core::{Completion, Operation};
+use skyclaw_proto::request::CompleteJobBody;
+use skyclaw_proto::response::JobBody;
+use skyclaw_proto::{JobId, route};
+
+use super::reply;
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::extract::{Body, CORE, ClientKey, Id};
+
+pub(crate) async fn handle(
+    State(app): State<Shared>,
+    Id(id): Id<JobId>,
+    key: ClientKey,
+    body: Body<CompleteJobBody>,
+) -> Result<Json<JobBody>, ApiError> {
+    let key = key.bind(&app, CORE, route::complete(&id), &body)?;
+    let end = body.value.check()?;
+    let operation = Operation::Complete(Completion {
+        id,
+        host: end.host_id,
+        fence: end.fence,
+        success: end.success,
+        duration_ms: end.duration_ms,
+        exit_code: end.exit_code,
+        stdout: end.stdout,
+        stderr: end.stderr,
+        error: end.error,
+    });
+    let written = app.node.write(key, operation).await?;
+    reply::job(&written).map(Json)
+}

@@ -1,0 +1,49 @@
+//! Checking a database as a whole: its structure, its indexes and every record, the kept replies and the
+//! columns that repeat what a record says among them. Labels are checked for their structure alone, as more
+//! of them may be listed than there are.
+
+use futures_util::TryStreamExt;
+use skyclaw_proto::HostId;
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::damage::Damage;
+use crate::read::Error;
+use crate::row;
+
+/// Reads everything. Takes time in proportion to the size of the file, and little memory.
+pub(crate) async fn whole(conn: &mut SqliteConnection) -> Result<(), Error> {
+    let verdict: String = sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut *conn).await?;
+    if verdict != "ok" {
+        return Err(Error::Damaged(Damage(verdict)));
+    }
+    each(conn, "SELECT id, body, crc FROM hosts", |row| row::host(row).map(drop)).await?;
+    each(conn, "SELECT seq, id, status, body, crc, host, submitter FROM jobs", job).await?;
+    each(conn, "SELECT seq, id, body, crc FROM services", |row| row::service(row).map(drop)).await?;
+    each(conn, "SELECT id, body, crc, expires_at FROM replies", reply).await
+}
+
+async fn each(
+    conn: &mut SqliteConnection,
+    select: &'static str,
+    check: impl Fn(&SqliteRow) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut rows = sqlx::query(select).fetch(conn);
+    while let Some(row) = rows.try_next().await? {
+        check(&row)?;
+    }
+    Ok(())
+}
+
+fn job(row: &SqliteRow) -> Result<(), Error> {
+    let job = row::job(row)?;
+    let same =
+        job.host().map(HostId::as_str) == row.try_get(5)? && job.submitted_by.as_deref() == row.try_get(6)?;
+    row::agree(same, || format!("job {}", job.id))
+}
+
+fn reply(row: &SqliteRow) -> Result<(), Error> {
+    let reply = row::reply(row)?;
+    let same = reply.key.expires_at.as_millis() == row.try_get::<i64, _>(3)?;
+    row::agree(same, || "an idempotency record".into())
+}
