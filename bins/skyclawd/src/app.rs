@@ -12,7 +12,6 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::admission::Admission;
-use crate::peers::Peers;
 use crate::public_keys::PublicKeys;
 use crate::token::Digest;
 
@@ -23,8 +22,8 @@ pub type Shared = Arc<App>;
 pub struct App {
     /// The replicated state.
     pub node: Node,
-    /// The other coordinators.
-    pub peers: Peers,
+    /// The base URL under which others reach this coordinator, if it was told.
+    pub public_url: Option<String>,
     /// What opens the core routes; `None` opens them to everybody.
     pub token: Option<Digest>,
     /// What opens the public routes.

@@ -17,7 +17,6 @@ use tower::ServiceExt as _;
 
 use crate::admission::Admission;
 use crate::app::{App, Shared};
-use crate::peers::Peers;
 use crate::public_keys::PublicKeys;
 use crate::router::router;
 
@@ -60,6 +59,7 @@ impl Kit {
             peer_urls: Vec::new(),
             bootstrap_expect: 1,
             max_voters: 5,
+            discovery: None,
             wire: Arc::new(skyclaw_replication::HttpWire::new().expect("a client")),
             min_replications: 1,
             clock: clock::now,
@@ -67,7 +67,7 @@ impl Kit {
         };
         let mut app = App {
             node: Node::start(options, &tracker).await.expect("a node"),
-            peers: Peers::new(None, []),
+            public_url: None,
             token: None,
             public_keys: PublicKeys::default(),
             cors_origin: HeaderValue::from_static("*"),

@@ -23,7 +23,6 @@ mod extract;
 #[cfg(test)]
 mod kit;
 mod middleware;
-pub mod peers;
 pub mod public_keys;
 pub mod router;
 mod routes;

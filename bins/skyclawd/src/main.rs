@@ -1,16 +1,16 @@
 //! The coordinator. Reads its settings, starts its node and serves until it is told to stop.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use skyclaw_config::{Environment, Loaded, Shutdown, clock, ids, logging};
-use skyclaw_replication::{HttpWire, Node};
+use skyclaw_replication::{Discovery, HttpWire, Node};
 use skyclawd::admission::Admission;
 use skyclawd::app::App;
-use skyclawd::peers::Peers;
 use skyclawd::router::router;
 use skyclawd::server::{Limits, Server};
 use skyclawd::settings::{Checked, Settings};
@@ -71,6 +71,7 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
         peer_urls: settings.peer_urls.iter().map(ToString::to_string).collect(),
         bootstrap_expect: settings.bootstrap_expect(),
         max_voters: settings.max_voters,
+        discovery: discovery(&settings, address),
         wire: Arc::new(HttpWire::new().map_err(anyhow::Error::msg)?),
         min_replications: settings.min_replications,
         clock: clock::now,
@@ -82,7 +83,7 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
         () = shutdown.soft.cancelled() => return Ok(()),
     };
     let app = app(&settings, checked, node.clone(), shutdown.soft.clone(), tracker.clone());
-    warn_of_lone_node(&settings, &app.peers);
+    warn_of_lone_node(&settings, &node);
 
     // Whoever started this waits for the line; who connects from now on is answered.
     println!("listening on http://{address}");
@@ -123,11 +124,9 @@ fn app(
     soft: CancellationToken,
     tracker: TaskTracker,
 ) -> Arc<App> {
-    let peers = Peers::new(settings.public_url.clone(), settings.peer_urls.iter().cloned());
-    node.set_known_peers(peers.count());
     Arc::new(App {
         node,
-        peers,
+        public_url: settings.public_url.as_ref().map(ToString::to_string),
         token: checked.token,
         public_keys: checked.public_keys,
         cors_origin: checked.cors_origin,
@@ -142,9 +141,20 @@ fn app(
     })
 }
 
-fn warn_of_lone_node(settings: &Settings, peers: &Peers) {
-    let (wanted, known) = (settings.min_replications, peers.count());
-    if known < wanted - 1 {
+/// A coordinator that has no peers and was told no address for itself has nobody to gossip with.
+fn discovery(settings: &Settings, listen: SocketAddr) -> Option<Discovery> {
+    let is_alone = settings.peer_urls.is_empty() && settings.public_url.is_none();
+    let generation = u64::try_from(clock::now().as_millis()).unwrap_or(0);
+    (settings.peer_discovery && !is_alone).then_some(Discovery {
+        listen,
+        interval: settings.peer_sync_ms.0,
+        generation,
+    })
+}
+
+fn warn_of_lone_node(settings: &Settings, node: &Node) {
+    let (wanted, known) = (settings.min_replications, node.known_urls().len());
+    if known + 1 < wanted as usize {
         tracing::warn!(
             min_replications = wanted,
             known_peers = known,

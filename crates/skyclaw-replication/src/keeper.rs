@@ -10,6 +10,7 @@ use skyclaw_core::Operation;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::machine::memory::Memory;
 use crate::machine::{Gone, Machine};
 use crate::options::Stamper;
 use crate::proposer::Proposer;
@@ -71,7 +72,7 @@ impl Keeper {
         if state != ServerState::Leader {
             if term_led.take().is_some() {
                 self.leading.send_replace(false);
-                self.machine.look(|memory| memory.end_leading()).await?;
+                self.machine.look(Memory::end_leading).await?;
                 tracing::info!(term, "this coordinator leads no more");
             }
             return Ok(());

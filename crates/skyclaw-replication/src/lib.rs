@@ -13,6 +13,7 @@
 //! ids are handed in.
 
 mod cluster;
+mod discovery;
 mod duties;
 mod error;
 mod forward;
@@ -32,6 +33,7 @@ mod start;
 mod target;
 
 pub use cluster::{ChangeError, Role};
+pub use discovery::Discovery;
 pub use error::{ReadError, StartError, WriteError};
 pub use node::{Health, Node, Written};
 pub use options::Options;

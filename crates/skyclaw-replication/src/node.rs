@@ -5,8 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +21,7 @@ use uuid::Uuid;
 
 use crate::error::{ReadError, WriteError};
 use crate::forward::Forwarder;
+use crate::gossip::Gossip;
 use crate::leader::{Leader, LeaderReply, leader};
 use crate::log::Log;
 use crate::machine::Machine;
@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) incoming: Incoming,
     /// The base URLs of all coordinators that were heard of.
     pub(crate) known: watch::Sender<BTreeSet<String>>,
+    /// There once this node gossips.
+    pub(crate) gossip: OnceLock<Gossip>,
     pub(crate) leading: watch::Receiver<bool>,
     pub(crate) stop: CancellationToken,
     /// The database, when it was too large to be checked as a whole before the start.
@@ -287,11 +289,6 @@ impl Node {
         matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
     }
 
-    /// Says how many other coordinators are known.
-    pub fn set_known_peers(&self, known: u32) {
-        self.0.target.heard_of.store(known, Ordering::Relaxed);
-    }
-
     /// Whether the node takes writes, and if not, why.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -346,6 +343,9 @@ impl Node {
     /// Answers everyone who waits, then ends the log and closes all files.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();
+        if let Some(gossip) = self.0.gossip.get() {
+            gossip.stop().await;
+        }
         let _ = self.0.machine.look(crate::machine::memory::Memory::close).await;
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "the replicated log did not end as it should");

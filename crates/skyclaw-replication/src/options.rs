@@ -8,6 +8,7 @@ use skyclaw_core::{Command, IdempotencyKey, Operation};
 use skyclaw_proto::{NodeId, Timestamp};
 use uuid::Uuid;
 
+use crate::discovery::Discovery;
 use crate::peer::Wire;
 
 /// What a node is started with.
@@ -30,6 +31,8 @@ pub struct Options {
     pub bootstrap_expect: usize,
     /// How many members vote at most; the rest only follow.
     pub max_voters: usize,
+    /// How to find coordinators that nobody listed; `None` keeps to those that were.
+    pub discovery: Option<Discovery>,
     /// The way to other coordinators.
     pub wire: Arc<dyn Wire>,
     /// On how many nodes a write must be, this one included; at least 1.

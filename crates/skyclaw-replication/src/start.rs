@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
@@ -90,8 +90,7 @@ impl Node {
         };
         tracker.spawn(keeper.run());
         let (forwarder, forwarded) = Forwarder::new();
-        let known: BTreeSet<String> = options.peer_urls.iter().cloned().collect();
-        let (known, _) = watch::channel(known);
+        let (known, _) = watch::channel(BTreeSet::new());
         let inner = Arc::new(Inner {
             read_index: ReadIndex::start(raft.clone(), tracker),
             raft,
@@ -109,6 +108,7 @@ impl Node {
             url: options.url.clone(),
             incoming: Incoming::new(options.copies_dir()),
             known,
+            gossip: OnceLock::new(),
             leading,
             stop: stop.clone(),
             verify,
@@ -117,6 +117,12 @@ impl Node {
         let autopilot = Autopilot { max_voters: options.max_voters.max(1), stop };
         tracker.spawn(autopilot.run(Arc::downgrade(&inner)));
         let node = Self(inner);
+        for url in &options.peer_urls {
+            node.learn(url);
+        }
+        if let Some(discovery) = options.discovery {
+            node.gossip(discovery, &options.token, boot, tracker).await;
+        }
         node.begin(&options, tracker).await.map_err(|detail| raft_error(&options, detail))?;
         Ok(node)
     }

@@ -29,6 +29,7 @@ fn options(dir: &Path) -> Options {
         peer_urls: Vec::new(),
         bootstrap_expect: 1,
         max_voters: 5,
+        discovery: None,
         wire: Arc::new(net::Net::default()).port("http://alone"),
         min_replications: 1,
         clock: skyclaw_clock,
@@ -262,7 +263,7 @@ async fn a_node_short_of_peers_writes_nothing() {
     let before = node.applied();
     let refused = node.write(None, enqueue()).await;
     assert_eq!(refused, Err(WriteError::InsufficientPeers { needed: 1, known: 0 }));
-    node.set_known_peers(1);
+    assert!(node.learn("http://127.0.0.1:1"));
     let refused = node.write(None, enqueue()).await;
     assert_eq!(refused, Err(WriteError::PeersUnreachable { needed: 1, reached: 0 }));
     assert_eq!(node.applied(), before);

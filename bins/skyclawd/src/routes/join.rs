@@ -6,6 +6,7 @@ use axum::extract::State;
 use serde_json::json;
 use skyclaw_config::HttpUrl;
 use skyclaw_proto::ErrorCode;
+use skyclaw_proto::limits::MAX_PEERS;
 use skyclaw_proto::request::JoinBody;
 use skyclaw_proto::response::Peers;
 
@@ -13,7 +14,6 @@ use super::list_peers;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, ClientKey};
-use crate::peers::Full;
 
 /// Why a coordinator is not remembered.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,8 +22,8 @@ pub(crate) enum Error {
     #[error("url is required")]
     NoUrl,
     /// There is no room.
-    #[error(transparent)]
-    Full(#[from] Full),
+    #[error("{MAX_PEERS} peers are known already")]
+    Full,
 }
 
 impl From<Error> for ApiError {
@@ -34,7 +34,7 @@ impl From<Error> for ApiError {
                 "field": "url",
                 "allowed": "an http or https URL without user, query or fragment",
             })),
-            Error::Full(_) => Self::unavailable(ErrorCode::Overloaded, sentence),
+            Error::Full => Self::unavailable(ErrorCode::Overloaded, sentence),
         }
     }
 }
@@ -45,8 +45,9 @@ pub(crate) async fn handle(
     body: Body<JoinBody>,
 ) -> Result<Json<Peers>, ApiError> {
     let url = url(&body.value)?;
-    app.peers.add(url).map_err(Error::Full)?;
-    app.node.set_known_peers(app.peers.count());
+    if !app.node.learn(&url.to_string()) {
+        return Err(Error::Full.into());
+    }
     Ok(Json(list_peers::body(&app, Some(true))))
 }
 

@@ -15,7 +15,7 @@ pub(super) fn body(app: &App, ok: Option<bool>) -> Peers {
     Peers {
         ok,
         node_id: app.node.node_id().clone(),
-        self_url: app.peers.own().map(ToString::to_string),
-        peers: app.peers.list(),
+        self_url: app.public_url.clone(),
+        peers: app.node.known_urls(),
     }
 }
