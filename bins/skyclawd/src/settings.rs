@@ -48,7 +48,7 @@ skyclaw_config::settings! {
         /// The origin whose pages may call the public API; any when it is not set.
         public_cors_origin: Option<String>, env "SKYCLAW_PUBLIC_CORS_ORIGIN";
         /// What is logged: error, warn, info, debug, trace, or directives like info,skyclawd=debug.
-        log: Filter = "info,openraft=warn", env "SKYCLAW_LOG";
+        log: Filter = "info,openraft=error,openraft::replication=off", env "SKYCLAW_LOG";
         /// The shape of log lines: text or json.
         log_format: Format = "text", env "SKYCLAW_LOG_FORMAT";
         /// Most connections at once. Further ones are answered 503 and closed.
