@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use crate::Client;
 use crate::call::Call;
+use crate::config::Coordinator;
 use crate::error::{Error, Reason};
-use crate::tries::Turn;
 
 /// Longest text of an error that is no [`ErrorBody`], in characters.
 const MAX_ERROR_TEXT: usize = 200;
@@ -44,31 +44,34 @@ impl From<Reason> for Miss {
     }
 }
 
-/// The body of a good answer and who gave it.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) body: Bytes,
-    pub(crate) coordinator: usize,
-}
-
 impl Client {
-    /// Sends a call to the coordinator whose turn it is and reads the whole answer.
-    pub(crate) async fn attempt(&self, call: &Call, turn: Turn) -> Result<Answer, Miss> {
+    /// Sends a call to a coordinator and reads the whole body of its answer.
+    pub(crate) async fn attempt(
+        &self,
+        call: &Call,
+        to: &Coordinator,
+        limit: Duration,
+    ) -> Result<Bytes, Miss> {
         let work = async {
-            let response = self.open(call, turn).await?;
-            self.read(call, turn.coordinator, response).await
+            let response = self.open(call, to, limit).await?;
+            self.read(call, to, response).await
         };
-        timeout(turn.limit, work).await.unwrap_or_else(|_| Err(Reason::TimedOut.into()))
+        timeout(limit, work).await.unwrap_or_else(|_| Err(Reason::TimedOut.into()))
     }
 
-    /// Sends a call to the coordinator whose turn it is; a good answer still has its body to be read.
-    pub(crate) async fn open(&self, call: &Call, turn: Turn) -> Result<Response, Miss> {
-        let opened = timeout(turn.limit, self.open_unlimited(call, turn.coordinator)).await;
+    /// Sends a call to a coordinator; a good answer still has its body to be read.
+    pub(crate) async fn open(
+        &self,
+        call: &Call,
+        to: &Coordinator,
+        limit: Duration,
+    ) -> Result<Response, Miss> {
+        let opened = timeout(limit, self.open_unlimited(call, to)).await;
         opened.unwrap_or_else(|_| Err(Reason::TimedOut.into()))
     }
 
-    async fn open_unlimited(&self, call: &Call, coordinator: usize) -> Result<Response, Miss> {
-        let mut response = self.request(call, coordinator).send().await.map_err(reason)?;
+    async fn open_unlimited(&self, call: &Call, to: &Coordinator) -> Result<Response, Miss> {
+        let mut response = self.request(call, to).send().await.map_err(reason)?;
         let status = response.status();
         if status.is_success() {
             self.remember_index(call, response.headers());
@@ -89,8 +92,8 @@ impl Client {
         }
     }
 
-    fn request(&self, call: &Call, index: usize) -> reqwest::RequestBuilder {
-        let url = format!("{}{}", self.shared.coordinators[index].0, call.path);
+    fn request(&self, call: &Call, to: &Coordinator) -> reqwest::RequestBuilder {
+        let url = format!("{}{}", to.0, call.path);
         let mut request = self.shared.http.request(call.method.clone(), url);
         if !call.query.is_empty() {
             request = request.query(&call.query);
@@ -112,13 +115,13 @@ impl Client {
         request
     }
 
-    async fn read(&self, call: &Call, coordinator: usize, mut response: Response) -> Result<Answer, Miss> {
+    async fn read(&self, call: &Call, from: &Coordinator, mut response: Response) -> Result<Bytes, Miss> {
         let max = self.shared.config.max_answer_bytes;
         match read_bounded(&mut response, max).await {
-            Ok(body) => Ok(Answer { body, coordinator }),
+            Ok(body) => Ok(body),
             Err(Unread::Broken(reason)) => Err(reason.into()),
             Err(Unread::TooLarge) => Err(Miss::Invalid(Error::InvalidAnswer {
-                url: self.shared.coordinators[coordinator].0.clone(),
+                url: from.0.clone(),
                 request: call.name(),
                 fault: format!("it is larger than {max} bytes"),
             })),

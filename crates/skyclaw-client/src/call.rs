@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::Client;
-use crate::attempt::Answer;
+use crate::config::Coordinator;
 use crate::error::Error;
 use crate::tries::Tries;
 
@@ -24,6 +24,15 @@ pub(crate) struct Call {
     /// How long the coordinator is asked to wait before it answers.
     pub(crate) poll: Duration,
     pub(crate) request_id: String,
+    /// Whether it may be sent again when it may have been carried out already.
+    pub(crate) repeatable: bool,
+}
+
+/// The body of a good answer and who gave it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) body: Bytes,
+    pub(crate) from: Coordinator,
 }
 
 impl Call {
@@ -36,6 +45,7 @@ impl Call {
             key: None,
             poll: Duration::ZERO,
             request_id: Uuid::now_v7().to_string(),
+            repeatable: true,
         }
     }
 
@@ -56,6 +66,13 @@ impl Call {
         self
     }
 
+    /// Done twice it is not the same as once, and no key makes it so: it is not sent again when it may
+    /// have been carried out.
+    pub(crate) fn once(mut self) -> Self {
+        self.repeatable = false;
+        self
+    }
+
     /// For error texts.
     pub(crate) fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
@@ -69,9 +86,9 @@ impl Call {
 impl Client {
     /// Makes a call and reads its answer.
     pub(crate) async fn fetch<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
-        let Answer { body, coordinator } = self.answer(call).await?;
+        let Answer { body, from } = self.answer(call).await?;
         serde_json::from_slice(&body).map_err(|fault| Error::InvalidAnswer {
-            url: self.shared.coordinators[coordinator].0.clone(),
+            url: from.0,
             request: call.name(),
             fault: fault.to_string(),
         })
@@ -82,10 +99,11 @@ impl Client {
         let mut tries = Tries::new(self, call);
         loop {
             let turn = tries.next().await?;
-            match self.attempt(call, turn).await {
-                Ok(answer) => {
+            let to = tries.coordinator(turn);
+            match self.attempt(call, to, turn.limit).await {
+                Ok(body) => {
                     tries.succeeded(turn);
-                    return Ok(answer);
+                    return Ok(Answer { body, from: to.clone() });
                 }
                 Err(miss) => tries.missed(turn, miss)?,
             }

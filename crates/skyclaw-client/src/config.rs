@@ -49,7 +49,7 @@ impl Config {
 pub(crate) struct Coordinator(pub(crate) String);
 
 impl Coordinator {
-    fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         // Not shown: what follows a scheme may be a user and a password.
         let invalid = || Error::InvalidUrl;
         let url = reqwest::Url::parse(text.trim()).map_err(|_| invalid())?;
@@ -63,6 +63,11 @@ impl Coordinator {
             return Err(invalid());
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+
+    /// Whether the token may go to the leader that this coordinator names: never out of TLS.
+    pub(crate) fn may_name(&self, leader: &Self) -> bool {
+        leader.is_https() || !self.is_https()
     }
 
     fn is_https(&self) -> bool {

@@ -34,6 +34,20 @@ pub enum Error {
         /// The id the request has in the coordinators' logs.
         request_id: String,
     },
+    /// A change that must not be done twice was sent and got no good answer.
+    #[error(
+        "{request} at {url}: {reason}; it may have been carried out all the same: look before you repeat it"
+    )]
+    Unsure {
+        /// Method and path.
+        request: String,
+        /// Base URL of who was asked.
+        url: String,
+        /// What went wrong.
+        reason: Reason,
+        /// The id the request has in the coordinator's log.
+        request_id: String,
+    },
     /// An answer that is not in the contract.
     #[error("{url} answered {request} with something that is no answer of a coordinator: {fault}")]
     InvalidAnswer {

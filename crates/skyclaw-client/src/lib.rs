@@ -6,12 +6,15 @@
 //! Invariants:
 //! - Every call that changes something carries an idempotency key (or is idempotent by nature, as a
 //!   heartbeat is), so each may be repeated, at another coordinator as well, without being done twice.
+//!   What is neither, a change of the cluster, is not sent again once it may have been carried out.
 //! - Every call ends: at most [`Config::deadline`] after its long poll, if it has one, was over.
 //! - What a coordinator answers is read up to a bound only.
-//! - The token goes to the configured coordinators alone and is in no error and no debug print.
+//! - The token goes to the configured coordinators, and to the leader that one of them names, alone (never
+//!   from https to http). It is in no error and no debug print.
 
 mod attempt;
 mod call;
+mod cluster;
 mod config;
 mod error;
 mod jobs;

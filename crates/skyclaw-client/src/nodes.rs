@@ -97,13 +97,13 @@ impl Client {
         let mut tries = Tries::new(self, &call);
         let (mut response, turn) = loop {
             let turn = tries.next().await?;
-            match self.open(&call, turn).await {
+            match self.open(&call, tries.coordinator(turn), turn.limit).await {
                 Ok(response) => break (response, turn),
                 Err(miss) => tries.missed(turn, miss)?,
             }
         };
         tries.succeeded(turn);
-        let url = &self.shared.coordinators[turn.coordinator].0;
+        let url = &tries.coordinator(turn).0;
         let copy_error = |source| Error::Copy { url: url.clone(), source };
         let mut copied = 0;
         loop {

@@ -1,6 +1,8 @@
 //! The client against scripted coordinators: each answers what the test says and keeps what it was
 //! asked.
 
+mod cluster;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

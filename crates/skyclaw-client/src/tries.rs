@@ -8,6 +8,8 @@
 //!   408 429 502..504, no connection, no answer
 //!                     the next one; when all were asked, wait (longer each time, or as long as a
 //!                     `retry-after` says) and start over
+//!   503 not_leader    the leader it names is next, configured or not, unless it was asked in this
+//!                     round; given up after a few rounds that end without a leader
 //! ```
 
 use std::collections::VecDeque;
@@ -15,18 +17,23 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use skyclaw_proto::ErrorBody;
+use skyclaw_proto::{ErrorBody, ErrorCode};
 use tokio::time::Instant;
 
 use crate::Client;
 use crate::attempt::Miss;
 use crate::call::Call;
+use crate::config::Coordinator;
 use crate::error::{Error, Failure, Reason};
 
 /// First pause between two rounds.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between two rounds, unless a `retry-after` says more.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// Rounds in which a coordinator was asked that does not lead, at most.
+const MAX_LEADERLESS_ROUNDS: u32 = 5;
+/// Leaders that are asked though they are not configured, at most, in one call.
+const MAX_LEARNED: usize = 5;
 
 /// The tries of one call.
 pub(crate) struct Tries<'a> {
@@ -37,6 +44,11 @@ pub(crate) struct Tries<'a> {
     pauses: ExponentialBackoff,
     /// Who is still to be asked in this round.
     round: VecDeque<usize>,
+    /// Leaders that were named and are not configured. Their indexes follow those of the configured.
+    learned: Vec<Coordinator>,
+    /// Whether somebody in this round said that it does not lead.
+    leaderless: bool,
+    leaderless_rounds: u32,
     /// The last failure of each coordinator, by its index.
     failures: Vec<Option<Failure>>,
     /// Whether a try may have been carried out without our knowing.
@@ -72,6 +84,9 @@ impl<'a> Tries<'a> {
             deadline: began + client.shared.config.deadline + call.poll,
             pauses,
             round: client.order().collect(),
+            learned: vec![],
+            leaderless: false,
+            leaderless_rounds: 0,
             failures: vec![None; client.shared.coordinators.len()],
             open: false,
             fault: None,
@@ -85,13 +100,18 @@ impl<'a> Tries<'a> {
             if let Some((status, body)) = self.fault.take() {
                 return Err(refused(self.call, status, body));
             }
+            self.leaderless_rounds += u32::from(std::mem::take(&mut self.leaderless));
+            if self.leaderless_rounds >= MAX_LEADERLESS_ROUNDS {
+                return Err(self.give_up());
+            }
             let pause = self.pauses.next().unwrap_or(MAX_PAUSE);
             let pause = pause.max(self.retry_after.take().unwrap_or_default());
             if Instant::now() + pause >= self.deadline {
                 return Err(self.give_up());
             }
             tokio::time::sleep(pause).await;
-            self.round.extend(self.client.order());
+            let configured = self.client.shared.coordinators.len();
+            self.round.extend(self.client.order().chain(configured..self.failures.len()));
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
         let Some(coordinator) = self.round.pop_front().filter(|_| !left.is_zero()) else {
@@ -101,9 +121,18 @@ impl<'a> Tries<'a> {
         Ok(Turn { coordinator, limit })
     }
 
-    /// The coordinator whose turn it was answered, and is the first to be asked from now on.
+    /// Whose turn it is.
+    pub(crate) fn coordinator(&self, turn: Turn) -> &Coordinator {
+        let configured = &self.client.shared.coordinators;
+        configured.get(turn.coordinator).unwrap_or_else(|| &self.learned[turn.coordinator - configured.len()])
+    }
+
+    /// The coordinator whose turn it was answered, and is the first to be asked from now on if it is one
+    /// of the configured.
     pub(crate) fn succeeded(&self, turn: Turn) {
-        self.client.shared.good.store(turn.coordinator, Ordering::Relaxed);
+        if turn.coordinator < self.client.shared.coordinators.len() {
+            self.client.shared.good.store(turn.coordinator, Ordering::Relaxed);
+        }
     }
 
     /// The coordinator whose turn it was did not do it; an error when no other would.
@@ -116,10 +145,20 @@ impl<'a> Tries<'a> {
             Miss::Invalid(error) => return Err(error),
             Miss::Failed { reason, retry_after } => (reason, retry_after),
         };
-        let url = self.client.shared.coordinators[turn.coordinator].0.clone();
+        let url = self.coordinator(turn).0.clone();
         tracing::debug!(request_id = self.call.request_id, url, %reason, "a try failed");
-        self.open |= reason.leaves_open();
+        if reason.leaves_open() {
+            if !self.call.repeatable {
+                let (request, request_id) = (self.call.name(), self.call.request_id.clone());
+                return Err(Error::Unsure { request, url, reason, request_id });
+            }
+            self.open = true;
+        }
         match &reason {
+            Reason::Busy { body, .. } if body.code == Some(ErrorCode::NotLeader) => {
+                (self.leaderless, self.fault) = (true, None);
+                self.follow(turn, body);
+            }
             Reason::Busy { status: status @ 500, body } => self.fault = Some((*status, body.clone())),
             Reason::Unreachable { .. } => {}
             Reason::Busy { .. } | Reason::Broken { .. } | Reason::TimedOut => self.fault = None,
@@ -129,6 +168,26 @@ impl<'a> Tries<'a> {
         self.retry_after = Some(self.retry_after.map_or(after, |least| least.min(after)));
         self.failures[turn.coordinator] = Some(Failure { url, reason });
         Ok(())
+    }
+
+    /// Puts the leader that was named next, unless it was asked in this round: it may not know yet that
+    /// it leads, and another round comes after a pause.
+    fn follow(&mut self, turn: Turn, body: &ErrorBody) {
+        let named = body.details.as_ref().and_then(|details| details.get("leaderUrl")?.as_str());
+        let Some(leader) = named.and_then(|url| Coordinator::parse(url).ok()) else { return };
+        let mut known = self.client.shared.coordinators.iter().chain(&self.learned);
+        if let Some(index) = known.position(|coordinator| *coordinator == leader) {
+            if let Some(place) = self.round.iter().position(|waiting| *waiting == index) {
+                self.round.remove(place);
+                self.round.push_front(index);
+            }
+            return;
+        }
+        if self.learned.len() < MAX_LEARNED && self.coordinator(turn).may_name(&leader) {
+            self.round.push_front(self.failures.len());
+            self.learned.push(leader);
+            self.failures.push(None);
+        }
     }
 
     fn give_up(&mut self) -> Error {
