@@ -51,6 +51,8 @@ impl Node {
             let detail = "the log has forgotten its beginning, and the database is empty".to_owned();
             return Err(mismatch(&options, detail));
         }
+        // Copies that were under way when the last process ended.
+        let _ = std::fs::remove_dir_all(options.copies_dir());
         let memo = Memo::open(log.clone()).map_err(|detail| raft_error(&options, detail))?;
         let identity = identify(&options, &memo).await;
         let identity = identity.map_err(|error| raft_error(&options, error.to_string()))?;

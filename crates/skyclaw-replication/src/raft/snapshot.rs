@@ -5,7 +5,8 @@
 //! that moment, which is newer than what the log asked for: the receiver is told how far it goes.
 
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +96,7 @@ pub(super) async fn send(
     let file = copies.join(format!("to-{target}.db"));
     let sent = async {
         machine.settle().await.map_err(|gone| failed(&gone))?;
+        make_dir(copies).map_err(|error| failed(&error))?;
         let copied = machine.store().copy_to(&file).await.map_err(|error| failed(&error))?;
         let place = Place::of(copied.position.as_ref()).map_err(|error| failed(&error))?;
         tracing::info!(
@@ -201,8 +203,8 @@ impl Incoming {
         part: SnapshotPart,
     ) -> io::Result<Option<[u8; 32]>> {
         if part.offset == 0 {
-            tokio::fs::create_dir_all(&self.dir).await?;
-            let file = tokio::fs::File::create(path).await?;
+            make_dir(&self.dir)?;
+            let file = tokio::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).await?;
             *current =
                 Some(Partial { meta: part.meta.clone(), file, hasher: blake3::Hasher::new(), received: 0 });
         }
@@ -223,6 +225,11 @@ impl Incoming {
         partial.file.sync_all().await?;
         Ok(Some(partial.hasher.finalize().into()))
     }
+}
+
+/// Makes the directory for copies, which hold all that the database holds.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Reads how far in the log a position is.
