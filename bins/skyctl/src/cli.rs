@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::classic::ClassicCommand;
+use crate::cluster::ClusterCommand;
 use crate::host::HostCommand;
 use crate::job::JobCommand;
 use crate::output::Format;
@@ -16,6 +17,7 @@ Examples:
   skyctl demo                                  see it work on this machine alone
   skyctl job submit --wait -- echo hello       run a command and show its output
   skyctl job list --status failed
+  skyctl cluster members                       the coordinators, who leads, who is behind
   skyctl enqueue-shell bash -lc \"echo hello\"
 
 Environment:
@@ -88,6 +90,9 @@ pub(crate) enum Command {
     /// Look at services
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Look at the coordinators' cluster and change it
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Export everything a coordinator keeps
     #[command(subcommand)]
     State(StateCommand),

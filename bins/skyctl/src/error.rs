@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use skyclaw_proto::NodeId;
+
 use crate::exit::Exit;
 
 /// An error for the person at the terminal.
@@ -38,6 +40,14 @@ pub enum Error {
         /// The first ids that match.
         candidates: Vec<String>,
     },
+    /// The member to remove leads.
+    #[error(
+        "{name} leads and cannot be removed: hand the leadership over first, with skyctl cluster transfer"
+    )]
+    Leads {
+        /// The member.
+        name: NodeId,
+    },
     /// Stdout cannot be written to.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -72,7 +82,7 @@ impl Error {
         match self {
             Self::Client(error) if error.is_not_found() => Exit::NotFound,
             Self::Client(Client::Refused { status: 401 | 403, .. }) => Exit::NotAuthorized,
-            Self::Client(Client::Unavailable { .. }) => Exit::Unavailable,
+            Self::Client(Client::Unavailable { .. } | Client::Unsure { .. }) => Exit::Unavailable,
             Self::Client(
                 Client::NoCoordinator | Client::InvalidUrl | Client::InvalidToken | Client::InvalidKey,
             )
@@ -81,9 +91,12 @@ impl Error {
             | Self::Ambiguous { .. } => Exit::Usage,
             Self::NoSuch { .. } => Exit::NotFound,
             _ if self.is_closed_pipe() => Exit::Success,
-            Self::Client(_) | Self::Output(_) | Self::File { .. } | Self::Encode(_) | Self::Demo { .. } => {
-                Exit::Failure
-            }
+            Self::Client(_)
+            | Self::Leads { .. }
+            | Self::Output(_)
+            | Self::File { .. }
+            | Self::Encode(_)
+            | Self::Demo { .. } => Exit::Failure,
         }
     }
 

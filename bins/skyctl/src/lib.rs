@@ -6,6 +6,7 @@
 mod arguments;
 mod classic;
 mod cli;
+mod cluster;
 mod context;
 mod demo;
 mod error;
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
         Command::Job(command) => job::run(command, &context).await,
         Command::Host(command) => host::run(command, &context).await,
         Command::Service(command) => service::run(command, &context).await,
+        Command::Cluster(command) => cluster::run(command, &context).await,
         Command::State(command) => state::run(command, &context).await,
         Command::Demo => demo::run(&context).await,
         Command::Completions { shell } => {

@@ -199,6 +199,71 @@ async fn the_services_are_printed_as_the_reference_prints_them() {
     assert!(node.skyctl(&["service", "get", "api"]).await.stdout.starts_with("id        svc_1\n"));
 }
 
+const CLUSTER: &str = r#"{"nodeId":"node-a","clusterId":"c-1","term":2,"applied":9,"members":[
+    {"raftId":"1","nodeId":"node-a","url":"http://a:1","role":"leader","lag":0},
+    {"raftId":"2","nodeId":"node-b","url":"http://b:1","role":"follower","lag":3,"silentMs":40}]}"#;
+
+#[tokio::test]
+async fn the_cluster_is_shown_and_changed() {
+    let peers = r#"{"ok":true,"nodeId":"node-a","peers":["http://b:1"]}"#;
+    let gone = r#"{"member":{"raftId":"2","nodeId":"node-b","role":"follower"}}"#;
+    let node = Coordinator::start(vec![
+        ("GET /v1/cluster", 200, CLUSTER.into()),
+        ("POST /v1/network/join", 200, peers.into()),
+        ("POST /v1/cluster/members/node-b/remove", 200, gone.into()),
+        ("POST /v1/cluster/transfer", 200, CLUSTER.into()),
+    ])
+    .await;
+    check(
+        &node.skyctl(&["cluster", "members"]).await,
+        0,
+        &expect![[r"
+            NAME    ROLE      LAG  SEEN  URL
+            node-a  leader    0    -     http://a:1
+            node-b  follower  3    0s    http://b:1
+        "]],
+        &expect![""],
+    );
+    let json = node.skyctl(&["cluster", "status", "-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("json");
+    assert_eq!((&json["clusterId"], &json["members"][1]["lag"]), (&"c-1".into(), &3.into()));
+    for args in [&["join", "http://b:1/"][..], &["remove", "node-b"], &["transfer"], &["transfer", "node-b"]]
+    {
+        let ran = node.skyctl(&[&["cluster"], args].concat()).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+    assert_eq!(
+        node.sent()[2..],
+        [
+            r#"POST /v1/network/join token=s3cret {"url":"http://b:1"}"#,
+            "POST /v1/cluster/members/node-b/remove token=s3cret {}",
+            "POST /v1/cluster/transfer token=s3cret {}",
+            r#"POST /v1/cluster/transfer token=s3cret {"to":"node-b"}"#,
+        ]
+    );
+    assert_eq!(node.skyctl(&["cluster", "join", "b:1"]).await.code, Some(2));
+    assert_eq!(node.skyctl(&["cluster", "remove", "node-x"]).await.code, Some(3));
+}
+
+#[tokio::test]
+async fn removing_the_leader_fails_with_what_to_do_first() {
+    let refusal =
+        r#"{"error":"this coordinator does not lead","code":"not_leader","details":{"leaderUrl":null}}"#;
+    let node = Coordinator::start(vec![
+        ("GET /v1/cluster", 200, CLUSTER.into()),
+        ("POST /v1/cluster/members/node-a/remove", 503, refusal.into()),
+    ])
+    .await;
+    check(
+        &node.skyctl(&["cluster", "remove", "node-a"]).await,
+        1,
+        &expect![""],
+        &expect![
+            "error: node-a leads and cannot be removed: hand the leadership over first, with skyctl cluster transfer\n"
+        ],
+    );
+}
+
 #[tokio::test]
 async fn an_export_is_written_whole_or_not_at_all() {
     let state = r#"{"nodeId":"n"}"#;
