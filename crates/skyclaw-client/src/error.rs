@@ -44,7 +44,7 @@ pub enum Error {
         /// Base URL of who was asked.
         url: String,
         /// What went wrong.
-        reason: Reason,
+        reason: Box<Reason>,
         /// The id the request has in the coordinator's log.
         request_id: String,
     },

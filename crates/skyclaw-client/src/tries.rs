@@ -150,7 +150,7 @@ impl<'a> Tries<'a> {
         if reason.leaves_open() {
             if !self.call.repeatable {
                 let (request, request_id) = (self.call.name(), self.call.request_id.clone());
-                return Err(Error::Unsure { request, url, reason, request_id });
+                return Err(Error::Unsure { request, url, reason: Box::new(reason), request_id });
             }
             self.open = true;
         }

@@ -84,7 +84,8 @@ async fn a_change_that_may_have_been_made_is_not_sent_again() {
             "POST /v1/cluster/members/node-c/remove at URL0: bad gateway (502); it may have been carried out all the same: look before you repeat it"
         ],
     );
-    assert!(matches!(error, Error::Unsure { reason: Reason::Busy { status: 502, .. }, .. }));
+    let Error::Unsure { reason, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(*reason, Reason::Busy { status: 502, .. }));
     assert_eq!((unsure.asked().len(), other.asked().len()), (1, 0));
 }
 

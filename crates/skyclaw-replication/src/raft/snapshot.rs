@@ -204,7 +204,13 @@ impl Incoming {
     ) -> io::Result<Option<[u8; 32]>> {
         if part.offset == 0 {
             make_dir(&self.dir)?;
-            let file = tokio::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).await?;
+            let file = tokio::fs::OpenOptions::new()
+                .create(true)
+                .write(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(path)
+                .await?;
             *current =
                 Some(Partial { meta: part.meta.clone(), file, hasher: blake3::Hasher::new(), received: 0 });
         }
