@@ -11,6 +11,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what fails in a kit for tests must fail the test")]
 
 mod address;
+pub mod cluster;
 pub mod coordinator;
 pub mod ctl;
 pub mod host;
@@ -22,6 +23,7 @@ pub mod shape;
 pub mod wait;
 pub mod wire;
 
+pub use cluster::Cluster;
 pub use coordinator::{Coordinator, Options};
 pub use host::Host;
 pub use serde_json::{Value, json};

@@ -22,14 +22,13 @@ impl Wire {
     /// A client of the coordinator at `base`.
     #[must_use]
     pub fn new(base: &str, token: Option<&str>) -> Self {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_global(Some(PATIENCE))
-            .build()
-            .new_agent();
-        Self { agent, base: base.to_owned(), token: token.map(str::to_owned) }
+        Self { agent: agent(PATIENCE), base: base.to_owned(), token: token.map(str::to_owned) }
+    }
+
+    /// The same client, on connections of its own, that gives an answer up after `patience`.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { agent: agent(patience), ..self.clone() }
     }
 
     /// The same client without a token.
@@ -66,6 +65,16 @@ impl Wire {
     pub fn post(&self, path: &str, body: &Value) -> Call {
         self.call("POST", path).header("content-type", "application/json").body(body.to_string())
     }
+}
+
+fn agent(patience: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .timeout_global(Some(patience))
+        .build()
+        .new_agent()
 }
 
 /// A request.

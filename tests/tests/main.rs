@@ -3,6 +3,7 @@
 
 mod arrows;
 mod cli;
+mod cluster;
 mod damage;
 mod durability;
 mod hostile;
