@@ -10,7 +10,7 @@ use skyclaw_tests::{Cluster, outside};
 use super::load::{cluster, withstand};
 
 #[test]
-fn what_was_acknowledged_survives_whatever_happens_to_one_node_after_the_other() {
+fn what_was_acknowledged_survives_whatever_happens_to_the_nodes() {
     const TROUBLE_FOR: Duration = Duration::from_secs(25);
     let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
     withstand(cluster(), &mut rng, |cluster, rng| {
@@ -24,6 +24,11 @@ fn what_was_acknowledged_survives_whatever_happens_to_one_node_after_the_other()
 
 fn befall(cluster: &mut Cluster, rng: &mut StdRng) {
     let node = rng.random_range(0..3);
+    // Now and then a majority is gone, and nothing can be acknowledged.
+    let also_frozen = rng.random_bool(0.25).then_some((node + 1) % 3);
+    if let Some(other) = also_frozen {
+        cluster.freeze(other);
+    }
     match rng.random_range(0..3) {
         0 => {
             cluster.freeze(node);
@@ -32,13 +37,16 @@ fn befall(cluster: &mut Cluster, rng: &mut StdRng) {
         }
         how => {
             if how == 1 {
-                cluster.kill9(node)
+                cluster.kill9(node);
             } else {
-                cluster.terminate(node)
+                cluster.terminate(node);
             }
             last(rng, 0..1_500);
             cluster.restart(node);
         }
+    }
+    if let Some(other) = also_frozen {
+        cluster.thaw(other);
     }
 }
 
