@@ -1,7 +1,11 @@
 //! What several coordinators promise together: any of them takes any request, what was acknowledged
 //! survives whatever happens to a few of them, and nothing is given out twice.
 
+mod client;
+mod faults;
 mod forming;
+mod ledger;
+mod load;
 mod membership;
 mod succession;
 
