@@ -1,0 +1,100 @@
+//! What the checks of several resources share.
+
+use super::Invalid;
+use crate::limits;
+use crate::payload::Env;
+use crate::{Capabilities, HostId};
+
+/// Reads an optional id that may be blank, which counts as absent.
+pub(super) fn optional_id<T>(
+    field: &str,
+    raw: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, crate::InvalidId>,
+) -> Result<Option<T>, Invalid> {
+    match raw.map(str::trim).filter(|s| !s.is_empty()) {
+        None => Ok(None),
+        Some(text) => parse(text).map(Some).map_err(|e| Invalid::new(field, e.to_string())),
+    }
+}
+
+pub(super) fn required_host(raw: Option<&str>) -> Result<HostId, Invalid> {
+    optional_id("hostId", raw, HostId::parse)?.ok_or_else(|| Invalid::required("hostId"))
+}
+
+/// A trimmed text that must be there and be no longer than `max` bytes.
+pub(super) fn required_text(field: &str, raw: Option<&str>, max: usize) -> Result<String, Invalid> {
+    let text = raw.map(str::trim).filter(|s| !s.is_empty()).ok_or_else(|| Invalid::required(field))?;
+    bounded_text(field, text, max)?;
+    Ok(text.to_owned())
+}
+
+pub(super) fn bounded_text(field: &str, text: &str, max: usize) -> Result<(), Invalid> {
+    if text.len() > max {
+        return Err(Invalid::new(field, format!("must be at most {max} bytes long")));
+    }
+    no_nul(field, text)
+}
+
+/// What ends up in `execve` cannot hold a NUL.
+pub(super) fn no_nul(field: &str, text: &str) -> Result<(), Invalid> {
+    if text.contains('\0') { Err(Invalid::new(field, "must not contain a NUL character")) } else { Ok(()) }
+}
+
+/// An optional text; blank counts as absent.
+pub(super) fn optional_text(field: &str, raw: Option<String>, max: usize) -> Result<Option<String>, Invalid> {
+    let Some(text) = raw.filter(|s| !s.trim().is_empty()) else { return Ok(None) };
+    bounded_text(field, &text, max)?;
+    Ok(Some(text))
+}
+
+pub(super) fn capabilities(field: &str, raw: Option<Vec<String>>) -> Result<Capabilities, Invalid> {
+    let caps = Capabilities::new(raw.unwrap_or_default());
+    if caps.len() > limits::MAX_CAPABILITIES {
+        return Err(Invalid::new(field, format!("must have at most {} entries", limits::MAX_CAPABILITIES)));
+    }
+    for cap in caps.iter() {
+        bounded_text(field, cap, limits::MAX_CAPABILITY_LEN)?;
+    }
+    Ok(caps)
+}
+
+/// The reference raises a count of 0 to 1, so it is no fault here either.
+pub(super) fn count(field: &str, raw: Option<u32>, max: u32) -> Result<u32, Invalid> {
+    match raw.unwrap_or(1).max(1) {
+        n if n > max => Err(Invalid::new(field, format!("must be at most {max}"))),
+        n => Ok(n),
+    }
+}
+
+pub(super) fn arguments(field: &str, args: Option<&[String]>) -> Result<(), Invalid> {
+    args.unwrap_or_default().iter().enumerate().try_for_each(|(i, arg)| no_nul(&format!("{field}[{i}]"), arg))
+}
+
+pub(super) fn environment(field: &str, env: Option<&Env>) -> Result<(), Invalid> {
+    for (name, value) in env.into_iter().flatten() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(Invalid::new(field, "must have names that are not empty and contain no = or NUL"));
+        }
+        no_nul(&format!("{field}.{name}"), value)?;
+    }
+    Ok(())
+}
+
+pub(super) fn timeout(field: &str, raw: Option<u64>) -> Result<(), Invalid> {
+    match raw {
+        Some(0) => Err(Invalid::new(field, "must be at least 1")),
+        Some(ms) if ms > limits::MAX_TIMEOUT_MS => {
+            Err(Invalid::new(field, format!("must be at most {}", limits::MAX_TIMEOUT_MS)))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn wait_ms(raw: Option<u64>) -> Result<u64, Invalid> {
+    match raw.unwrap_or(0) {
+        ms if ms > limits::MAX_WAIT_MS => {
+            Err(Invalid::new("waitMs", format!("must be at most {}", limits::MAX_WAIT_MS)))
+        }
+        ms => Ok(ms),
+    }
+}

@@ -1,0 +1,142 @@
+//! Requests about hosts: registering, heartbeats, claims.
+
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+use super::check::{capabilities, count, optional_id, required_text, wait_ms};
+use crate::limits;
+use crate::object;
+use crate::{Capabilities, HostId, JobId};
+
+/// `POST /v1/hosts/register`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RegisterHostBody {
+    /// The id the host wants to keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<String>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<String>>,
+    /// How many jobs it takes at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<u32>,
+}
+
+/// A checked [`RegisterHostBody`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterHost {
+    /// The id the host wants to keep.
+    pub host_id: Option<HostId>,
+    /// For people.
+    pub name: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// How many jobs it takes at once.
+    pub max_parallel: u32,
+}
+
+impl RegisterHostBody {
+    /// Checks the body.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn check(self) -> Result<RegisterHost, Invalid> {
+        Ok(RegisterHost {
+            name: required_text("name", self.name.as_deref(), limits::MAX_NAME_LEN)?,
+            host_id: optional_id("hostId", self.host_id.as_deref(), HostId::parse)?,
+            capabilities: capabilities("capabilities", self.capabilities)?,
+            max_parallel: count("maxParallel", self.max_parallel, limits::MAX_PARALLEL)?,
+        })
+    }
+}
+
+/// `POST /v1/hosts/:id/heartbeat`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeartbeatBody {
+    /// What a reference host believes it holds. Read and not used: the coordinator knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_leases: Option<u32>,
+    /// The runs whose leases this renews. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional_list")]
+    pub running: Option<Vec<RunningJob>>,
+    /// How long the answer may wait for something to stop, in milliseconds. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// One run a host names as its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningJob {
+    /// The job.
+    pub job_id: JobId,
+    /// The fencing token of the lease it runs under.
+    pub fence: u64,
+}
+
+/// A checked [`HeartbeatBody`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The runs whose leases this renews.
+    pub running: Vec<RunningJob>,
+    /// How long the answer may wait, in milliseconds; 0 for not at all.
+    pub wait_ms: u64,
+}
+
+impl HeartbeatBody {
+    /// Checks the body.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn check(self) -> Result<Heartbeat, Invalid> {
+        let running = self.running.unwrap_or_default();
+        if running.len() > limits::MAX_PARALLEL as usize {
+            return Err(Invalid::new(
+                "running",
+                format!("must have at most {} entries", limits::MAX_PARALLEL),
+            ));
+        }
+        Ok(Heartbeat { running, wait_ms: wait_ms(self.wait_ms)? })
+    }
+}
+
+/// `POST /v1/hosts/:id/claim`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimBody {
+    /// How long the answer may wait for a job, in milliseconds. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+    /// How many jobs to take at most. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+}
+
+/// A checked [`ClaimBody`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// How long the answer may wait for a job, in milliseconds; 0 for not at all.
+    pub wait_ms: u64,
+    /// How many jobs to take at most; `None` from a client that takes one and expects no list.
+    pub max: Option<u32>,
+}
+
+impl ClaimBody {
+    /// Checks the body.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn check(self) -> Result<Claim, Invalid> {
+        match self.max {
+            Some(n) if n == 0 || n > limits::MAX_CLAIM => {
+                Err(Invalid::new("max", format!("must be between 1 and {}", limits::MAX_CLAIM)))
+            }
+            max => Ok(Claim { wait_ms: wait_ms(self.wait_ms)?, max }),
+        }
+    }
+}

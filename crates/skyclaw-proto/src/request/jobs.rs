@@ -1,0 +1,226 @@
+//! Requests about jobs: submitting them and telling how they ended.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+use super::check::{
+    arguments, bounded_text, capabilities, environment, optional_text, required_host, required_text, timeout,
+};
+use crate::limits;
+use crate::object;
+use crate::payload::{Env, OpenclawPayload, Payload, ShellPayload};
+use crate::{Capabilities, HostId};
+
+/// The `payload` of a submission, of either kind.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PayloadBody {
+    /// `shell` or `openclaw-run`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Of a shell job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
+    /// Of a shell job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Of an OpenClaw job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub openclaw_dir: Option<String>,
+    /// Variables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Env>,
+    /// How long it may run, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+impl PayloadBody {
+    fn check(self) -> Result<Payload, Invalid> {
+        let kind = self
+            .kind
+            .as_deref()
+            .filter(|k| !k.trim().is_empty())
+            .ok_or_else(|| Invalid::required("payload"))?;
+        arguments("payload.args", self.args.as_deref())?;
+        environment("payload.env", self.env.as_ref())?;
+        timeout("payload.timeoutMs", self.timeout_ms)?;
+        match kind {
+            "shell" => Ok(Payload::Shell(ShellPayload {
+                command: required_text("payload.command", self.command.as_deref(), limits::MAX_TEXT_LEN)?,
+                args: self.args,
+                cwd: optional_text("payload.cwd", self.cwd, limits::MAX_TEXT_LEN)?,
+                env: self.env,
+                timeout_ms: self.timeout_ms,
+            })),
+            "openclaw-run" => Ok(Payload::OpenclawRun(OpenclawPayload {
+                args: self.args,
+                openclaw_dir: optional_text("payload.openclawDir", self.openclaw_dir, limits::MAX_TEXT_LEN)?,
+                env: self.env,
+                timeout_ms: self.timeout_ms,
+            })),
+            _ => Err(Invalid::new("payload.kind", "must be \"shell\" or \"openclaw-run\"")),
+        }
+    }
+}
+
+/// The `requirement` of a submission.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequirementBody {
+    /// Capabilities the host must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required_capabilities: Option<Vec<String>>,
+}
+
+/// `POST /v1/jobs` and `POST /v1/public/jobs`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EnqueueJobBody {
+    /// What to run.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub payload: Option<PayloadBody>,
+    /// What it asks of a host.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub requirement: Option<RequirementBody>,
+    /// Who submits it. Not read on the public route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submitted_by: Option<String>,
+    /// 0 to 100, higher first. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// For finding it again. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// A checked [`EnqueueJobBody`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnqueueJob {
+    /// What to run.
+    pub payload: Payload,
+    /// What it asks of a host; `None` when the client said nothing of it.
+    pub required_capabilities: Option<Capabilities>,
+    /// Who submits it.
+    pub submitted_by: Option<String>,
+    /// 0 to 100, higher first.
+    pub priority: u8,
+    /// For finding it again.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl EnqueueJobBody {
+    /// Checks the body.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn check(self) -> Result<EnqueueJob, Invalid> {
+        let payload = self.payload.ok_or_else(|| Invalid::required("payload"))?.check()?;
+        let required_capabilities = self
+            .requirement
+            .map(|r| capabilities("requirement.requiredCapabilities", r.required_capabilities))
+            .transpose()?;
+        let priority = self.priority.unwrap_or(limits::DEFAULT_PRIORITY);
+        if priority > limits::MAX_PRIORITY {
+            return Err(Invalid::new("priority", format!("must be at most {}", limits::MAX_PRIORITY)));
+        }
+        let submitted_by = optional_text("submittedBy", self.submitted_by, limits::MAX_NAME_LEN)?
+            .map(|s| s.trim().to_owned());
+        let labels = self.labels.unwrap_or_default();
+        check_labels(&labels)?;
+        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels })
+    }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    if labels.len() > limits::MAX_LABELS {
+        return Err(Invalid::new("labels", format!("must have at most {} entries", limits::MAX_LABELS)));
+    }
+    for (key, value) in labels {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+        if key.is_empty() || key.len() > limits::MAX_LABEL_KEY_LEN || !key.bytes().all(allowed) {
+            let max = limits::MAX_LABEL_KEY_LEN;
+            return Err(Invalid::new(
+                "labels",
+                format!("must have keys of 1 to {max} of A-Z a-z 0-9 . _ - /"),
+            ));
+        }
+        bounded_text(&format!("labels.{key}"), value, limits::MAX_LABEL_VALUE_LEN)?;
+    }
+    Ok(())
+}
+
+/// `POST /v1/jobs/:id/complete`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CompleteJobBody {
+    /// Who ran it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<String>,
+    /// Whether it succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success: Option<bool>,
+    /// How long it ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// The exit code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// What it wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
+    /// What it wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
+    /// Why it did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The fencing token of the lease it ran under. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
+}
+
+/// A checked [`CompleteJobBody`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompleteJob {
+    /// Who ran it.
+    pub host_id: HostId,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: u64,
+    /// The exit code.
+    pub exit_code: i32,
+    /// What it wrote.
+    pub stdout: String,
+    /// What it wrote.
+    pub stderr: String,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    /// The fencing token of the lease it ran under.
+    pub fence: Option<u64>,
+}
+
+impl CompleteJobBody {
+    /// Checks the body.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn check(self) -> Result<CompleteJob, Invalid> {
+        Ok(CompleteJob {
+            host_id: required_host(self.host_id.as_deref())?,
+            success: self.success.ok_or_else(|| Invalid::required("success"))?,
+            duration_ms: self.duration_ms.ok_or_else(|| Invalid::required("durationMs"))?,
+            exit_code: self.exit_code.ok_or_else(|| Invalid::required("exitCode"))?,
+            stdout: self.stdout.ok_or_else(|| Invalid::required("stdout"))?,
+            stderr: self.stderr.ok_or_else(|| Invalid::required("stderr"))?,
+            error: self.error,
+            fence: self.fence,
+        })
+    }
+}
