@@ -1,0 +1,168 @@
+//! How many jobs a second go through a coordinator, from the queue to their end: so many hosts, each on a
+//! connection of its own, enqueue a job, claim one and report its end, over and over.
+//!
+//! It speaks the wire contract and nothing else, so it measures any coordinator. Prints one line:
+//! `RESULT {"requests": jobs that ended, "per_second": …}`.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// What is asked for on the command line.
+#[derive(Debug, Clone)]
+struct Arguments {
+    /// `host:port` of the coordinator.
+    address: String,
+    token: String,
+    hosts: usize,
+    warmup: Duration,
+    measured: Duration,
+}
+
+impl Arguments {
+    fn parse() -> Outcome<Self> {
+        let mut parsed = Self {
+            address: String::new(),
+            token: String::new(),
+            hosts: 64,
+            warmup: Duration::from_secs(2),
+            measured: Duration::from_secs(5),
+        };
+        let mut args = std::env::args().skip(1);
+        while let Some(name) = args.next() {
+            let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--url" => {
+                    let address = value.strip_prefix("http://").ok_or("--url begins with http://")?;
+                    address.trim_end_matches('/').clone_into(&mut parsed.address);
+                }
+                "--token" => parsed.token = value,
+                "--hosts" => parsed.hosts = value.parse()?,
+                "--warmup" => parsed.warmup = Duration::from_secs(value.parse()?),
+                "--seconds" => parsed.measured = Duration::from_secs(value.parse()?),
+                other => return Err(format!("unknown argument {other}").into()),
+            }
+        }
+        if parsed.address.is_empty() || parsed.hosts == 0 {
+            return Err(
+                "usage: cycle --url http://HOST:PORT [--token T] [--hosts N] [--warmup S] [--seconds S]"
+                    .into(),
+            );
+        }
+        Ok(parsed)
+    }
+}
+
+/// A connection that is kept open.
+struct Connection {
+    stream: TcpStream,
+    head: String,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(to: &Arguments) -> Outcome<Self> {
+        let stream = TcpStream::connect(&to.address).await?;
+        stream.set_nodelay(true)?;
+        let head = format!(
+            "HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\nx-skyclaw-token: {}\r\ncontent-length:",
+            to.address, to.token
+        );
+        Ok(Self { stream, head, buffer: Vec::with_capacity(8 * 1024) })
+    }
+
+    /// Posts a body and returns the body of the answer, which must be a success.
+    async fn post(&mut self, path: &str, body: &str) -> Outcome<Value> {
+        let request = format!("POST {path} {} {}\r\n\r\n{body}", self.head, body.len());
+        self.stream.write_all(request.as_bytes()).await?;
+        self.buffer.clear();
+        let (status, start, end) = loop {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err("the coordinator closed the connection".into());
+            }
+            if let Some(whole) = whole_answer(&self.buffer)? {
+                break whole;
+            }
+        };
+        let text = &self.buffer[start..end];
+        if status != 200 {
+            return Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(text)).into());
+        }
+        Ok(serde_json::from_slice(text)?)
+    }
+}
+
+/// The status, and where the body begins and ends, once all of it is there.
+fn whole_answer(bytes: &[u8]) -> Outcome<Option<(u16, usize, usize)>> {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&bytes[..end])?;
+    let status = head.split(' ').nth(1).ok_or("the answer is no HTTP")?.parse()?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    let whole = end + 4 + length.ok_or("the answer has no content-length")?;
+    Ok((bytes.len() >= whole).then_some((status, end + 4, whole)))
+}
+
+/// One host: how long each of its jobs took that ended between `from` and `until`.
+async fn host(to: Arguments, number: usize, from: Instant, until: Instant) -> Outcome<Vec<Duration>> {
+    let mut connection = Connection::open(&to).await?;
+    let id = format!("bench-{number}");
+    let register = json!({"hostId": id, "name": id, "maxParallel": 1}).to_string();
+    connection.post("/v1/hosts/register", &register).await?;
+    let job =
+        json!({"payload": {"kind": "shell", "command": "/bin/true", "args": [format!("{number:016}")]}});
+    let (job, claim) = (job.to_string(), format!("/v1/hosts/{id}/claim"));
+    let mut took = Vec::new();
+    loop {
+        let began = Instant::now();
+        connection.post("/v1/jobs", &job).await?;
+        // There is a job for each host that claims one, so nobody waits unless something is lost.
+        let claimed = connection.post(&claim, "{\"waitMs\":1000}").await?;
+        let mine = claimed["job"]["id"].as_str().ok_or("a claim found no job although there is one")?;
+        let end = json!({
+            "hostId": id, "success": true, "durationMs": 1, "exitCode": 0, "stdout": "", "stderr": "",
+            "fence": claimed["job"]["fence"],
+        });
+        connection.post(&format!("/v1/jobs/{mine}/complete"), &end.to_string()).await?;
+        let now = Instant::now();
+        if now >= until {
+            return Ok(took);
+        }
+        if now >= from {
+            took.push(now - began);
+        }
+    }
+}
+
+async fn run(to: Arguments) -> Outcome<()> {
+    let from = Instant::now() + to.warmup;
+    let until = from + to.measured;
+    let hosts = (0..to.hosts).map(|number| host(to.clone(), number, from, until));
+    let mut took: Vec<Duration> = futures_util::future::try_join_all(hosts).await?.concat();
+    if took.is_empty() {
+        return Err("no job ended in time".into());
+    }
+    took.sort_unstable();
+    let percentile = |percent: usize| took[(took.len() - 1) * percent / 100].as_micros();
+    let seconds = to.measured.as_secs_f64();
+    println!(
+        "RESULT {{\"requests\":{},\"seconds\":{seconds:.3},\"per_second\":{:.1},\"failed\":0,\"p50_us\":{},\"p99_us\":{}}}",
+        took.len(),
+        f64::from(u32::try_from(took.len())?) / seconds,
+        percentile(50),
+        percentile(99),
+    );
+    Ok(())
+}
+
+fn main() -> Outcome<()> {
+    let to = Arguments::parse()?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(to))
+}

@@ -1,0 +1,204 @@
+#!/usr/bin/env bash
+# How fast are replicated writes beside those of etcd, on this machine, at this moment? See README.md.
+#
+#   tests/bench/etcd.sh --nodes 1|3 [--connections "1 16 64 256"] [--rounds N] [--seconds N] [--warmup N]
+#                       [--only enqueue|cycle] [--dir DIR] [--out FILE] [--skyclawd FILE]
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+
+nodes=1 connections="1 16 64 256" rounds=3 seconds=5 warmup=2 only="" dir="$target/tmp/bench" out="" hosts=64
+skyclawd=""
+usage() { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    [ $# -ge 2 ] || usage
+    case $1 in
+        --nodes) nodes=$2 ;;
+        --connections) connections=$2 ;;
+        --rounds) rounds=$2 ;;
+        --seconds) seconds=$2 ;;
+        --warmup) warmup=$2 ;;
+        --only) only=$2 ;;
+        --dir) dir=$2 ;;
+        --out) out=$2 ;;
+        --skyclawd) skyclawd=$2 ;;
+        *) usage ;;
+    esac
+    shift 2
+done
+case $nodes in 1 | 3) ;; *) usage ;; esac
+
+# What is needed.
+missing=()
+for need in etcd:etcd-server wrk:wrk jq:jq curl:curl; do
+    command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+fi
+if [ -z "$skyclawd" ]; then
+    (cd "$root" && cargo build --release --locked -p skyclawd >&2)
+    skyclawd=$target/release/skyclawd
+fi
+cycle=$target/release/examples/cycle
+if [ "$only" != enqueue ] && [ "$nodes" = 3 ]; then
+    (cd "$root" && cargo build --release --locked -p skyclaw-tests --example cycle >&2)
+fi
+
+export SKYCLAW_TOKEN=bench-token
+mkdir -p "$dir"
+work=$(mktemp -d "$dir/run.XXXXXX")
+results=$work/results
+: >"$results"
+pids=()
+leader=""
+
+# Ends what was started, by its number alone.
+stop_all() {
+    local pid
+    for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do
+        for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    pids=()
+    rm -rf "$work/data"
+}
+finish() { stop_all; rm -rf "$work"; }
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+fail() {
+    echo "etcd.sh: $1" >&2
+    tail -n 5 "$work"/log.* >&2 2>/dev/null || true
+    exit 1
+}
+
+# Ports that nobody listens on at the moment.
+next_port=23790
+free_port() {
+    while (exec 3<>"/dev/tcp/127.0.0.1/$next_port") 2>/dev/null; do next_port=$((next_port + 1)); done
+    port=$next_port
+    next_port=$((next_port + 1))
+}
+
+until_true() { # WHAT COMMAND…
+    local what=$1 pid
+    shift
+    for _ in $(seq 300); do
+        if "$@" >/dev/null 2>&1; then return; fi
+        for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || fail "a process ended before $what"; done
+        sleep 0.1
+    done
+    fail "30 s passed before $what"
+}
+
+start_etcd() {
+    local clients=() peers=() cluster="" i
+    for i in $(seq "$nodes"); do
+        free_port; clients+=("http://127.0.0.1:$port")
+        free_port; peers+=("http://127.0.0.1:$port")
+        cluster+="${cluster:+,}e$i=${peers[i - 1]}"
+    done
+    for i in $(seq "$nodes"); do
+        local at=${clients[i - 1]} peer=${peers[i - 1]}
+        etcd --name "e$i" --data-dir "$work/data/e$i" --log-level error --quota-backend-bytes 8589934592 \
+            --listen-client-urls "$at" --advertise-client-urls "$at" \
+            --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
+            --initial-cluster "$cluster" --initial-cluster-state new >"$work/log.e$i" 2>&1 &
+        pids+=($!)
+    done
+    for at in "${clients[@]}"; do until_true "etcd was ready" curl -fsS "$at/health"; done
+    for at in "${clients[@]}"; do
+        if curl -fsS "$at/v3/maintenance/status" -d '{}' | jq -e '.leader == .header.member_id' >/dev/null; then
+            leader=$at
+        fi
+    done
+}
+
+start_skyclaw() {
+    local urls=() i other
+    for i in $(seq "$nodes"); do free_port; urls+=("http://127.0.0.1:$port"); done
+    for i in $(seq "$nodes"); do
+        local peers=""
+        for other in "${urls[@]}"; do
+            if [ "$other" != "${urls[i - 1]}" ]; then peers+="${peers:+,}$other"; fi
+        done
+        mkdir -p "$work/data/s$i"
+        SKYCLAW_COORDINATOR_HOST=127.0.0.1 SKYCLAW_COORDINATOR_PORT=${urls[i - 1]##*:} SKYCLAW_PEER_URLS=$peers \
+            SKYCLAW_COORDINATOR_NODE_ID=s$i SKYCLAW_DB_PATH=$work/data/s$i/coordinator.db \
+            SKYCLAW_MIN_REPLICATIONS=$((nodes / 2 + 1)) SKYCLAW_LOG=error \
+            "$skyclawd" >"$work/log.s$i" 2>&1 &
+        pids+=($!)
+    done
+    for i in $(seq "$nodes"); do until_true "skyclawd was ready" curl -fsS "${urls[i - 1]}/readyz"; done
+    until_true "skyclawd had a leader of $nodes" skyclaw_leader "${urls[0]}"
+    if [ "$nodes" = 1 ]; then leader=${urls[0]}; else leader=$(skyclaw_leader "${urls[0]}"); fi
+}
+
+skyclaw_leader() {
+    curl -fsS -H "x-skyclaw-token: $SKYCLAW_TOKEN" "$1/v1/cluster" | jq -er --argjson n "$nodes" \
+        '[.members[] | select(.role != "learner")] as $m | select($m | length == $n)
+         | $m[] | select(.role == "leader") | .url // "alone"'
+}
+
+# One figure: a fresh system, warmed up, under one load.
+measure() { # SYSTEM LOAD CONNECTIONS
+    local system=$1 load=$2 many=$3 result
+    pids=()
+    if [ "$system" = etcd ]; then start_etcd; else start_skyclaw; fi
+    if [ "$load" = cycle ] && [ "$system" = skyclaw ]; then
+        result=$("$cycle" --url "$leader" --token "$SKYCLAW_TOKEN" --hosts "$many" --warmup "$warmup" --seconds "$seconds") || fail "cycle failed"
+    else
+        local threads=$((many < 2 ? 1 : 2))
+        wrk -t$threads -c"$many" -d"${warmup}s" -s "$here/put.lua" "$leader" -- "$system" warm >/dev/null
+        result=$(wrk -t$threads -c"$many" -d"${seconds}s" --latency -s "$here/put.lua" "$leader" -- "$system" meas)
+    fi
+    result=$(sed -n 's/^RESULT //p' <<<"$result")
+    [ -n "$result" ] || fail "no result of $system at $many"
+    stop_all
+    jq -nc --arg system "$system" --arg load "$load" --argjson many "$many" --argjson r "$result" \
+        '{system: $system, load: $load, connections: $many} + $r' | tee -a "$results" >&2
+}
+
+for round in $(seq "$rounds"); do
+    echo "round $round of $rounds" >&2
+    if [ "$only" != cycle ]; then
+        for many in $connections; do
+            measure etcd enqueue "$many"
+            measure skyclaw enqueue "$many"
+        done
+    fi
+    if [ "$only" != enqueue ] && [ "$nodes" = 3 ]; then
+        measure etcd cycle "$hosts"
+        measure skyclaw cycle "$hosts"
+    fi
+done
+
+summary=$(jq -s --argjson nodes "$nodes" --argjson seconds "$seconds" --argjson rounds "$rounds" '
+    def median: sort | if length % 2 == 1 then .[length / 2 | floor] else (.[length / 2 - 1] + .[length / 2]) / 2 end;
+    def of($name): map(select(.system == $name));
+    def goal($load; $many): (if $load == "cycle" then {"64": 1}
+        elif $nodes == 1 then {"1": 2, "16": 3.5, "64": 5, "256": 5}
+        else {"1": 1.1, "16": 2.3, "64": 4, "256": 4.5} end)[$many | tostring];
+    {nodes: $nodes, seconds: $seconds, rounds: $rounds, rows: (group_by([.load, .connections]) | sort_by(.[0].load == "cycle")
+        | map(. as $all | .[0].load as $load | .[0].connections as $many
+        | ($all | of("etcd") | map(.per_second)) as $etcd | ($all | of("skyclaw") | map(.per_second)) as $ours
+        | {load: $load, connections: $many, etcd: ($etcd | median), skyclaw: ($ours | median),
+           ratio: (($ours | median) / ($etcd | median) * 100 | round / 100),
+           ratio_by_round: [range($ours | length) | ($ours[.] / $etcd[.] * 100 | round / 100)],
+           goal: goal($load; $many),
+           p50_us: {etcd: ($all | of("etcd") | map(.p50_us) | median), skyclaw: ($all | of("skyclaw") | map(.p50_us) | median)},
+           p99_us: {etcd: ($all | of("etcd") | map(.p99_us) | median), skyclaw: ($all | of("skyclaw") | map(.p99_us) | median)},
+           failed: {etcd: ($all | of("etcd") | map(.failed) | add), skyclaw: ($all | of("skyclaw") | map(.failed) | add)}}))}' "$results")
+[ -z "$out" ] || printf '%s\n' "$summary" >"$out"
+printf '%s\n' "$summary"
+{
+    echo "load conns etcd/s skyclaw/s ratio goal by-round etcd-p99-ms skyclaw-p99-ms failed"
+    jq -r '.rows[] | [.load, .connections, (.etcd | round), (.skyclaw | round), .ratio, (.goal // "-"),
+        (.ratio_by_round | map(tostring) | join("/")), (.p99_us.etcd / 1000 * 10 | round / 10),
+        (.p99_us.skyclaw / 1000 * 10 | round / 10), "\(.failed.etcd)+\(.failed.skyclaw)"] | join(" ")' <<<"$summary"
+} | column -t
