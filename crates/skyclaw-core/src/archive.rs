@@ -34,7 +34,11 @@ impl Operation {
             | Self::DeployService { .. }
             | Self::ClaimService { .. }
             | Self::ReportService { .. }
-            | Self::PruneReplies => (None, &[]),
+            | Self::PruneReplies
+            | Self::StageRestore(_)
+            | Self::CancelRestore { .. }
+            | Self::RollBack(_)
+            | Self::ReleaseClaims { .. } => (None, &[]),
         };
         one.into_iter().chain(many.iter().map(|job| &job.id))
     }

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::record;
 use skyclaw_proto::request::{DeployService, ReportService};
-use skyclaw_proto::{Capabilities, HostId, JobId, NodeId, Payload, ServiceId, Timestamp};
+use skyclaw_proto::{Capabilities, HostId, JobId, NodeId, Payload, RestoreId, ServiceId, Timestamp};
+
+use crate::outcome::StagedPart;
+use crate::restore::RollBack;
 
 /// One thing to do, with everything that must be the same on every node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +171,20 @@ pub enum Operation {
     },
     /// Replies that have been kept long enough are forgotten: those that expire before now.
     PruneReplies,
+    /// A part of a snapshot is laid by on every node.
+    StageRestore(Arc<StagedPart>),
+    /// What was laid by for a restore is dropped.
+    CancelRestore {
+        /// The restore.
+        restore: RestoreId,
+    },
+    /// Everything becomes as it is in the snapshot that was staged. The only command of its entry.
+    RollBack(RollBack),
+    /// The leader waited long enough after a restore for runs that nobody here knows of to be over.
+    ReleaseClaims {
+        /// The restore.
+        restore: RestoreId,
+    },
 }
 
 impl Command {
@@ -192,7 +209,13 @@ impl Operation {
             Self::Complete(done) => {
                 done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len)
             }
-            Self::Claim { .. } | Self::Cancel { .. } | Self::PruneReplies => 0,
+            Self::Claim { .. }
+            | Self::Cancel { .. }
+            | Self::PruneReplies
+            | Self::CancelRestore { .. }
+            | Self::ReleaseClaims { .. } => 0,
+            Self::StageRestore(part) => part.bytes.len(),
+            Self::RollBack(back) => back.requested_by.as_ref().map_or(0, String::len),
             Self::RenewLeases { leases, .. } | Self::ExpireLeases { leases } => leases.len() * 160,
             Self::DeployService { service, .. } => {
                 let args: usize = service.args.iter().map(|arg| arg.len() + 8).sum();

@@ -15,7 +15,8 @@
 //! - a host's `active_leases` is the number of leases held in its name;
 //! - within a priority, queued jobs are handed out in the order they were enqueued;
 //! - every claim has a fencing token greater than all before it;
-//! - an idempotent command given twice changes the state once.
+//! - an idempotent command given twice changes the state once;
+//! - the state goes back to a snapshot only while nothing is leased.
 
 mod apply;
 mod archive;
@@ -23,14 +24,17 @@ pub mod command;
 pub mod model;
 mod outcome;
 mod queue;
+pub mod restore;
 mod state;
 mod subsets;
 mod supersets;
 mod wire;
 
+pub use apply::Verdict;
 pub use archive::{Archive, NoArchive};
 pub use command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
 pub use model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
 pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StagedPart, StoredReply};
+pub use restore::{KEPT_RESTORES, Restore, RollBack, SnapshotOf};
 pub use state::{Claimable, Counters, ServiceOffer, State};
 pub use supersets::Supersets;

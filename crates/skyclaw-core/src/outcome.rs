@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, RestoreId, ServiceId, Timestamp};
+use uuid::Uuid;
 
 use crate::command::IdempotencyKey;
 use crate::model::{Host, Job, Service};
+use crate::restore::Restore;
 
 /// What comes of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Reply {
     Merged(bool),
     /// There is nothing to tell.
     Done,
+    /// The restore, which was carried out.
+    Restored(Arc<Restore>),
 }
 
 /// Why a command was not carried out. Nothing changed.
@@ -93,6 +97,46 @@ pub enum Refusal {
     /// The idempotency key came with another body before.
     #[error("idempotency key reuse conflict for route {0}")]
     KeyReused(String),
+    /// Nothing is staged for this restore.
+    #[error("nothing is staged for {0}: another restore has begun since, or this one was called off")]
+    NotStaged(RestoreId),
+    /// A part of what was staged is missing.
+    #[error("part {part} of {restore} is missing: send it, then ask again")]
+    RestoreIncomplete {
+        /// The restore.
+        restore: RestoreId,
+        /// The first part that is not there.
+        part: u32,
+    },
+    /// What was staged is no snapshot to go back to.
+    #[error("the snapshot cannot be used: {0}")]
+    SnapshotUnusable(String),
+    /// The snapshot was taken of another cluster.
+    #[error(
+        "the snapshot was taken of cluster {snapshot}, and this is cluster {cluster}: restore it by force if \
+         this cluster is to take that one's place"
+    )]
+    ForeignSnapshot {
+        /// The cluster the snapshot was taken of.
+        snapshot: Uuid,
+        /// This one.
+        cluster: Uuid,
+    },
+    /// Jobs run, and would run on beside what the snapshot says of them.
+    #[error(
+        "{count} jobs are leased and may be running: wait until they are over, or cancel them, and ask again; \
+         the first are {}",
+        jobs.iter().map(JobId::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    JobsLeased {
+        /// How many.
+        count: u64,
+        /// The first of them, by id.
+        jobs: Vec<JobId>,
+    },
+    /// A restore came together with other commands, which no coordinator does.
+    #[error("the last step of {0} was not alone in its entry of the log; ask again")]
+    RestoreNotAlone(RestoreId),
 }
 
 /// One thing that must be written down.
@@ -113,16 +157,19 @@ pub enum Change {
     Stage(Arc<StagedPart>),
     /// All parts that were laid by are dropped.
     DropStaged,
+    /// A restore as it is now. Only the newest [`KEPT_RESTORES`](crate::KEPT_RESTORES) are kept.
+    Restore(Arc<Restore>),
 }
 
 /// A part of a snapshot that a cluster goes back to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedPart {
     /// The restore it belongs to.
     pub restore: RestoreId,
     /// Its place among the parts: 0, 1, 2 and so on.
     pub part: u32,
     /// The bytes of the snapshot that follow those of the part before.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -174,6 +221,8 @@ pub enum Effect {
         /// The job.
         job: JobId,
     },
+    /// Claims are answered again.
+    ClaimsReleased,
     /// A service waits for a host, or a host must look at its services again.
     ServiceChanged {
         /// The service.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, ServiceId, Timestamp};
+use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ServiceId, Timestamp};
 
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
+use crate::restore::Restore;
 
 /// Numbers that only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,10 @@ pub struct State {
     pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
     /// The services in the order of their deployment.
     pub(crate) service_order: BTreeMap<u64, ServiceId>,
+    /// The newest of the restores there were, oldest first.
+    pub(crate) restores: Vec<Arc<Restore>>,
+    /// The restore whose parts are laid by.
+    pub(crate) staging: Option<RestoreId>,
 }
 
 /// Whether a claim would find something.
@@ -152,6 +157,9 @@ impl State {
     /// Whether a claim would find something. (Changes nothing but a cache.)
     pub fn claimable(&mut self, host: &HostId) -> Claimable {
         let Some(host) = self.hosts.get(host) else { return Claimable::UnknownHost };
+        if self.claims_held() {
+            return Claimable::Nothing;
+        }
         if host.active_leases >= host.max_parallel {
             return Claimable::Full;
         }
@@ -161,7 +169,7 @@ impl State {
     /// Whether a job is queued that a host with these capabilities could take. (Changes nothing but a
     /// cache.)
     pub fn queued_for(&mut self, capabilities: &Capabilities) -> bool {
-        self.queue.first(capabilities).is_some()
+        !self.claims_held() && self.queue.first(capabilities).is_some()
     }
 
     /// What a host that claims a service is told.

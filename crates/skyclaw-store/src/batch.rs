@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skyclaw_core::model::{Host, Job, Phase, Service};
-use skyclaw_core::{Change, Counters, IdempotencyKey, Reply, StagedPart, StoredReply};
+use skyclaw_core::{
+    Change, Counters, IdempotencyKey, KEPT_RESTORES, Reply, Restore, StagedPart, StoredReply,
+};
 use skyclaw_proto::{HostId, JobId, Payload, ServiceId, Timestamp};
 
 /// A place in the log.
@@ -69,6 +71,8 @@ pub struct Batch {
     pub(crate) drop_staged: bool,
     /// All of one restore.
     pub(crate) staged: BTreeMap<u32, Arc<StagedPart>>,
+    /// By their numbers.
+    pub(crate) restores: BTreeMap<u64, Arc<Restore>>,
     pub(crate) applied: Option<(Position, Counters)>,
     bytes: usize,
 }
@@ -108,6 +112,15 @@ impl Batch {
                     self.shrink(old.map(|old| part_bytes(&old)));
                 }
                 Change::DropStaged => self.drop_staged(),
+                Change::Restore(restore) => {
+                    self.grow(restore_bytes(&restore));
+                    let old = self.restores.insert(restore.number, restore);
+                    self.shrink(old.map(|old| restore_bytes(&old)));
+                    if self.restores.len() > KEPT_RESTORES {
+                        let oldest = self.restores.pop_first();
+                        self.shrink(oldest.map(|(_, old)| restore_bytes(&old)));
+                    }
+                }
             }
         }
     }
@@ -221,6 +234,10 @@ fn part_bytes(part: &StagedPart) -> usize {
     FIXED_BYTES + part.bytes.len()
 }
 
+fn restore_bytes(restore: &Restore) -> usize {
+    FIXED_BYTES + restore.requested_by.as_ref().map_or(0, String::len)
+}
+
 fn reply_bytes(stored: &StoredReply) -> usize {
     let key = &stored.key;
     let reply = match &stored.reply {
@@ -229,6 +246,7 @@ fn reply_bytes(stored: &StoredReply) -> usize {
         Reply::Claimed(jobs) => jobs.iter().map(|job| job_bytes(job)).sum(),
         Reply::Service(service) => service_bytes(service),
         Reply::ClaimedService(service) => service.as_ref().map_or(0, |service| service_bytes(service)),
+        Reply::Restored(restore) => restore_bytes(restore),
         Reply::Merged(_) | Reply::Done => 0,
     };
     FIXED_BYTES + key.caller.len() + key.route.len() + key.key.len() + reply

@@ -20,7 +20,9 @@ pub(crate) async fn whole(conn: &mut SqliteConnection) -> Result<(), Error> {
     each(conn, "SELECT id, body, crc FROM hosts", |row| row::host(row).map(drop)).await?;
     each(conn, "SELECT seq, id, status, body, crc, host, submitter FROM jobs", job).await?;
     each(conn, "SELECT seq, id, body, crc FROM services", |row| row::service(row).map(drop)).await?;
-    each(conn, "SELECT id, body, crc, expires_at FROM replies", reply).await
+    each(conn, "SELECT id, body, crc, expires_at FROM replies", reply).await?;
+    each(conn, "SELECT number, body, crc FROM restores", |row| row::restore(row).map(drop)).await?;
+    each(conn, "SELECT bytes, crc, part FROM staged", staged).await
 }
 
 async fn each(
@@ -40,6 +42,11 @@ fn job(row: &SqliteRow) -> Result<(), Error> {
     let same =
         job.host().map(HostId::as_str) == row.try_get(5)? && job.submitted_by.as_deref() == row.try_get(6)?;
     row::agree(same, || format!("job {}", job.id))
+}
+
+fn staged(row: &SqliteRow) -> Result<(), Error> {
+    let part: i64 = row.try_get(2)?;
+    row::staged(row, u32::try_from(part).unwrap_or(u32::MAX)).map(drop)
 }
 
 fn reply(row: &SqliteRow) -> Result<(), Error> {

@@ -55,6 +55,6 @@ pub use open::{Error as OpenError, Opened, Options};
 pub use page::JobFilter;
 pub use read::Error as ReadError;
 pub use replace::{Error as InstallError, Installed};
-pub use roll_back::{Error as RollBackError, Refusal, RolledBack};
+pub use roll_back::{Assembled, Error as RollBackError, Refusal};
 pub use store::Store;
 pub use writer::Error as CommitError;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use skyclaw_core::{Counters, Host, Job, Service};
+use skyclaw_core::{Counters, Host, Job, Restore, Service};
+use skyclaw_proto::RestoreId;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::batch::Position;
@@ -17,6 +18,9 @@ pub(crate) struct Loaded {
     pub(crate) hosts: Vec<Arc<Host>>,
     pub(crate) active_jobs: Vec<Arc<Job>>,
     pub(crate) services: Vec<Arc<Service>>,
+    pub(crate) restores: Vec<Arc<Restore>>,
+    /// The restore whose parts are staged.
+    pub(crate) staging: Option<RestoreId>,
     pub(crate) applied: Option<(Position, Counters)>,
 }
 
@@ -35,6 +39,9 @@ pub(crate) async fn load(conn: &mut SqliteConnection) -> Result<Loaded, Error> {
                   WHERE status IN (0, 1) ORDER BY seq";
     let active_jobs = all(&mut tx, active, row::job).await?;
     let services = all(&mut tx, "SELECT seq, id, body, crc FROM services ORDER BY seq", row::service).await?;
+    let restores =
+        all(&mut tx, "SELECT number, body, crc FROM restores ORDER BY number", row::restore).await?;
+    let staging = staging(&mut tx).await?;
     let newest: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM jobs").fetch_one(&mut *tx).await?;
     let empty = hosts.is_empty() && newest.is_none() && services.is_empty();
     match &applied {
@@ -45,7 +52,7 @@ pub(crate) async fn load(conn: &mut SqliteConnection) -> Result<Loaded, Error> {
         _ => {}
     }
     tx.rollback().await?;
-    Ok(Loaded { hosts, active_jobs, services, applied })
+    Ok(Loaded { hosts, active_jobs, services, restores, staging, applied })
 }
 
 /// How far in the log the file is.
@@ -53,6 +60,13 @@ pub(crate) async fn applied(conn: &mut SqliteConnection) -> Result<Option<(Posit
     let select = "SELECT log_index, position, counters, crc FROM applied";
     let found = sqlx::query(select).fetch_optional(conn).await?;
     found.as_ref().map(row::applied).transpose()
+}
+
+async fn staging(conn: &mut SqliteConnection) -> Result<Option<RestoreId>, Error> {
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT restore FROM staged LIMIT 1").fetch_optional(conn).await?;
+    let parsed = found.map(|id| RestoreId::parse(&id)).transpose();
+    parsed.map_err(|_| damaged("what is staged belongs to no restore"))
 }
 
 async fn all<T>(

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skyclaw_core::{Counters, Host, Job, Service};
+use skyclaw_core::{Counters, Host, Job, Restore, Service};
+use skyclaw_proto::RestoreId;
 use sqlx::sqlite::{SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::mpsc;
@@ -46,6 +47,10 @@ pub struct Opened {
     pub active_jobs: Vec<Arc<Job>>,
     /// All services, oldest first.
     pub services: Vec<Arc<Service>>,
+    /// What was gone back to, oldest first.
+    pub restores: Vec<Arc<Restore>>,
+    /// The restore whose parts are staged.
+    pub staging: Option<RestoreId>,
     /// The numbers that come next.
     pub counters: Counters,
     /// How far in the log all of this goes; `None` for a new store.
@@ -125,6 +130,8 @@ impl Store {
             hosts: loaded.hosts,
             active_jobs: loaded.active_jobs,
             services: loaded.services,
+            restores: loaded.restores,
+            staging: loaded.staging,
             counters,
             position,
             checked,

@@ -68,6 +68,24 @@ impl Store {
         rows.iter().map(|row| row::job(row).map(Arc::new)).collect()
     }
 
+    /// The greatest id among jobs whose id is a UUID of version 7 as [`JobId::from_uuid`] writes it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn greatest_job_id(&self) -> Result<Option<JobId>, Error> {
+        // The bounds, one on each side of the prefix, let the index be used; the pattern picks.
+        let hex = |digits: usize| "[0-9a-f]".repeat(digits);
+        let (eight, four, twelve) = (hex(8), hex(4), hex(12));
+        let pattern = format!("{}{eight}-{four}-7{}-{four}-{twelve}", JobId::PREFIX, hex(3));
+        let row: Option<(String,)> = sqlx::query_as(
+            "SELECT id FROM jobs WHERE id > 'job_' AND id < 'job`' AND id GLOB ? ORDER BY id DESC LIMIT 1",
+        )
+        .bind(pattern)
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(row.and_then(|(id,)| JobId::parse(&id).ok()))
+    }
+
     /// The replies there are for these keys, in one round trip. One that a batch not yet written
     /// [forgets](crate::Batch::forgets) is among them.
     ///

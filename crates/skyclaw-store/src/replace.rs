@@ -8,16 +8,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skyclaw_core::{Counters, Host, Job, Service};
+use skyclaw_core::{Counters, Host, Job, Restore, Service};
+use skyclaw_proto::RestoreId;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::batch::Position;
+use crate::batch::{Batch, Position};
 use crate::copy;
 use crate::file::{self, Found};
 use crate::load::Loaded;
 use crate::open;
-use crate::schema::{APPLIED_TABLE, STAGED_TABLE, STATE_TABLES};
+use crate::schema::{APPLIED_TABLE, RESTORES_TABLE, STAGED_TABLE, STATE_TABLES};
 use crate::store::Store;
 use crate::write::{self, Failure};
 use crate::writer::{Error as CommitError, Request};
@@ -32,6 +33,10 @@ pub struct Installed {
     pub active_jobs: Vec<Arc<Job>>,
     /// All services, oldest first.
     pub services: Vec<Arc<Service>>,
+    /// What was gone back to, oldest first.
+    pub restores: Vec<Arc<Restore>>,
+    /// The restore whose parts are staged.
+    pub staging: Option<RestoreId>,
     /// The numbers that come next.
     pub counters: Counters,
     /// How far in the log all of this goes; `None` for the copy of a new store.
@@ -74,8 +79,9 @@ impl From<open::Error> for Error {
 pub(crate) enum Reach {
     /// As far as the copy says; what is staged comes along.
     AsCopied,
-    /// To a place of its own; nothing is staged any more.
-    To(Position, Counters),
+    /// As far as this batch, which is written over it; nothing is staged any more, and what was gone back
+    /// to before stays.
+    To(Arc<Batch>),
 }
 
 impl Store {
@@ -97,9 +103,9 @@ impl Store {
 
 impl Installed {
     pub(crate) fn of(loaded: Loaded) -> Self {
-        let Loaded { hosts, active_jobs, services, applied } = loaded;
+        let Loaded { hosts, active_jobs, services, restores, staging, applied } = loaded;
         let (position, counters) = applied.map_or((None, Counters::default()), |(p, c)| (Some(p), c));
-        Self { hosts, active_jobs, services, counters, position }
+        Self { hosts, active_jobs, services, restores, staging, counters, position }
     }
 }
 
@@ -131,10 +137,14 @@ pub(crate) async fn content(
         Reach::AsCopied => {
             move_table(&mut tx, APPLIED_TABLE).await?;
             move_table(&mut tx, STAGED_TABLE).await?;
+            move_table(&mut tx, RESTORES_TABLE).await?;
         }
-        Reach::To(position, counters) => {
+        Reach::To(batch) => {
             sqlx::query("DELETE FROM main.staged").execute(&mut *tx).await?;
-            write::applied(&mut tx, position, counters).await?;
+            write::content(&mut tx, batch).await?;
+            if let Some((position, counters)) = &batch.applied {
+                write::applied(&mut tx, position, counters).await?;
+            }
         }
     }
     let index: Option<i64> =
@@ -182,7 +192,7 @@ mod tests {
             .execute(&mut conn)
             .await
             .expect("it is there");
-        for table in STATE_TABLES.iter().chain([&APPLIED_TABLE, &STAGED_TABLE]) {
+        for table in STATE_TABLES.iter().chain([&APPLIED_TABLE, &STAGED_TABLE, &RESTORES_TABLE]) {
             let [_, insert] = moves(table);
             let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {insert}")));
             let program = explain.fetch_all(&mut conn).await.expect("a program");

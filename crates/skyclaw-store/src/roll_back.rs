@@ -8,12 +8,14 @@
 //! every copy. So every node that reaches the place of the final command has the same parts and comes to
 //! the same verdict, even one that installed a copy half-way.
 
+use std::sync::Arc;
+
 use skyclaw_core::Counters;
 use skyclaw_proto::RestoreId;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnection;
 
-use crate::batch::Position;
+use crate::batch::Batch;
 use crate::damage::Damage;
 use crate::file::{self, Unfinished};
 use crate::load::Loaded;
@@ -24,16 +26,6 @@ use crate::schema::reader_options;
 use crate::snapshot::{ExtractError, Extraction, Fault, Header};
 use crate::store::Store;
 use crate::writer::{Error as CommitError, Request};
-
-/// What the store went back to.
-#[derive(Debug)]
-#[must_use]
-pub struct RolledBack {
-    /// What the snapshot says of itself.
-    pub snapshot: Header,
-    /// What the store holds now.
-    pub installed: Installed,
-}
 
 /// Why what is staged cannot be gone back to. Every node says the same at the same place in the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,42 +70,13 @@ pub enum Error {
 }
 
 impl Store {
-    /// Looks whether [`Store::roll_back`] would work, without doing it. The final command is proposed only
-    /// after that: what is found here is found by every node.
+    /// Puts together what was staged for `restore`, and checks it. The final command is proposed only after
+    /// that: what is found here is found by every node.
     ///
     /// # Errors
-    /// With what `roll_back` would fail.
-    pub async fn check_staged(&self, restore: &RestoreId) -> Result<Header, Error> {
-        Ok(self.prepare(restore).await?.snapshot)
-    }
-
-    /// Replaces everything by the snapshot that was staged for `restore`, at the place `at` in the log;
-    /// nothing is staged any more then. All batches of before that place must be committed.
-    ///
-    /// `floor` are the numbers that came next before this: none is given out a second time, so a fencing
-    /// token from before is older than any from after. When this returns, the new content is durable; the
-    /// state in memory is to be loaded anew from it. Handles stay valid.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] is an outcome like any other, the same on every node. With any other error this
-    /// node must not go on to the next place in the log: try again, or restart.
-    pub async fn roll_back(
-        &self,
-        restore: &RestoreId,
-        at: Position,
-        floor: Counters,
-    ) -> Result<RolledBack, Error> {
-        let Prepared { snapshot, unfinished, loaded } = self.prepare(restore).await?;
-        let mut installed = Installed::of(loaded);
-        installed.counters = highest(installed.counters, floor);
-        installed.position = Some(at.clone());
-        let (path, reach) = (unfinished.path().to_owned(), Reach::To(at, installed.counters));
-        self.ask(|done| Request::Replace { path, reach, done }).await?;
-        Ok(RolledBack { snapshot, installed })
-    }
-
-    /// Makes a copy of what is staged, and checks it.
-    async fn prepare(&self, restore: &RestoreId) -> Result<Prepared, Error> {
+    /// [`Error::Refused`] is a verdict that is the same on every node. Any other error is this node's own
+    /// trouble: it must not go on to the next place in the log, but try again.
+    pub async fn assemble(&self, restore: &RestoreId) -> Result<Assembled, Error> {
         let mut extraction = Extraction::begin(&self.path).await?;
         let mut conn = reader_options(&self.path).connect().await.map_err(read::Error::from)?;
         let assembled = assemble(&mut conn, restore, &mut extraction).await;
@@ -121,15 +84,51 @@ impl Store {
         assembled?;
         let (snapshot, unfinished) = extraction.end().await.map_err(refused)?;
         let (_, loaded) = replace::examine(unfinished.path()).await.map_err(Error::Copy)?;
-        Ok(Prepared { snapshot, unfinished, loaded })
+        Ok(Assembled { snapshot, unfinished, loaded })
+    }
+
+    /// Replaces everything by the snapshot that was put together, and writes `over` on top of it, all in one
+    /// transaction. Nothing is staged any more then; what was gone back to before stays. All batches of before
+    /// the place that `over` [reaches](Batch::reach) must be committed.
+    ///
+    /// `over` brings the numbers that come next; see [`Assembled::counters`]. When this returns, the new
+    /// content is durable; the state in memory is to be loaded anew from it. Handles stay valid.
+    ///
+    /// # Errors
+    /// When it was not written, or not durably: the store holds its old content or the new, whole. This node
+    /// must not go on to the next place in the log: try again, or restart.
+    pub async fn roll_back(&self, to: Assembled, over: Batch) -> Result<Installed, Error> {
+        let Assembled { unfinished, loaded, .. } = to;
+        let Some((position, counters)) = over.applied.clone() else {
+            return Err(Error::Write(CommitError::NoPosition));
+        };
+        let mut installed = Installed::of(loaded);
+        // Those of the copy are another cluster's, or what this one knew then.
+        (installed.restores, installed.staging) = (Vec::new(), None);
+        (installed.counters, installed.position) = (counters, Some(position));
+        let (path, reach) = (unfinished.path().to_owned(), Reach::To(Arc::new(over)));
+        self.ask(|done| Request::Replace { path, reach, done }).await?;
+        Ok(installed)
     }
 }
 
 /// A copy of what is staged, found sound; gone when it is dropped.
-struct Prepared {
-    snapshot: Header,
+#[must_use]
+pub struct Assembled {
+    /// What the snapshot says of itself.
+    pub snapshot: Header,
     unfinished: Unfinished,
     loaded: Loaded,
+}
+
+impl Assembled {
+    /// The numbers that come next after going back: none that came before is given out a second time, so a
+    /// fencing token from before is older than any from after. `floor` are those of before.
+    #[must_use]
+    pub fn counters(&self, floor: Counters) -> Counters {
+        let own = self.loaded.applied.as_ref().map(|(_, counters)| *counters).unwrap_or_default();
+        highest(own, floor)
+    }
 }
 
 /// Puts the parts together, one in memory at a time.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skyclaw_core::model::{Host, Job, Service};
-use skyclaw_core::{Counters, StagedPart, StoredReply};
+use skyclaw_core::{Counters, Restore, StagedPart, StoredReply};
 use sqlx::Row as _;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::{Sqlite, SqliteRow};
@@ -166,6 +166,23 @@ impl Insert for StagedRow {
     }
 }
 
+pub(crate) struct RestoreRow {
+    pub(crate) number: i64,
+    pub(crate) body: Body,
+}
+
+impl Insert for RestoreRow {
+    const HEAD: &'static str = "INSERT INTO restores (number, body, crc) ";
+    const CONFLICT: &'static str =
+        " ON CONFLICT (number) DO UPDATE SET body = excluded.body, crc = excluded.crc";
+    fn bytes(&self) -> usize {
+        self.body.text.len()
+    }
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
+        values.push_bind(self.number).push_bind(self.body.text).push_bind(i64::from(self.body.crc));
+    }
+}
+
 /// The label of a job as one text. A key holds no `=`, so no two labels look alike.
 pub(crate) fn label(key: &str, value: &str) -> String {
     format!("{key}={value}")
@@ -204,6 +221,14 @@ pub(crate) fn reply(row: &SqliteRow) -> Result<StoredReply, Error> {
     let reply: StoredReply = body(row, 1, || "an idempotency record".into())?;
     agree(ReplyId::of(&reply.key).as_bytes() == id, || "an idempotency record".into())?;
     Ok(reply)
+}
+
+/// Reads `number, body, crc`.
+pub(crate) fn restore(row: &SqliteRow) -> Result<Restore, Error> {
+    let number: i64 = row.try_get(0)?;
+    let restore: Restore = body(row, 1, || format!("restore {number}"))?;
+    agree(i64::try_from(restore.number) == Ok(number), || format!("restore {number}"))?;
+    Ok(restore)
 }
 
 /// Reads `log_index, position, counters, crc`.

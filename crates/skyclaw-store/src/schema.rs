@@ -12,7 +12,7 @@ use skyclaw_proto::JobStatus;
 pub(crate) const APPLICATION_ID: u32 = 0x536b_7943;
 
 /// The schema this program writes: the version of the last migration.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 
 /// The migrations, oldest first. One that was released is never changed, only followed by another.
 pub(crate) fn migrator() -> Migrator {
@@ -21,16 +21,19 @@ pub(crate) fn migrator() -> Migrator {
     };
     Migrator::with_migrations(vec![
         migration(1, "state", include_str!("../migrations/0001_state.sql")),
-        migration(VERSION, "staged", include_str!("../migrations/0002_staged.sql")),
+        migration(2, "staged", include_str!("../migrations/0002_staged.sql")),
+        migration(VERSION, "restores", include_str!("../migrations/0003_restores.sql")),
     ])
 }
 
-/// The tables that hold the state, other than how far it goes and what is staged.
+/// The tables that a snapshot brings back: all but how far it goes, what is staged, and what was gone back to.
 pub(crate) const STATE_TABLES: &[&str] = &["hosts", "jobs", "labels", "services", "replies"];
 /// The place in the log.
 pub(crate) const APPLIED_TABLE: &str = "applied";
 /// What is staged.
 pub(crate) const STAGED_TABLE: &str = "staged";
+/// What was gone back to.
+pub(crate) const RESTORES_TABLE: &str = "restores";
 
 /// How the writer opens the file.
 ///
@@ -96,10 +99,12 @@ mod tests {
     #[test]
     fn every_table_of_the_migrations_is_known_by_name() {
         let sql = include_str!("../migrations/0001_state.sql").to_owned()
-            + include_str!("../migrations/0002_staged.sql");
+            + include_str!("../migrations/0002_staged.sql")
+            + include_str!("../migrations/0003_restores.sql");
         let made: BTreeSet<&str> =
             sql.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" (")).collect();
-        let known = STATE_TABLES.iter().copied().chain([APPLIED_TABLE, STAGED_TABLE]).collect();
+        let known =
+            STATE_TABLES.iter().copied().chain([APPLIED_TABLE, STAGED_TABLE, RESTORES_TABLE]).collect();
         assert_eq!(made, known);
     }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use skyclaw_core::{Counters, Job};
+use skyclaw_core::{Counters, Job, KEPT_RESTORES};
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Connection, QueryBuilder};
 
 use crate::batch::{Batch, Position};
 use crate::row::{
-    Body, HostRow, Insert, JobRow, LabelRow, ReplyRow, ServiceRow, StagedRow, applied_crc, label,
+    Body, HostRow, Insert, JobRow, LabelRow, ReplyRow, RestoreRow, ServiceRow, StagedRow, applied_crc, label,
 };
 use crate::schema::status_code;
 
@@ -46,34 +46,40 @@ pub(crate) async fn batch(
     counters: &Counters,
 ) -> Result<(), Failure> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
-    prune(&mut tx, batch).await?;
+    content(&mut tx, batch).await?;
+    applied(&mut tx, position, counters).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Writes all of a batch but how far it goes.
+pub(crate) async fn content(tx: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
+    prune(tx, batch).await?;
     let hosts = batch
         .hosts
         .values()
         .map(|host| Ok(HostRow { id: host.id.as_str().to_owned(), body: Body::of(host)? }));
-    rows(&mut tx, hosts).await?;
+    rows(tx, hosts).await?;
     // In the order of their keys, rows are appended or at least close to each other.
     let mut jobs: Vec<&Arc<Job>> = batch.jobs.values().collect();
     jobs.sort_unstable_by_key(|job| job.seq);
-    rows(&mut tx, jobs.iter().map(|job| job_row(job))).await?;
-    rows(&mut tx, jobs.iter().flat_map(|job| label_rows(job))).await?;
+    rows(tx, jobs.iter().map(|job| job_row(job))).await?;
+    rows(tx, jobs.iter().flat_map(|job| label_rows(job))).await?;
     let services = batch.services.values().map(|service| {
         let (seq, id) = (integer(service.seq)?, service.id.as_str().to_owned());
         Ok(ServiceRow { seq, id, body: Body::of(service)? })
     });
-    rows(&mut tx, services).await?;
+    rows(tx, services).await?;
     let mut replies: Vec<_> =
         batch.replies.iter().filter_map(|(id, reply)| Some((*id, reply.as_ref()?))).collect();
     replies.sort_unstable_by_key(|(id, _)| *id);
     let replies = replies.into_iter().map(|(id, reply)| {
         Ok(ReplyRow { id, expires_at: reply.key.expires_at.as_millis(), body: Body::of(reply)? })
     });
-    rows(&mut tx, replies).await?;
-    drop_staged(&mut tx, batch).await?;
-    rows(&mut tx, batch.staged.values().map(|part| Ok(StagedRow { part: Arc::clone(part) }))).await?;
-    applied(&mut tx, position, counters).await?;
-    tx.commit().await?;
-    Ok(())
+    rows(tx, replies).await?;
+    drop_staged(tx, batch).await?;
+    rows(tx, batch.staged.values().map(|part| Ok(StagedRow { part: Arc::clone(part) }))).await?;
+    restores(tx, batch).await
 }
 
 /// Forgets replies: those that expired, and those whose successor in the batch did.
@@ -98,6 +104,19 @@ async fn drop_staged(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), F
         let others = sqlx::query("DELETE FROM staged WHERE restore <> ?");
         others.bind(part.restore.as_str().to_owned()).execute(conn).await?;
     }
+    Ok(())
+}
+
+/// Writes what the cluster went back to, and forgets all but the newest.
+async fn restores(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
+    let Some((newest, _)) = batch.restores.last_key_value() else { return Ok(()) };
+    let all = batch
+        .restores
+        .iter()
+        .map(|(number, restore)| Ok(RestoreRow { number: integer(*number)?, body: Body::of(restore)? }));
+    rows(conn, all).await?;
+    let kept = integer(newest.saturating_sub(KEPT_RESTORES as u64))?;
+    sqlx::query("DELETE FROM restores WHERE number <= ?").bind(kept).execute(conn).await?;
     Ok(())
 }
 

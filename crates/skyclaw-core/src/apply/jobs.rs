@@ -43,6 +43,9 @@ impl Draft<'_> {
 
     pub(super) fn claim(&mut self, id: &HostId, max: u32, lease_ms: u64) -> Result<Reply, Refusal> {
         let host = self.state.hosts.get(id).cloned().ok_or_else(|| Refusal::UnknownHost(id.clone()))?;
+        if self.state.claims_held() {
+            return Ok(Reply::Claimed(Vec::new()));
+        }
         let room = host.max_parallel.saturating_sub(host.active_leases).min(max);
         let expires_at = self.stamp.at.plus(Duration::from_millis(lease_ms));
         let mut claimed = Vec::new();

@@ -4,6 +4,7 @@ mod hosts;
 mod jobs;
 mod leases;
 mod merge;
+mod restores;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use skyclaw_proto::HostId;
 
+pub use self::restores::Verdict;
 use crate::archive::Archive;
 use crate::command::{Command, IdempotencyKey, Operation};
 use crate::model::{Host, Job, Phase, Service};
@@ -80,7 +82,7 @@ fn found_nothing(reply: &Reply) -> bool {
     match reply {
         Reply::Claimed(jobs) => jobs.is_empty(),
         // With a service in it and no change, the host was reminded of one it has.
-        Reply::ClaimedService(_) | Reply::Merged(_) | Reply::Done => true,
+        Reply::ClaimedService(_) | Reply::Merged(_) | Reply::Done | Reply::Restored(_) => true,
         Reply::Host(_) | Reply::Job(_) | Reply::Service(_) => false,
     }
 }
@@ -124,6 +126,11 @@ impl Draft<'_> {
                 self.changes.push(Change::PruneReplies(self.stamp.at));
                 Ok(Reply::Done)
             }
+            Operation::StageRestore(part) => Ok(self.stage(part)),
+            Operation::CancelRestore { restore } => Ok(self.cancel_restore(restore)),
+            // Where it is alone it does not come here.
+            Operation::RollBack(back) => Err(Refusal::RestoreNotAlone(back.restore.clone())),
+            Operation::ReleaseClaims { restore } => Ok(self.release_claims(restore)),
         }
     }
 

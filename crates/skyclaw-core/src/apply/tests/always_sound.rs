@@ -98,9 +98,11 @@ proptest! {
                     Change::Service(s) => {
                         (s.id.to_string(), old.services.get(&s.id).map(|r| r.version), s.version)
                     }
-                    Change::Reply(_) | Change::PruneReplies(_) | Change::Stage(_) | Change::DropStaged => {
-                        continue;
-                    }
+                    Change::Reply(_)
+                    | Change::PruneReplies(_)
+                    | Change::Stage(_)
+                    | Change::DropStaged
+                    | Change::Restore(_) => continue,
                 };
                 let then = seen.insert(id.clone(), now).or(then);
                 // Of two adopted records with one version the later one wins.

@@ -287,7 +287,13 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         Operation::ClaimService { host, .. } => format!("claim service {host}"),
         Operation::ReportService { id, .. } => format!("report {id}"),
         Operation::Merge { .. } => "merge".to_owned(),
-        Operation::RenewLeases { .. } | Operation::ExpireLeases { .. } | Operation::PruneReplies => {
+        Operation::RenewLeases { .. }
+        | Operation::ExpireLeases { .. }
+        | Operation::PruneReplies
+        | Operation::StageRestore(_)
+        | Operation::CancelRestore { .. }
+        | Operation::RollBack(_)
+        | Operation::ReleaseClaims { .. } => {
             return None;
         }
     };

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyclaw_proto::request::{DeployService, ReportService};
-use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, Payload, ServiceId, Timestamp};
+use skyclaw_proto::{
+    AssignmentStatus, Capabilities, HostId, JobId, NodeId, Payload, RestoreId, ServiceId, Timestamp,
+};
 
 use crate::archive::Archive;
 use crate::command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
 use crate::model::{Host, Job, Service};
 use crate::outcome::{Change, Outcome, Refusal, Reply, StoredReply};
+use crate::restore::Restore;
 use crate::state::{Counters, State};
 
 /// 2026-01-01T00:00:00Z.
@@ -41,6 +44,8 @@ pub(super) struct Records {
     pub(super) jobs: BTreeMap<JobId, Arc<Job>>,
     pub(super) services: BTreeMap<ServiceId, Arc<Service>>,
     replies: BTreeMap<[String; 3], Arc<StoredReply>>,
+    pub(super) restores: BTreeMap<u64, Arc<Restore>>,
+    pub(super) staged: Option<(RestoreId, BTreeMap<u32, Vec<u8>>)>,
 }
 
 fn slot(key: &IdempotencyKey) -> [String; 3] {
@@ -58,7 +63,17 @@ impl Records {
                 }
                 Change::Reply(reply) => drop(self.replies.insert(slot(&reply.key), Arc::clone(reply))),
                 Change::PruneReplies(at) => self.replies.retain(|_, reply| reply.key.expires_at >= *at),
-                Change::Stage(_) | Change::DropStaged => {}
+                Change::Stage(part) => {
+                    if self.staged.as_ref().is_none_or(|(restore, _)| *restore != part.restore) {
+                        self.staged = Some((part.restore.clone(), BTreeMap::new()));
+                    }
+                    let parts = self.staged.as_mut().map(|(_, parts)| parts);
+                    parts.map(|parts| parts.insert(part.part, part.bytes.clone()));
+                }
+                Change::DropStaged => self.staged = None,
+                Change::Restore(restore) => {
+                    drop(self.restores.insert(restore.number, Arc::clone(restore)));
+                }
             }
         }
     }
@@ -102,6 +117,8 @@ pub(super) struct Memory {
     pub(super) active: BTreeMap<JobId, Arc<Job>>,
     pub(super) services: Vec<Arc<Service>>,
     pub(super) counters: Counters,
+    pub(super) restores: Vec<Arc<Restore>>,
+    pub(super) staging: Option<RestoreId>,
 }
 
 impl Memory {
@@ -111,6 +128,8 @@ impl Memory {
             active: state.active_jobs().map(|job| (job.id.clone(), Arc::clone(job))).collect(),
             services: state.services().cloned().collect(),
             counters: state.counters(),
+            restores: state.restores().to_vec(),
+            staging: state.staging().cloned(),
         }
     }
 }
