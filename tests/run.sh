@@ -7,17 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
 
-if [ "$(id -u)" -ne 0 ]; then
-    echo "tests/run.sh: run it as root: the tests of full disks mount a small tmpfs" >&2
-    exit 1
-fi
-
-# SQLite and ring are compiled from source.
-if ! command -v cc >/dev/null; then
-    step "install a C compiler"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev
-fi
+step "what the tests need of the system"
+tests/tools.sh
 
 # The tests make hundreds of connections at once.
 ulimit -n "$(ulimit -Hn)"

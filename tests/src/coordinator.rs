@@ -11,13 +11,14 @@ use tempfile::TempDir;
 use crate::process::{Process, command};
 use crate::wait::{LONG, wait_until};
 use crate::wire::Wire;
-use crate::{TOKEN, address};
+use crate::{TOKEN, address, net_ns};
 
 /// How a coordinator is started.
 #[derive(Debug, Clone)]
 pub struct Options {
     env: BTreeMap<String, String>,
     args: Vec<String>,
+    namespace: Option<String>,
 }
 
 impl Default for Options {
@@ -32,7 +33,7 @@ impl Default for Options {
             ("SKYCLAW_TOKEN", TOKEN),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { env: env.into(), args: Vec::new() }
+        Self { env: env.into(), args: Vec::new(), namespace: None }
     }
 }
 
@@ -55,6 +56,20 @@ impl Options {
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// The base URL it will have, if it was given a port.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let text = |name| self.env.get(name).map(String::as_str).unwrap_or_default();
+        format!("http://{}:{}", text("SKYCLAW_COORDINATOR_HOST"), text("SKYCLAW_COORDINATOR_PORT"))
+    }
+
+    /// In a network namespace of this name.
+    #[must_use]
+    pub fn within(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
         self
     }
 
@@ -111,6 +126,9 @@ impl Options {
         let database = data.join("coordinator.db");
         let mut command = command("skyclawd", data, [("SKYCLAW_DB_PATH", database)]);
         command.envs(&self.env).args(&self.args);
+        if let Some(namespace) = &self.namespace {
+            command = net_ns::within(namespace, &command);
+        }
         Process::start(name, logs, command)
     }
 }

@@ -14,15 +14,20 @@ use crate::wait::wait_until;
 /// The `PATH` of every process under test.
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Names the directory of the binaries under test, when they are not those built beside the tests.
+pub const BINARIES: &str = "SKYCLAW_TEST_BINARIES";
+
 /// The path of a built binary.
 ///
 /// # Panics
 /// When it was not built.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
-    // target/<profile>/deps/<this test> → target/<profile>/<name>
+    // Or else: target/<profile>/deps/<this test> → target/<profile>/<name>
+    let given = std::env::var_os(BINARIES).map(PathBuf::from);
     let test = std::env::current_exe().expect("the path of this test");
-    let path = test.parent().and_then(Path::parent).map(|dir| dir.join(name)).unwrap_or_default();
+    let built = || test.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+    let path = given.unwrap_or_else(built).join(name);
     assert!(path.is_file(), "{} is missing: run `cargo build --workspace` first", path.display());
     path
 }

@@ -7,13 +7,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skyclaw_tests::{Cluster, outside};
 
-use super::load::{cluster, withstand};
+use super::load::{CLIENTS, cluster, withstand};
 
 #[test]
 fn what_was_acknowledged_survives_whatever_happens_to_the_nodes() {
     const TROUBLE_FOR: Duration = Duration::from_secs(25);
     let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
-    withstand(cluster(), &mut rng, |cluster, rng| {
+    withstand(cluster(), CLIENTS, &mut rng, |cluster, rng| {
         let start = Instant::now();
         while start.elapsed() < TROUBLE_FOR {
             last(rng, 200..1_500);
@@ -54,7 +54,7 @@ fn befall(cluster: &mut Cluster, rng: &mut StdRng) {
 fn what_was_acknowledged_survives_the_death_of_all_nodes_at_once() {
     const DEATHS: usize = 3;
     let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
-    withstand(cluster(), &mut rng, |cluster, rng| {
+    withstand(cluster(), CLIENTS, &mut rng, |cluster, rng| {
         for _ in 0..DEATHS {
             last(rng, 1_000..3_000);
             cluster.kill9_all();

@@ -22,7 +22,7 @@ fn writes_go_on_after_a_clean_stop_and_after_the_death_of_the_leader() {
 
 /// Ends the leader while jobs are enqueued, one after the other, at the nodes that stay. The longest time
 /// between two acknowledgements, up to the first of a write that began after the end.
-fn longest_gap(cluster: &mut Cluster, leader: usize, end: fn(&mut Cluster, usize)) -> Duration {
+pub(super) fn longest_gap(cluster: &mut Cluster, leader: usize, end: fn(&mut Cluster, usize)) -> Duration {
     let stay: Vec<Wire> = (0..3).filter(|node| *node != leader).map(|node| cluster.wire(node)).collect();
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {

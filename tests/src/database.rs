@@ -1,0 +1,82 @@
+//! What is in the database of a coordinator that has ended, read by the `sqlite3` of the system.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::net_ns::find;
+
+/// Tables that tell of a node and not of the state: how far in the log it is, and when its tables were
+/// made. The numbers that come next stand in the first of them, and are compared.
+const OWN: [&str; 2] = ["applied", "_sqlx_migrations"];
+
+/// Asserts that two coordinators have the same in every table and every row: hosts, jobs in any state,
+/// services, kept replies and whatever else there is.
+///
+/// # Panics
+/// When they have not, with the first row that differs, or when one cannot be read.
+#[track_caller]
+pub fn assert_same(one: &Path, other: &Path) {
+    let queries = queries(one);
+    assert_eq!(queries, self::queries(other), "the tables of {} and {}", one.display(), other.display());
+    for sql in queries {
+        if digest(one, &sql) != digest(other, &sql) {
+            let [ones, others] = [one, other].map(|data| query(data, &sql));
+            let differing = ones.lines().zip(others.lines()).find(|(one, other)| one != other);
+            let counts = (ones.lines().count(), others.lines().count());
+            let names = (one.display(), other.display());
+            panic!("{names:?} differ in {sql}: {counts:?} rows, the first that differ: {differing:#?}");
+        }
+    }
+}
+
+/// How many rows a table has.
+///
+/// # Panics
+/// When it cannot be read.
+#[must_use]
+#[track_caller]
+pub fn count(data: &Path, table: &str) -> u64 {
+    let count = query(data, &format!("SELECT count(*) FROM {table}"));
+    count.trim().parse().unwrap_or_else(|e| panic!("{count:?}: {e}"))
+}
+
+/// What gives every row of the state, in the order of their content.
+fn queries(data: &Path) -> Vec<String> {
+    let tables = query(data, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name");
+    assert!(tables.contains("jobs") && tables.contains("replies"), "not a database of ours: {tables}");
+    let rows = |table: &str| {
+        let columns = query(data, &format!("SELECT name FROM pragma_table_info('{table}') ORDER BY cid"));
+        let quoted: Vec<String> = columns.lines().map(|column| format!("quote({column})")).collect();
+        let order: Vec<&str> = columns.lines().collect();
+        format!("SELECT {} FROM {table} ORDER BY {}", quoted.join(", "), order.join(", "))
+    };
+    let counters = "SELECT counters FROM applied".to_owned();
+    tables.lines().filter(|table| !OWN.contains(table)).map(rows).chain([counters]).collect()
+}
+
+/// The hash of what a query gives, which may be too much to hold.
+#[track_caller]
+fn digest(data: &Path, sql: &str) -> String {
+    let mut reading = sqlite(data, sql).stdout(Stdio::piped()).spawn().expect("sqlite3 starts");
+    let mut hashing = Command::new(find("sha256sum"));
+    let digest =
+        hashing.stdin(reading.stdout.take().expect("its output")).output().expect("sha256sum starts");
+    let status = reading.wait().expect("its end");
+    assert!(status.success() && digest.status.success(), "{}: {sql}", data.display());
+    String::from_utf8(digest.stdout).expect("text")
+}
+
+#[track_caller]
+fn query(data: &Path, sql: &str) -> String {
+    let output = sqlite(data, sql).output().expect("sqlite3 starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {sql}: {said}", data.display());
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn sqlite(data: &Path, sql: &str) -> Command {
+    let mut command = Command::new(find("sqlite3"));
+    command.args(["-batch", "-bail", "-noheader", "-init", "/dev/null"]);
+    command.arg(data.join("coordinator.db")).arg(sql);
+    command
+}
