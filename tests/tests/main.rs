@@ -8,5 +8,6 @@ mod damage;
 mod durability;
 mod hostile;
 mod hosts;
+mod moving;
 mod secrets;
 mod wire;
