@@ -17,26 +17,35 @@ use crate::error::ApiError;
 /// How long a request waits for the index it asks for.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Puts the applied index on the answer.
+/// Puts an index on every answer: what was applied before the request was looked at, or what the answer
+/// says of itself. Never what was applied meanwhile, which the answer need not reflect.
 pub(crate) async fn tell(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let before = app.node.applied();
     let mut response = next.run(request).await;
-    let applied = HeaderValue::from(app.node.applied());
-    response.headers_mut().insert(HeaderName::from_static(INDEX_HEADER), applied);
+    raise(response.headers_mut(), before);
     response
 }
 
-/// Holds a request back until the index it asks for is applied.
-pub(crate) async fn wait(
-    State(app): State<Shared>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    reached(&app, request.headers()).await?;
-    if asks_for_all(request.uri()) {
-        let caught_up = app.unless_ending(app.node.catch_up(WAIT)).await;
+/// Says that an answer reflects the log up to an index, if it does not say more already.
+pub(crate) fn raise(headers: &mut HeaderMap, index: u64) {
+    let told = headers.get(INDEX_HEADER).and_then(|told| told.to_str().ok()?.parse().ok());
+    if told.is_none_or(|told: u64| told < index) {
+        headers.insert(HeaderName::from_static(INDEX_HEADER), HeaderValue::from(index));
+    }
+}
+
+/// Holds a request back until the index it asks for is applied. Says which is then.
+///
+/// # Errors
+/// 400 when it is no number, 503 when it is not applied in time.
+pub(crate) async fn wait(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<u64, ApiError> {
+    reached(app, headers).await?;
+    if asks_for_all(uri) {
+        // On the heap, as hardly any request has use for the room it takes.
+        let caught_up = app.unless_ending(Box::pin(app.node.catch_up(WAIT))).await;
         caught_up.unwrap_or(Err(WriteError::ShuttingDown))?;
     }
-    Ok(next.run(request).await)
+    Ok(app.node.applied())
 }
 
 /// Waits until the index that the headers ask for, if they do, is applied.

@@ -1,14 +1,13 @@
 //! `POST /v1/jobs/:id/cancel`: a job is called off. A queued one ends at once; the host of a running one
 //! is told to stop it.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use skyclaw_core::Operation;
 use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{JobId, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey, Id};
@@ -22,8 +21,8 @@ pub(crate) async fn handle(
     Id(id): Id<JobId>,
     key: ClientKey,
     body: Body<CancelBody>,
-) -> Result<Json<JobBody>, ApiError> {
+) -> Result<At<JobBody>, ApiError> {
     let key = key.bind(&app, CORE, route::cancel(&id), &body)?;
     let written = app.node.write(key, Operation::Cancel { id }).await?;
-    reply::job(&written).map(Json)
+    reply::job(&written)
 }

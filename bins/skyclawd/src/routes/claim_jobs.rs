@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use skyclaw_proto::request::ClaimBody;
 use skyclaw_proto::response::ClaimedJobs;
 use skyclaw_proto::{HostId, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::admission::Permit;
 use crate::app::Shared;
 use crate::error::ApiError;
@@ -20,7 +19,7 @@ pub(crate) async fn handle(
     Id(id): Id<HostId>,
     key: ClientKey,
     body: Body<ClaimBody>,
-) -> Result<Json<ClaimedJobs>, ApiError> {
+) -> Result<At<ClaimedJobs>, ApiError> {
     let key = key.bind(&app, CORE, route::claim(&id), &body)?;
     let claim = body.value.check()?;
     let (wait, max) = (Duration::from_millis(claim.wait_ms), claim.max.unwrap_or(1));
@@ -36,8 +35,9 @@ pub(crate) async fn handle(
     };
     let jobs = reply::claimed(&written)?;
     // Hosts of the reference name no `max` and know no `jobs`.
-    Ok(Json(match claim.max {
+    let body = match claim.max {
         None => ClaimedJobs { job: jobs.into_iter().next(), jobs: None },
         Some(_) => ClaimedJobs { job: jobs.first().cloned(), jobs: Some(jobs) },
-    }))
+    };
+    Ok(At { index: written.index, body })
 }

@@ -1,12 +1,11 @@
 //! `POST /v1/hosts/:id/services/claim`: a host takes a replica of a service.
 
-use axum::Json;
 use axum::extract::State;
 use skyclaw_proto::request::ClaimServiceBody;
 use skyclaw_proto::response::ClaimedService;
 use skyclaw_proto::{HostId, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey, Id};
@@ -16,8 +15,8 @@ pub(crate) async fn handle(
     Id(id): Id<HostId>,
     key: ClientKey,
     body: Body<ClaimServiceBody>,
-) -> Result<Json<ClaimedService>, ApiError> {
+) -> Result<At<ClaimedService>, ApiError> {
     let key = key.bind(&app, CORE, route::claim_service(&id), &body)?;
     let written = app.node.claim_service(&id, body.value.running, key).await?;
-    reply::claimed_service(&written).map(Json)
+    reply::claimed_service(&written)
 }

@@ -1,13 +1,12 @@
 //! `POST /v1/jobs/:id/complete`: a host reports the end of a run.
 
-use axum::Json;
 use axum::extract::State;
 use skyclaw_core::{Completion, Operation};
 use skyclaw_proto::request::CompleteJobBody;
 use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{JobId, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey, Id};
@@ -17,7 +16,7 @@ pub(crate) async fn handle(
     Id(id): Id<JobId>,
     key: ClientKey,
     body: Body<CompleteJobBody>,
-) -> Result<Json<JobBody>, ApiError> {
+) -> Result<At<JobBody>, ApiError> {
     let key = key.bind(&app, CORE, route::complete(&id), &body)?;
     let end = body.value.check()?;
     let operation = Operation::Complete(Completion {
@@ -32,5 +31,5 @@ pub(crate) async fn handle(
         error: end.error,
     });
     let written = app.node.write(key, operation).await?;
-    reply::job(&written).map(Json)
+    reply::job(&written)
 }

@@ -1,13 +1,12 @@
 //! `POST /v1/services`: a service is deployed, or deployed anew under the same id.
 
-use axum::Json;
 use axum::extract::State;
 use skyclaw_core::Operation;
 use skyclaw_proto::request::DeployServiceBody;
 use skyclaw_proto::response::ServiceBody;
 use skyclaw_proto::{ServiceId, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey};
@@ -16,11 +15,11 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     key: ClientKey,
     body: Body<DeployServiceBody>,
-) -> Result<Json<ServiceBody>, ApiError> {
+) -> Result<At<ServiceBody>, ApiError> {
     let key = key.bind(&app, CORE, route::SERVICES, &body)?;
     let service = body.value.check()?;
     let id = service.service_id.clone().unwrap_or_else(|| ServiceId::from_uuid((app.new_uuid)()));
     let operation = Operation::DeployService { id, service: Box::new(service) };
     let written = app.node.write(key, operation).await?;
-    reply::service(&written).map(Json)
+    reply::service(&written)
 }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use skyclaw_core::Operation;
 use skyclaw_proto::request::{EnqueueJob, EnqueueJobBody};
 use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{JobId, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::app::{App, Shared};
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey};
@@ -18,11 +17,11 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     key: ClientKey,
     body: Body<EnqueueJobBody>,
-) -> Result<Json<JobBody>, ApiError> {
+) -> Result<At<JobBody>, ApiError> {
     let key = key.bind(&app, CORE, route::JOBS, &body)?;
     let job = body.value.check()?;
     let written = app.node.write(key, operation(&app, job)).await?;
-    reply::job(&written).map(Json)
+    reply::job(&written)
 }
 
 /// The operation that enqueues a job, under an id of our own.

@@ -1,13 +1,12 @@
 //! `POST /v1/hosts/register`: a host says who it is. Registering a known id keeps its leases.
 
-use axum::Json;
 use axum::extract::State;
 use skyclaw_core::Operation;
 use skyclaw_proto::request::RegisterHostBody;
 use skyclaw_proto::response::HostBody;
 use skyclaw_proto::{HostId, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey};
@@ -16,7 +15,7 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     key: ClientKey,
     body: Body<RegisterHostBody>,
-) -> Result<Json<HostBody>, ApiError> {
+) -> Result<At<HostBody>, ApiError> {
     let key = key.bind(&app, CORE, route::REGISTER_HOST, &body)?;
     let host = body.value.check()?;
     let operation = Operation::RegisterHost {
@@ -26,5 +25,5 @@ pub(crate) async fn handle(
         max_parallel: host.max_parallel,
     };
     let written = app.node.write(key, operation).await?;
-    reply::host(&written).map(Json)
+    reply::host(&written)
 }

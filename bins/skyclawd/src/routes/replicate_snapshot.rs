@@ -4,7 +4,6 @@
 
 use std::io;
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use skyclaw_core::{IdempotencyKey, Operation};
@@ -12,7 +11,7 @@ use skyclaw_proto::record;
 use skyclaw_proto::response::Merged;
 use skyclaw_proto::{Invalid, JobStatus, limits, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey};
@@ -28,19 +27,20 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     key: ClientKey,
     body: Body<record::State, { limits::MAX_SNAPSHOT_BYTES }>,
-) -> Result<Json<Merged>, ApiError> {
+) -> Result<At<Merged>, ApiError> {
     let _place = app
         .bulk
         .try_acquire()
         .map_err(|_| ApiError::overloaded("too many whole states at once; try again later"))?;
     let key = key.bind(&app, CORE, route::REPLICATE_SNAPSHOT, &body)?;
     check(&body.value)?;
-    let mut changed = false;
+    let (mut changed, mut index) = (false, 0);
     for (i, part) in parts(body.value).into_iter().enumerate() {
         let written = app.node.write(key.as_ref().map(|key| of_part(key, i)), part).await?;
         changed |= reply::merged(&written)?;
+        index = index.max(written.index);
     }
-    Ok(Json(Merged { ok: true, changed, node_id: app.node.node_id().clone() }))
+    Ok(At { index, body: Merged { ok: true, changed, node_id: app.node.node_id().clone() } })
 }
 
 /// Each part has an answer of its own to keep.

@@ -1,22 +1,46 @@
 //! Replies of the state machine as the bodies of answers.
 
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use skyclaw_core::Reply;
 use skyclaw_proto::record;
 use skyclaw_proto::response::{ClaimedService, HostBody, JobBody, ServiceBody};
 use skyclaw_replication::Written;
 
 use crate::error::ApiError;
+use crate::middleware::index;
 
-pub(super) fn host(written: &Written) -> Result<HostBody, ApiError> {
+/// The answer to a write, and the place in the log at which it can be seen. The coordinator that answers
+/// may not have come that far itself, when another one leads.
+#[derive(Debug)]
+pub(crate) struct At<T> {
+    pub(super) index: u64,
+    pub(super) body: T,
+}
+
+impl<T: Serialize> IntoResponse for At<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.body).into_response();
+        index::raise(response.headers_mut(), self.index);
+        response
+    }
+}
+
+fn at<T>(written: &Written, body: T) -> At<T> {
+    At { index: written.index, body }
+}
+
+pub(super) fn host(written: &Written) -> Result<At<HostBody>, ApiError> {
     match &written.reply {
-        Reply::Host(host) => Ok(HostBody { host: record::Host::from(&**host) }),
+        Reply::Host(host) => Ok(at(written, HostBody { host: record::Host::from(&**host) })),
         other => Err(unexpected(other)),
     }
 }
 
-pub(super) fn job(written: &Written) -> Result<JobBody, ApiError> {
+pub(super) fn job(written: &Written) -> Result<At<JobBody>, ApiError> {
     match &written.reply {
-        Reply::Job(job) => Ok(JobBody { job: record::Job::from(&**job) }),
+        Reply::Job(job) => Ok(at(written, JobBody { job: record::Job::from(&**job) })),
         other => Err(unexpected(other)),
     }
 }
@@ -28,17 +52,17 @@ pub(super) fn claimed(written: &Written) -> Result<Vec<record::Job>, ApiError> {
     }
 }
 
-pub(super) fn service(written: &Written) -> Result<ServiceBody, ApiError> {
+pub(super) fn service(written: &Written) -> Result<At<ServiceBody>, ApiError> {
     match &written.reply {
-        Reply::Service(service) => Ok(ServiceBody { service: record::Service::from(&**service) }),
+        Reply::Service(service) => Ok(at(written, ServiceBody { service: record::Service::from(&**service) })),
         other => Err(unexpected(other)),
     }
 }
 
-pub(super) fn claimed_service(written: &Written) -> Result<ClaimedService, ApiError> {
+pub(super) fn claimed_service(written: &Written) -> Result<At<ClaimedService>, ApiError> {
     match &written.reply {
         Reply::ClaimedService(service) => {
-            Ok(ClaimedService { service: service.as_deref().map(record::Service::from) })
+            Ok(at(written, ClaimedService { service: service.as_deref().map(record::Service::from) }))
         }
         other => Err(unexpected(other)),
     }

@@ -1,13 +1,12 @@
 //! `POST /v1/services/:id/report`: a host says how its replica does.
 
-use axum::Json;
 use axum::extract::State;
 use skyclaw_core::Operation;
 use skyclaw_proto::request::ReportServiceBody;
 use skyclaw_proto::response::ServiceBody;
 use skyclaw_proto::{ServiceId, route};
 
-use super::reply;
+use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey, Id};
@@ -17,9 +16,9 @@ pub(crate) async fn handle(
     Id(id): Id<ServiceId>,
     key: ClientKey,
     body: Body<ReportServiceBody>,
-) -> Result<Json<ServiceBody>, ApiError> {
+) -> Result<At<ServiceBody>, ApiError> {
     let key = key.bind(&app, CORE, route::report(&id), &body)?;
     let operation = Operation::ReportService { id, report: body.value.check()? };
     let written = app.node.write(key, operation).await?;
-    reply::service(&written).map(Json)
+    reply::service(&written)
 }

@@ -1,7 +1,6 @@
 //! `POST /v1/public/jobs`: a job from outside, within what its key allows. Its place in the queue is at
 //! most that of a job whose client named no priority.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use skyclaw_proto::request::{EnqueueJob, EnqueueJobBody};
@@ -9,7 +8,8 @@ use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{ErrorCode, Payload, limits, route};
 
 use super::public_caller::PublicCaller;
-use super::{enqueue_job, reply};
+use super::enqueue_job;
+use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, ClientKey};
@@ -37,13 +37,13 @@ pub(crate) async fn handle(
     PublicCaller(rule): PublicCaller,
     key: ClientKey,
     body: Body<EnqueueJobBody>,
-) -> Result<Json<JobBody>, ApiError> {
+) -> Result<At<JobBody>, ApiError> {
     let key = key.bind(&app, &rule.caller, route::PUBLIC_JOBS, &body)?;
     let job = allowed(body.value.check()?, &rule)?;
     let written = app.node.write(key, enqueue_job::operation(&app, job)).await?;
     let mut answer = reply::job(&written)?;
-    answer.job.submitted_by = None;
-    Ok(Json(answer))
+    answer.body.job.submitted_by = None;
+    Ok(answer)
 }
 
 /// The job as the key's rule has it.
