@@ -24,6 +24,8 @@ const LEASES_AT_ONCE: usize = 1000;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// How many bytes the log gathers before it is compacted.
 const COMPACT_BYTES: u64 = 64 * 1024 * 1024;
+/// How long the parts of a snapshot are kept for a restore that nobody finishes.
+const ABANDONED_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 pub(crate) struct Keeper {
     pub(crate) raft: Raft,
@@ -78,17 +80,37 @@ impl Keeper {
             return Ok(());
         }
         if *term_led != Some(term) {
+            if !self.has_applied_the_past(term).await {
+                return Ok(());
+            }
             self.machine.look(|memory| memory.begin_leading(Instant::now())).await?;
             *term_led = Some(term);
             self.leading.send_replace(true);
             tracing::info!(term, "this coordinator leads");
         }
         self.look_after_leases().await?;
+        self.look_after_restores().await?;
         if pruned.elapsed() > PRUNE_EVERY {
             *pruned = Instant::now();
             self.propose(Operation::PruneReplies).await;
         }
         Ok(())
+    }
+
+    /// Waits until everything that earlier leaders committed is applied here: the first entry of this term
+    /// comes after all of it. Whoever asked before would be told what is no longer so, and a host whose
+    /// claim is committed but not applied yet would be told to stop. False when this node leads no more.
+    async fn has_applied_the_past(&self, term: u64) -> bool {
+        let mut metrics = self.raft.metrics();
+        let decided = metrics.wait_for(|metrics| {
+            metrics.state != ServerState::Leader
+                || metrics.current_term != term
+                || metrics.last_applied.is_some_and(|applied| applied.leader_id.term == term)
+        });
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            decided = decided => decided.is_ok_and(|m| m.state == ServerState::Leader && m.current_term == term),
+        }
     }
 
     async fn look_after_leases(&self) -> Result<(), Gone> {
@@ -107,6 +129,23 @@ impl Keeper {
         if !renewed.is_empty() {
             let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
             self.propose(Operation::RenewLeases { leases: renewed, lease_ms }).await;
+        }
+        Ok(())
+    }
+
+    async fn look_after_restores(&self) -> Result<(), Gone> {
+        let look = |memory: &mut Memory| {
+            let now = Instant::now();
+            (memory.to_release(now), memory.abandoned(now, ABANDONED_AFTER))
+        };
+        let (release, abandoned) = self.machine.look(look).await?;
+        if let Some(restore) = release {
+            tracing::info!(%restore, "claims are answered again");
+            self.propose(Operation::ReleaseClaims { restore }).await;
+        }
+        if let Some(restore) = abandoned {
+            tracing::warn!(%restore, "nobody finishes this restore; what was staged for it is dropped");
+            self.propose(Operation::CancelRestore { restore }).await;
         }
         Ok(())
     }
