@@ -70,7 +70,9 @@ impl Client {
     fn enqueue(&mut self) {
         let marker = format!("{}-{}", self.host, self.count);
         let (_, reply) = self.send("/v1/jobs", &shell_job(&json!({"submittedBy": marker})));
-        self.events.enqueued.push((marker, id(&job(&reply))));
+        let job = job(&reply);
+        assert_eq!(job["submittedBy"], marker, "another's job: {job}");
+        self.events.enqueued.push((marker, id(&job)));
     }
 
     fn claim(&mut self) {
@@ -81,7 +83,7 @@ impl Client {
         if job.is_null() {
             return;
         }
-        assert_eq!(job["assignedHostId"], self.host, "{job}");
+        assert_eq!((&job["assignedHostId"], &job["status"]), (&json!(self.host), &json!("leased")), "{job}");
         let fence = job["fence"].as_u64().expect("a fence");
         self.held.push(Lease { job: id(&job), fence, asked, told: Instant::now() });
     }
@@ -93,10 +95,28 @@ impl Client {
         let (sent, reply) = self.send(&format!("/v1/jobs/{}/complete", lease.job), &body);
         self.events.holds.push(self.hold(&lease, Some(sent)));
         if reply.status == 200 {
-            assert_eq!(job(&reply)["status"], "completed", "{}", reply.text);
+            let job = job(&reply);
+            assert_eq!(
+                (&job["id"], &job["status"]),
+                (&json!(lease.job), &json!("completed")),
+                "{}",
+                reply.text
+            );
+            assert_eq!(job["result"]["stdout"], stdout, "another's completion: {}", reply.text);
             self.events.completed.push((lease.job, lease.fence, stdout));
         } else {
-            assert!(lease.asked.elapsed() > LEASE, "refused before the lease ran out: {}", reply.text);
+            assert!(
+                lease.asked.elapsed() > LEASE,
+                "refused before the lease ran out: {}; it was asked for {:?} ago, told of {:?} ago, and its end first \
+                 reported {:?} ago with key {}-{}: {lease:?}; the nodes say {:#?}",
+                reply.text,
+                lease.asked.elapsed(),
+                lease.told.elapsed(),
+                sent.elapsed(),
+                self.host,
+                self.count,
+                self.views_of(&lease.job)
+            );
             self.events.refused += 1;
         }
     }
@@ -108,6 +128,13 @@ impl Client {
         let until = completed.map_or(runs_out, |at| at.min(runs_out));
         let (job, host) = (lease.job.clone(), self.host.clone());
         Hold { job, host, fence: lease.fence, from: lease.told, until }
+    }
+
+    /// A job as each node has it, for people.
+    fn views_of(&self, job: &str) -> Vec<String> {
+        let path = format!("/v1/jobs/{job}");
+        let view = |wire: &Wire| wire.get(&path).try_send().map_or_else(|error| error, |reply| reply.text);
+        self.nodes.iter().map(view).collect()
     }
 
     /// Asks one node after the other until one knows. Says when it was first asked.
