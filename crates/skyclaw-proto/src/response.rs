@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Host, Job, Service};
-use crate::{JobId, NodeId};
+use crate::{JobId, NodeId, RestoreId, Timestamp};
 
 /// `{"ok": true, "nodeId": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +168,8 @@ pub struct ClusterMember {
     /// How many entries of the log it is behind; known to the leader alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
-    /// How long ago it last answered the coordinator that says so, in milliseconds.
+    /// How long ago the coordinator that says so last heard of it, in whatever way, in milliseconds; absent
+    /// when it never has, and for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_ms: Option<u64>,
 }
@@ -190,9 +191,104 @@ pub struct Cluster {
     pub members: Vec<ClusterMember>,
 }
 
+/// The answer of `GET /v1/cluster/autopilot`: how the members do, and why who does not vote. (Ours.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Autopilot {
+    /// The coordinator that leads, and says so.
+    pub node_id: NodeId,
+    /// Whether every voter is healthy.
+    pub healthy: bool,
+    /// How many more voters can fail while the cluster goes on.
+    pub failure_tolerance: usize,
+    /// How many members vote.
+    pub voters: usize,
+    /// How many may.
+    pub max_voters: usize,
+    /// A member that is at most so many entries behind has caught up.
+    pub caught_up_within: u64,
+    /// A member that has answered within so many milliseconds is there.
+    pub answers_within_ms: u64,
+    /// How long a learner must have been healthy before it votes, in milliseconds.
+    pub healthy_for_ms: u64,
+    /// The members, voters first.
+    pub members: Vec<AutopilotMember>,
+}
+
+/// A member in [`Autopilot`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AutopilotMember {
+    /// Its number in the log, as text.
+    pub raft_id: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// Where it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// What it does.
+    pub role: Role,
+    /// Whether it answers and has caught up.
+    pub healthy: bool,
+    /// Since when that is so, as far as this leader has seen.
+    pub since: Timestamp,
+    /// How many entries of the log it is behind; absent for the leader itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// How long ago it last answered the leader, in milliseconds; absent for the leader itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
+    /// What is wrong with it, or why it does not vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// The answer to a change of the members. (Ours.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberBody {
     /// The member that was changed.
     pub member: ClusterMember,
+}
+
+/// A restore of a snapshot, as far as it has got. (Ours.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// Its id.
+    pub id: RestoreId,
+    /// Its place among all there were: 1, 2, 3 and so on.
+    pub number: u64,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// The coordinator that took it in.
+    pub node_id: NodeId,
+    /// Who asked for it, as they say themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
+    /// The cluster the snapshot was taken of.
+    pub snapshot_cluster_id: String,
+    /// When the snapshot was taken.
+    pub snapshot_created_at: Timestamp,
+    /// How far in that cluster's log it goes.
+    pub snapshot_index: u64,
+    /// Whether the snapshot was taken of another cluster.
+    pub foreign: bool,
+    /// Whether no job is claimed yet.
+    pub claims_held: bool,
+}
+
+/// The answer to a step of a restore: the restore once it has been carried out. (Ours.)
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreBody {
+    /// Absent as long as it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+}
+
+/// What the cluster went back to, oldest first. (Ours.)
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoresBody {
+    /// The newest of them.
+    pub restores: Vec<Restore>,
 }

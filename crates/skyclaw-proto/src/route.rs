@@ -34,6 +34,8 @@ pub const PUBLIC_JOBS: &str = "/v1/public/jobs";
 
 /// `GET`: the cluster and its members.
 pub const CLUSTER: &str = "/v1/cluster";
+/// `GET`: how the members do, as the leader sees them.
+pub const CLUSTER_AUTOPILOT: &str = "/v1/cluster/autopilot";
 /// `POST`: hand the leadership over.
 pub const CLUSTER_TRANSFER: &str = "/v1/cluster/transfer";
 

@@ -67,6 +67,7 @@ impl Node {
             boot,
             generation: discovery.generation,
             me: self.0.announcement(&url),
+            heard: self.0.peers.heard().clone(),
         };
         match Gossip::start(options, tracker).await {
             Ok(gossip) => {

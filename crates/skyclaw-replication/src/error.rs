@@ -98,6 +98,10 @@ pub enum WriteError {
     /// The node is going down; nothing was written.
     #[error("the coordinator is going down")]
     ShuttingDown,
+    /// The node takes no work, as it does not belong to the cluster that is meant, or to none any more;
+    /// nothing was written.
+    #[error("this coordinator takes no work: {0}")]
+    NotServing(String),
 }
 
 /// Why a read was not answered.

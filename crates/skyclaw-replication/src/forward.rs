@@ -38,6 +38,11 @@ impl Forwarder {
         (Self { queue }, waiting)
     }
 
+    /// How many commands wait.
+    pub(crate) fn depth(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Has the leader carry out a command.
     ///
     /// # Errors

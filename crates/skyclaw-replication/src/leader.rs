@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::record;
-use skyclaw_proto::response::Stop;
+use skyclaw_proto::response::{self, Stop};
 use tokio::time::Instant;
 
 use crate::error::WriteError;
@@ -46,6 +46,8 @@ pub(crate) enum LeaderReply {
     /// All hosts.
     Hosts(Vec<record::Host>),
 }
+    /// What the autopilot has found.
+    Autopilot(response::Autopilot),
 
 /// Who leads, as far as this node knows. A node that was removed may still believe in itself.
 pub(crate) fn leader(raft: &Raft) -> Leader {
@@ -74,7 +76,11 @@ impl LeaderCall {
         match self {
             Self::Write(commands) => commands.iter().all(|command| command.idempotency.is_some()),
             Self::Claim { idempotency, .. } | Self::ClaimService { idempotency, .. } => idempotency.is_some(),
-            Self::Heartbeat { .. } | Self::ReadIndex | Self::Hosts => true,
+            Self::Heartbeat { .. }
+            | Self::ReadIndex
+            | Self::Hosts
+            | Self::Autopilot
+            | Self::Restore { .. } => true,
         }
     }
 
@@ -82,7 +88,10 @@ impl LeaderCall {
     fn answer_within(&self) -> Duration {
         match self {
             Self::Claim { wait, .. } | Self::Heartbeat { wait, .. } => *wait + ANSWER_WITHIN,
-            Self::Write(_) | Self::ClaimService { .. } | Self::ReadIndex | Self::Hosts => ANSWER_WITHIN,
+            Self::Restore { wait, .. } => *wait + STEP_WITHIN,
+            Self::Write(_) | Self::ClaimService { .. } | Self::ReadIndex | Self::Hosts | Self::Autopilot => {
+                ANSWER_WITHIN
+            }
         }
     }
 }
@@ -97,6 +106,7 @@ impl Inner {
                 return Err(WriteError::ShuttingDown);
             }
             metrics.mark_unchanged();
+            self.serving().await?;
             let asked = Instant::now();
             match self.ask_leader(&call).await {
                 Ok(reply) => return Ok(reply),
@@ -162,6 +172,11 @@ impl Inner {
     }
 }
 
+            // It has not looked yet when it has only begun to lead.
+            LeaderCall::Autopilot => {
+                let found = self.autopilot.borrow().clone();
+                found.map(LeaderReply::Autopilot).ok_or(LeaderError::NotLeader)
+            }
 impl From<WriteError> for LeaderError {
     fn from(error: WriteError) -> Self {
         match error {

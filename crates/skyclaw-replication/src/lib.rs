@@ -22,6 +22,7 @@ mod keeper;
 mod leader;
 pub mod log;
 mod machine;
+mod metrics;
 mod node;
 mod options;
 mod peer;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use skyclaw_core::{IdempotencyKey, Job, Operation, Reply, Service};
 use skyclaw_proto::request::RunningJob;
-use skyclaw_proto::response::Stop;
+use skyclaw_proto::response::{self, Stop};
 use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, record};
 use skyclaw_store::{Export, JobFilter, Store};
 use tokio::sync::watch;
@@ -19,15 +19,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::cluster::{LeaderSigns, Standing, behind};
 use crate::error::{ReadError, WriteError};
 use crate::forward::Forwarder;
 use crate::gossip::Gossip;
 use crate::leader::{Leader, LeaderReply, leader};
 use crate::log::Log;
 use crate::machine::Machine;
+use crate::metrics::Meters;
 use crate::options::Stamper;
 use crate::peer::{LeaderCall, Peers};
-use crate::proposer::Proposer;
+use crate::proposer::{Proposer, RESERVE_BYTES};
 use crate::raft::{Identity, Incoming, Memo, Raft};
 use crate::read_index::ReadIndex;
 use crate::target::Target;
@@ -59,6 +61,16 @@ pub(crate) struct Inner {
     /// There once this node gossips.
     pub(crate) gossip: OnceLock<Gossip>,
     pub(crate) leading: watch::Receiver<bool>,
+    /// How this node stands to its cluster.
+    pub(crate) standing: watch::Sender<Standing>,
+    /// What was heard of the leader.
+    pub(crate) signs: LeaderSigns,
+    /// What the autopilot has found, while this node leads.
+    pub(crate) autopilot: watch::Receiver<Option<response::Autopilot>>,
+    pub(crate) meters: Meters,
+    pub(crate) db_path: PathBuf,
+    /// Where copies of the database lie for a while.
+    pub(crate) copies: PathBuf,
     pub(crate) stop: CancellationToken,
     /// The database, when it was too large to be checked as a whole before the start.
     pub(crate) verify: Option<(PathBuf, Store)>,
@@ -98,11 +110,16 @@ impl Node {
         idempotency: Option<IdempotencyKey>,
         operation: Operation,
     ) -> Result<Written, WriteError> {
+        self.0.serving().await?;
         self.0.target.check_known(&self.0.raft)?;
         let command = self.0.stamper.stamp(idempotency, operation);
         let leads = *self.0.leading.borrow() && leader(&self.0.raft) == Leader::Me;
         let (answer, index) = match leads {
-            true => self.0.proposer.propose(command).await?,
+            true => match self.0.proposer.propose(command.clone()).await {
+                // It led a moment ago, and nothing was proposed: whoever leads now is asked.
+                Err(WriteError::NoLeader) => self.0.forwarder.send(command).await?,
+                decided => decided?,
+            },
             false => self.0.forwarder.send(command).await?,
         };
         Ok(Written { reply: answer?, index })
@@ -292,23 +309,38 @@ impl Node {
     /// Whether the node takes writes, and if not, why.
     #[must_use]
     pub fn health(&self) -> Health {
-        let raft = &self.0.raft;
-        let reason = if self.0.stop.is_cancelled() {
-            Some("the coordinator is going down".to_owned())
-        } else if self.0.cluster.borrow().is_none() {
-            Some("the coordinator has not formed or joined a cluster yet".to_owned())
-        } else if let Some(trouble) = self.0.machine.trouble() {
-            Some(format!("the disk cannot be written: {trouble}"))
-        } else {
-            let target = self.0.target.check_known(raft);
-            let target = match leader(raft) {
-                Leader::Nobody => Err(WriteError::NoLeader),
-                Leader::Me => target.and_then(|()| self.0.target.check_reachable(raft)),
-                Leader::Other { .. } => target,
-            };
-            target.err().map(|error| error.to_string())
-        };
+        let reason = self.obstacle();
         Health { ready: reason.is_none(), reason }
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        let raft = &self.0.raft;
+        if self.0.stop.is_cancelled() {
+            return Some("the coordinator is going down".to_owned());
+        }
+        if let Some(reason) = self.0.standing.borrow().obstacle() {
+            return Some(reason);
+        }
+        if let Some(trouble) = self.0.machine.trouble() {
+            return Some(format!("the disk cannot be written: {trouble}"));
+        }
+        let room = self.0.log.room();
+        if room < RESERVE_BYTES && leader(raft) == Leader::Me {
+            return Some(format!("the disk is full: the log has room for {room} more bytes only"));
+        }
+        let target = self.0.target.check_known(raft);
+        let target = match leader(raft) {
+            Leader::Nobody => Err(WriteError::NoLeader),
+            Leader::Me => target.and_then(|()| self.0.target.check_reachable(raft)),
+            Leader::Other { .. } => target,
+        };
+        if let Err(error) = target {
+            return Some(error.to_string());
+        }
+        if leader(raft) == Leader::Me {
+            return None;
+        }
+        behind(self.0.signs.committed(), self.applied())
     }
 
     /// Resolves, with the reason, when the node can go on no more.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
 use skyclaw_core::Command;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::error::WriteError;
@@ -29,7 +29,7 @@ pub(crate) const MAX_COMMANDS: usize = 2048;
 /// Past this an entry takes no more commands.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// What the log must have room for beyond an entry: entries of its own, and an estimate that was low.
-const RESERVE_BYTES: u64 = 1024 * 1024;
+pub(crate) const RESERVE_BYTES: u64 = 1024 * 1024;
 /// How long an entry may take to be committed before its clients are told that nobody knows.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -81,6 +81,9 @@ pub(crate) async fn next_batch(queue: &mut mpsc::Receiver<Waiting>) -> Option<(V
 pub(crate) struct Proposer {
     queue: Queue,
 }
+    /// Held while a batch is on its way, and by who wants none to be.
+    gate: Arc<Semaphore>,
+    task: Arc<Task>,
 
 impl Proposer {
     /// Starts the task. It ends with the last handle.
@@ -92,8 +95,36 @@ impl Proposer {
         tracker: &TaskTracker,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tracker.spawn(Task { raft, log, machine, target }.run(waiting));
-        Self { queue }
+        let gate = Arc::new(Semaphore::new(1));
+        let task = Arc::new(Task { raft, log, machine, target, gate: Arc::clone(&gate) });
+        tracker.spawn(Arc::clone(&task).run(waiting));
+        Self { queue, gate, task }
+    }
+
+    /// Waits until nothing is on its way into the log, and keeps it so until what is returned is dropped.
+    /// What is proposed meanwhile waits.
+    pub(crate) async fn hold(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.gate).acquire_owned().await.ok()
+    }
+
+    /// Puts a command into an entry of its own. Nothing else is proposed until it is applied.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub(crate) async fn propose_alone(&self, command: Command, within: Duration) -> Result<Decided, WriteError> {
+        let _on_its_way = self.hold().await;
+        if let Some(error) = self.task.obstacle(command.approx_bytes() as u64) {
+            return Err(error);
+        }
+        let (answers, index) = self.task.write(vec![command], within).await?;
+        let answer = answers.into_iter().next().ok_or(WriteError::OutcomeUnknown)?;
+        Ok((answer, index))
+    }
+
+    /// How many commands wait.
+    pub(crate) fn depth(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 
     /// Puts a command into the log and waits until it is applied.
@@ -131,11 +162,16 @@ impl Task {
         while let Some((batch, bytes)) = next_batch(&mut queue).await {
             self.propose(batch, bytes as u64).await;
         }
+    gate: Arc<Semaphore>,
     }
 
     async fn propose(&self, batch: Vec<Waiting>, bytes: u64) {
         let (commands, clients): (Vec<_>, Vec<_>) = batch.into_iter().map(|w| (w.command, w.decided)).unzip();
         let result = match self.obstacle(bytes) {
+            let _on_its_way = self.gate.acquire().await;
+            let meters = self.machine.meters();
+            meters.batch_commands.observe(batch.len() as f64);
+            meters.batch_bytes.observe(bytes as f64);
             Some(error) => Err(error),
             None => self.write(commands).await,
         };
@@ -164,6 +200,10 @@ impl Task {
         }
         if let Some(trouble) = self.machine.trouble() {
             return Some(WriteError::Storage(trouble));
+        // Another was elected while this waited; it is sent there.
+        if let Leader::Other { .. } = leader(&self.raft) {
+            return Some(WriteError::NoLeader);
+        }
         }
         let room = self.log.room();
         let too_little = room < bytes + RESERVE_BYTES;

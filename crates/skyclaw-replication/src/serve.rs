@@ -1,8 +1,11 @@
 //! Answering what other coordinators ask.
 
+use openraft::raft::AppendEntriesResponse;
+
+use crate::cluster::ChangeError;
 use crate::leader::{Leader, LeaderReply, leader};
 use crate::node::{Inner, Node};
-use crate::peer::{Call, Heard, Hello, JoinRefusal, JoinRequest, LeaderError};
+use crate::peer::{Call, Hello, JoinRefusal, JoinRequest, LeaderError, RemoveRefusal, Request};
 use crate::raft::RaftId;
 
 impl Node {
@@ -17,22 +20,39 @@ impl Node {
 }
 
 impl Inner {
-    async fn respond(&self, mut heard: Heard) -> Vec<u8> {
+    async fn respond(&self, mut heard: Request) -> Vec<u8> {
         // Taken out, so that the rest of what was heard can seal the answer.
         let call = std::mem::replace(&mut heard.call, Call::Hello);
         let is_member = self.cluster.borrow().is_some() && !heard.cluster.is_nil();
         match call {
             Call::Hello => self.peers.answer(&heard, &self.hello()),
             // Before this node has agreed to join, no leader is its own.
-            Call::Append(_) | Call::Vote(_) | Call::Snapshot(_) | Call::Grant(_) | Call::Elect
+            Call::Append(_)
+            | Call::Vote(_)
+            | Call::Snapshot(_)
+            | Call::Grant(_)
+            | Call::Elect
+            | Call::Remove(_)
                 if !is_member =>
             {
                 Vec::new()
             }
-            Call::Append(rpc) => self.peers.answer(&heard, &self.raft.append_entries(rpc).await),
+            Call::Append(rpc) => {
+                let committed = rpc.leader_commit.map_or(0, |id| id.index);
+                let answer = self.raft.append_entries(rpc).await;
+                if answer.as_ref().is_ok_and(|answer| !matches!(answer, AppendEntriesResponse::HigherVote(_)))
+                {
+                    self.signs.heard(committed);
+                }
+                self.peers.answer(&heard, &answer)
+            }
             Call::Vote(rpc) => self.peers.answer(&heard, &self.raft.vote(rpc).await),
             Call::Snapshot(part) => {
+                let committed = part.meta.last_log_id.map_or(0, |id| id.index);
                 let result = self.incoming.take(part, &self.raft).await;
+                if result.is_ok() {
+                    self.signs.heard(committed);
+                }
                 self.peers.answer(&heard, &result)
             }
             Call::Join(request) => {
@@ -42,6 +62,10 @@ impl Inner {
             Call::Grant(vote) => self.peers.answer(&heard, &self.grant(vote).await),
             Call::Elect => {
                 let result = self.raft.trigger().elect().await.map_err(|error| error.to_string());
+                self.peers.answer(&heard, &result)
+            }
+            Call::Remove(id) => {
+                let result = self.dismiss(id).await;
                 self.peers.answer(&heard, &result)
             }
             Call::Leader(call) => {
@@ -65,6 +89,18 @@ impl Inner {
             cluster: *self.cluster.borrow(),
             leader_url,
         }
+    }
+
+    /// Takes out the node that led before this one did.
+    async fn dismiss(&self, id: RaftId) -> Result<(), RemoveRefusal> {
+        if leader(&self.raft) != Leader::Me {
+            return Err(RemoveRefusal::NotLeader);
+        }
+        self.remove(id).await.map_err(|error| match error {
+            ChangeError::NotLeader => RemoveRefusal::NotLeader,
+            ChangeError::Busy => RemoveRefusal::Busy,
+            other => RemoveRefusal::Failed(other.to_string()),
+        })
     }
 
     async fn admit(&self, request: JoinRequest) -> Result<RaftId, JoinRefusal> {

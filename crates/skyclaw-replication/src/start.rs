@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{Autopilot, Forming};
+use crate::cluster::{Autopilot, Forming, LeaderSigns, NoRoom, Standing, is_sole};
 use crate::error::{StartError, damaged};
 use crate::forward::Forwarder;
 use crate::keeper::Keeper;
@@ -61,7 +61,11 @@ impl Node {
         let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters);
         let start = machine::Options { state, position: opened.position, lease: options.lease };
         let (machine, applier) = Machine::start(start, opened.store, tracker);
-        let log_store = LogStore::new(log.clone(), memo.clone());
+        // What was found may be in the memory of the system only, and what the log purges must be on disk.
+        if let Err(error) = machine.checkpoint().await {
+            tracing::warn!(%error, "the database cannot be made durable at the moment");
+        }
+        let log_store = LogStore::new(log.clone(), memo.clone(), machine.watch_checkpointed());
         let appended = log_store.appended_bytes();
         let state_machine = StateMachine::new(machine.clone(), applier, place, options.copies_dir());
         let (cluster, _) = watch::channel(identity.cluster);
@@ -105,7 +109,18 @@ impl Node {
             forwarder,
             peers,
             memo,
+        let (found, autopilot) = watch::channel(None);
+        let standing = match identity.cluster {
+            Some(_) => Standing::Member,
+            None => Standing::Forming { waiting_for: "it has only just begun to look for others".to_owned() },
+        };
             identity,
+            standing: watch::channel(standing).0,
+            signs: LeaderSigns::default(),
+            autopilot,
+            meters: machine.meters().clone(),
+            db_path: options.db_path.clone(),
+            copies: options.copies_dir(),
             cluster,
             url: options.url.clone(),
             incoming: Incoming::new(options.copies_dir()),
@@ -116,7 +131,7 @@ impl Node {
             verify,
         });
         tracker.spawn(crate::forward::serve(Arc::downgrade(&inner), forwarded, tracker.clone()));
-        let autopilot = Autopilot { max_voters: options.max_voters.max(1), stop };
+        let autopilot = Autopilot { max_voters: options.max_voters.max(1), found, stop: stop.clone() };
         tracker.spawn(autopilot.run(Arc::downgrade(&inner)));
         let node = Self(inner);
         for url in &options.peer_urls {
@@ -130,6 +145,8 @@ impl Node {
     }
 
     /// Begins to form or join a cluster. A node without peers waits until it leads: it needs nobody.
+        tracker.spawn(NoRoom { stop: stop.clone() }.run(Arc::downgrade(&inner)));
+        tracker.spawn(inner.meters.clone().follow(inner.raft.clone(), stop));
     async fn begin(&self, options: &Options, tracker: &TaskTracker) -> Result<(), String> {
         let raft = &self.0.raft;
         let forming = Forming {
@@ -138,21 +155,28 @@ impl Node {
             expect: options.bootstrap_expect.max(1),
             new_uuid: options.new_uuid,
         };
-        if forming.expects_peers {
-            let (node, stop) = (Arc::clone(&self.0), self.0.stop.clone());
+        let (inner, stop) = (Arc::downgrade(&self.0), self.0.stop.clone());
+        if !forming.configured.is_empty() {
+            // Whoever could lead alone must not, until it knows that it is among its own.
+            if self.0.cluster.borrow().is_some() && is_sole(&self.0) {
+                self.0.stand(Standing::Unsure);
+            }
             tracker.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    formed = forming.run(&node) => {
-                        if let Err(error) = formed {
-                            tracing::error!(%error, "the node could not form or join a cluster");
-                        }
-                    }
+                let Some(node) = inner.upgrade() else { return };
+                let belongs = tokio::select! {
+                    () = stop.cancelled() => return,
+                    belongs = forming.belong(&node) => belongs,
+                };
+                drop(node);
+                match belongs {
+                    Ok(()) => forming.watch(inner, stop).await,
+                    Err(error) => tracing::error!(%error, "the node could not form or join a cluster"),
                 }
             });
             return Ok(());
         }
-        forming.run(&self.0).await?;
+        forming.belong(&self.0).await?;
+        tracker.spawn(forming.watch(inner, stop));
         if self.members().len() > 1 {
             return Ok(());
         }

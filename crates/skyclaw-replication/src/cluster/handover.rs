@@ -19,8 +19,15 @@ use crate::peer::{Call, CallError};
 use crate::raft::{RaftId, SnapshotData, SnapshotMeta, Vote};
 use skyclaw_proto::response::Role;
 
+/// How long the write that is under way may take.
+const HOLD_WITHIN: Duration = Duration::from_secs(2);
 /// How long the heir may take to have the whole log.
 const CATCH_UP_WITHIN: Duration = Duration::from_millis(500);
+/// A voter that has not answered for so long is no heir.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// How long it may take until the heir is heard to lead. Long: it was told to, and what would be proposed
+/// here meanwhile could be cut off.
+const ELECTED_WITHIN: Duration = Duration::from_secs(1);
 /// How long each step may take.
 const STEP_WITHIN: Duration = Duration::from_millis(300);
 
@@ -32,6 +39,13 @@ impl Node {
             return true;
         }
         let Some((heir, url)) = self.heir(to) else { return false };
+        // What is proposed from here on could be cut off half-way, and its client would not know what came of
+        // it. So it waits, and goes to the heir, or on here if there is no handover.
+        let held = tokio::time::timeout(HOLD_WITHIN, self.0.proposer.hold()).await;
+        let Ok(_held) = held else {
+            tracing::warn!("a write does not end; the leadership is not handed over");
+            return false;
+        };
         if !self.has_all(heir).await {
             tracing::warn!(heir, "the heir does not catch up; the leadership stays");
             return false;
@@ -65,13 +79,16 @@ impl Node {
         }
         let mut metrics = self.0.raft.metrics();
         let new_leader = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|id| id == heir));
-        matches!(tokio::time::timeout(STEP_WITHIN, new_leader).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(ELECTED_WITHIN, new_leader).await, Ok(Ok(_)))
     }
 
     fn heir(&self, to: Option<u64>) -> Option<(RaftId, String)> {
         let voters = self.members().into_iter().filter(|member| member.role == Role::Follower);
         let wanted = voters.filter(|member| to.is_none_or(|id| member.raft_id == id.to_string()));
-        let answering = wanted.filter(|member| member.silent_ms.is_some_and(|ms| ms < 1000));
+        let answering = wanted.filter(|member| {
+            let silent = member.raft_id.parse().ok().and_then(|id| self.0.peers.silent_for(id));
+            silent.is_some_and(|silent| silent < ANSWERS_WITHIN)
+        });
         let best = answering.min_by_key(|member| member.lag.unwrap_or(u64::MAX))?;
         Some((best.raft_id.parse().ok()?, best.url?))
     }

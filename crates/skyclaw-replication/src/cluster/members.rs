@@ -6,11 +6,15 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use skyclaw_proto::NodeId;
-use skyclaw_proto::response::{Cluster, ClusterMember, Role};
+use skyclaw_proto::response::{Autopilot, Cluster, ClusterMember, Role};
+use tokio::time::Instant;
 
-use crate::leader::{Leader, leader};
+use super::forming::is_sole;
+use super::standing::Standing;
+use crate::error::WriteError;
+use crate::leader::{Leader, LeaderReply, leader};
 use crate::node::{Inner, Node};
-use crate::peer::{Call, Hello, JoinRefusal, JoinRequest};
+use crate::peer::{Call, CallError, Hello, JoinRefusal, JoinRequest, LeaderCall, RemoveRefusal};
 use crate::raft::{Member, RaftId};
 
 /// Why the members were not changed.
@@ -36,6 +40,11 @@ pub enum ChangeError {
 
 /// How long a node whose name is claimed by another may take to show that it lives.
 const ALIVE_WITHIN: Duration = Duration::from_millis(800);
+/// How long a leader's successor may take to take it out, in all and each time it is asked.
+const LEAVE_WITHIN: Duration = Duration::from_secs(8);
+const DISMISS_WITHIN: Duration = Duration::from_secs(3);
+/// How long to wait before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Node {
     /// The members as this node sees them, voters first.
@@ -65,6 +74,7 @@ impl Node {
                 silent_ms: self
                     .0
                     .peers
+                    .heard()
                     .silent_for(*id)
                     .map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             })
@@ -73,14 +83,65 @@ impl Node {
         all
     }
 
-    /// Takes a member out of the cluster, named by its node id or its number.
+    /// Takes a member out of the cluster, named by its node id or its number. A leader that is to take out
+    /// itself hands the leadership over first, and its successor takes it out.
     ///
     /// # Errors
-    /// When this node does not lead, there is no such member, or it is the last voter.
+    /// When this node does not lead, there is no such member, it is the last voter, or there is no successor.
     pub async fn remove_member(&self, name: &str) -> Result<ClusterMember, ChangeError> {
         let (found, id) = self.find_member(name)?;
-        self.0.remove(id).await?;
+        if id == self.0.identity.raft_id && leader(&self.0.raft) == Leader::Me && !is_sole(&self.0) {
+            self.leave().await?;
+        } else {
+            self.0.remove(id).await?;
+        }
         Ok(found)
+    }
+
+    async fn leave(&self) -> Result<(), ChangeError> {
+        let call = Call::Remove(self.0.identity.raft_id);
+        let deadline = Instant::now() + LEAVE_WITHIN;
+        let mut why = "there is no leader".to_owned();
+        while Instant::now() < deadline {
+            match leader(&self.0.raft) {
+                Leader::Me => {
+                    if !self.hand_over(None).await {
+                        why = "no other voter that is up to date and answers has taken the leadership"
+                            .to_owned();
+                    }
+                }
+                Leader::Nobody => {}
+                Leader::Other { id, url } => {
+                    let asked: Result<Result<(), RemoveRefusal>, CallError> =
+                        self.0.peers.call(&url, id, &call, DISMISS_WITHIN).await;
+                    match asked {
+                        Ok(Ok(())) => {
+                            self.0.stand(Standing::Removed);
+                            return Ok(());
+                        }
+                        Ok(Err(RemoveRefusal::Failed(why))) => return Err(ChangeError::Failed(why)),
+                        Ok(Err(refusal)) => why = refusal.to_string(),
+                        // It may have been done all the same; asking again tells.
+                        Err(error) => why = error.to_string(),
+                    }
+                }
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        let why = format!("who leads takes itself out by way of a successor, and {why}; ask again");
+        Err(ChangeError::Failed(why))
+    }
+
+    /// What the autopilot of the leader has found, wherever that is.
+    ///
+    /// # Errors
+    /// When there is no leader.
+    pub async fn autopilot(&self) -> Result<Autopilot, WriteError> {
+        match self.0.at_leader(LeaderCall::Autopilot).await? {
+            LeaderReply::Autopilot(found) => Ok(found),
+            // Another version of the leader.
+            _ => Err(WriteError::NoLeader),
+        }
     }
 
     /// Hands the leadership to a member, named by its node id or its number, or to the one that is most
@@ -167,7 +228,7 @@ impl Inner {
                 return Err(ChangeError::LastVoter(id.to_string()));
             }
             if id == self.identity.raft_id {
-                // Whoever leads next takes this node out.
+                // It would have to lead without being a member. See `Node::remove_member`.
                 return Err(ChangeError::NotLeader);
             }
             self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await?;
@@ -190,7 +251,13 @@ impl Inner {
             return self.change(ChangeMembers::SetNodes(moved)).await.map_err(refusal);
         }
         if request.has_log {
-            return Err(JoinRefusal::Removed);
+            // One that was a leader once may not know the members that were added since.
+            let leads = self.read_index.get().await.is_ok();
+            return Err(if leads {
+                JoinRefusal::Removed
+            } else {
+                JoinRefusal::NotLeader { leader_url: None }
+            });
         }
         if let Some((old, known)) = self.named(&request.node_id) {
             self.make_way(old, &known, &request).await?;

@@ -42,6 +42,7 @@ pub use self::announcement::{Announcement, Seen};
 pub use self::socket::Counters;
 use self::socket::Sealed;
 use self::task::Task;
+use crate::peer::Heard;
 use crate::peer::seal::Key;
 
 /// Shortest interval between rounds.
@@ -68,6 +69,8 @@ pub struct Options<'a> {
     pub generation: u64,
     /// What to tell of this node at first.
     pub me: Announcement,
+    /// Where it is noted who was heard of.
+    pub(crate) heard: Heard,
 }
 
 /// Why gossip cannot start.
@@ -105,7 +108,7 @@ impl Gossip {
     /// # Errors
     /// When the address cannot be listened on, or the advertised one is not one to send to.
     pub async fn start(options: Options<'_>, tracker: &TaskTracker) -> Result<Self, Error> {
-        let Options { listen, mut advertise, seeds, interval, token, boot, generation, me } = options;
+        let Options { listen, mut advertise, seeds, interval, token, boot, generation, me, heard } = options;
         let failed = |source| Error::Listen { addr: listen, source };
         let socket = UdpSocket::bind(listen).await.map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
@@ -121,7 +124,8 @@ impl Gossip {
         let (seen, others) = watch::channel(Vec::new());
         let (finds, found) = mpsc::channel(MAX_FOUND);
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
-        let wire = Arc::new(Sealed::new(socket, addr, Key::for_gossip(token), boot, announced.clone()));
+        let wire =
+            Arc::new(Sealed::new(socket, addr, Key::for_gossip(token), boot, announced.clone(), heard));
 
         let seeking = seek::seek(sought, interval, finds);
         let until = stop.clone();

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Announcement;
+use crate::peer::Heard;
 use crate::peer::seal::{Header, Key, Taken};
 
 /// What datagrams are sealed for.
@@ -74,6 +75,7 @@ pub(super) struct Sealed {
     boot: u64,
     counter: AtomicU64,
     me: watch::Receiver<Announcement>,
+    heard: Heard,
     taken: Mutex<Taken>,
     meter: Meter,
     /// How often another node was sent what it had not known of us.
@@ -93,6 +95,7 @@ impl Sealed {
         key: Key,
         boot: u64,
         me: watch::Receiver<Announcement>,
+        heard: Heard,
     ) -> Self {
         Self {
             socket,
@@ -101,6 +104,7 @@ impl Sealed {
             boot,
             counter: AtomicU64::new(0),
             me,
+            heard,
             taken: Mutex::default(),
             meter: Meter::default(),
             updates: watch::Sender::default(),
@@ -166,6 +170,7 @@ impl Sealed {
         let Ok(message) = ChitchatMessage::deserialize(&mut body) else {
             return refuse(&self.meter.unreadable, from, "it makes no sense; it may be another version");
         };
+        self.heard.note(header.from);
         self.meter.received.fetch_add(1, Ordering::Relaxed);
         self.meter.received_bytes.fetch_add(datagram.len() as u64, Ordering::Relaxed);
         Some(message)

@@ -35,6 +35,7 @@ fn options(me: Announcement, seeds: &[String]) -> Options<'static> {
     Options {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         advertise: (Ipv4Addr::LOCALHOST, 0).into(),
+        heard: Heard::default(),
         seeds: seeds.to_vec(),
         interval: FAST,
         token: "secret",

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_client::metrics::histogram::Histogram;
 
 use super::disk::Disk;
 use super::state::{Op, Segment, State};
@@ -22,6 +23,8 @@ const SPARES: usize = 2;
 /// The state of a log, its disk, and who waits for what.
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
+    /// How long each sync of a segment took.
+    pub(super) fsync_seconds: Histogram,
     state: Mutex<State>,
     /// The writer waits here for operations.
     work: Condvar,
@@ -44,7 +47,7 @@ pub(super) struct Chore {
 impl Shared {
     pub(super) fn new(disk: Arc<dyn Disk>, state: State) -> Self {
         let (work, chores, taken) = Default::default();
-        Self { disk, state: Mutex::new(state), work, chores, taken }
+        Self { disk, fsync_seconds: crate::metrics::seconds(), state: Mutex::new(state), work, chores, taken }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -125,8 +128,11 @@ impl Shared {
     /// All that is queued, without waiting.
     pub(super) fn take(&self) -> Vec<Op> {
         let mut state = self.lock();
+        // To wake is a call to the system, whether someone waits or not.
+        if state.queued_bytes > MAX_QUEUED_BYTES {
+            self.taken.notify_all();
+        }
         state.queued_bytes = 0;
-        self.taken.notify_all();
         std::mem::take(&mut state.queue)
     }
 
@@ -143,8 +149,11 @@ impl Shared {
         let mut state = self.lock();
         state.set_written(written);
         state.retire(keep_from);
+        let is_due = chore(&state).is_some();
         drop(state);
-        self.chores.notify_one();
+        if is_due {
+            self.chores.notify_one();
+        }
     }
 
     /// Stops the log for good and returns what will not be done any more.

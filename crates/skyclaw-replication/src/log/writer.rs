@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::cells::{Anchor, Cells, Name};
 use super::format::{Draft, FIRST_RECORD, Frame, Header};
@@ -156,7 +157,9 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
         let Some(segment) = self.tail.segment.as_ref().filter(|_| self.dirty) else { return Ok(()) };
+        let began = Instant::now();
         segment.file.sync()?;
+        self.shared.fsync_seconds.observe(began.elapsed().as_secs_f64());
         self.durable = self.tail.end;
         self.dirty = false;
         Ok(())

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::memory::Memory;
-use super::{Answer, Apply, Install, Look, Order, Task, Written};
+use super::{Answer, Apply, GoBack, Install, Look, Order, Task, Written};
+use crate::metrics::Meters;
 
 /// The machine has stopped: the node is going down.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -44,6 +45,7 @@ pub(crate) struct Applier {
 
 /// Most look-ups that wait for their turn; beyond, those who ask wait.
 const LOOKS: usize = 4096;
+    meters: Meters,
 /// Most orders that wait for their turn: the log waits for each anyway.
 const ORDERS: usize = 16;
 
@@ -66,7 +68,10 @@ impl Machine {
             hurry: false,
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        (Self { looks, barriers, applied, written, store }, Applier { orders })
+        // What was found may be in the memory of the system only: it is made durable before it is named.
+        let (checkpointed, _) = watch::channel(None);
+        let meters = Meters::new();
+        (Self { looks, barriers, applied, written, checkpointed, store, meters }, Applier { orders })
     }
 
     /// Looks something up in memory, between two applications.
@@ -76,6 +81,7 @@ impl Machine {
     ) -> Result<R, Gone> {
         let (answer, answered) = oneshot::channel();
         let look: Look = Box::new(move |memory| {
+            meters: meters.clone(),
             let _ = answer.send(look(memory));
         });
         self.looks.send(look).await.map_err(|_| Gone)?;
@@ -154,3 +160,8 @@ impl Applier {
         installed.await.map_err(|_| Gone.to_string())?
     }
 }
+    /// What is measured of this node.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+

@@ -37,6 +37,9 @@ use self::memory::Memory;
 use self::past::{Fetched, Past};
 
 /// What came of one command.
+pub(crate) use self::restore::{GoBack, refusal, snapshot_of, with_causes};
+use self::restore::{Going, poll_back};
+use crate::metrics::Meters;
 pub(crate) type Answer = Result<Reply, Refusal>;
 
 /// How the writing to the database goes.
@@ -110,6 +113,7 @@ impl Task {
         mut self,
         mut orders: mpsc::Receiver<Order>,
         mut looks: mpsc::Receiver<Look>,
+    meters: Meters,
         mut barriers: mpsc::Receiver<()>,
     ) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -150,6 +154,7 @@ impl Task {
             };
         let mut answers = Vec::with_capacity(apply.entries.len());
         let mut effects = Vec::new();
+        let began = std::time::Instant::now();
         for entry in &apply.entries {
             answers
                 .push(entry.iter().map(|command| self.apply_one(command, &fetched, &mut effects)).collect());
@@ -159,7 +164,10 @@ impl Task {
         self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
         // Whoever reads at this index must find it applied, and whoever is woken must find what woke it.
         self.applied.send_replace(index);
-        self.memory.take_in(effects, std::time::Instant::now());
+        let now = std::time::Instant::now();
+        self.memory.take_in(effects, now);
+        self.meters.apply_seconds.observe((now - began).as_secs_f64());
+        self.meters.pending_bytes.set(self.pending_bytes());
         let _ = apply.answers.send(Ok(answers));
     }
 
@@ -203,6 +211,7 @@ impl Task {
     fn flush(&mut self) {
         self.flush_at = None;
         let unwritten = &mut self.memory.unwritten;
+        self.meters.snapshots_installed.inc();
         let batch = match &unwritten.in_flight {
             Some(failed) => Arc::clone(failed),
             None if unwritten.pending.is_empty() => return,
@@ -210,8 +219,21 @@ impl Task {
         };
         unwritten.in_flight = Some(Arc::clone(&batch));
         let store = self.store.clone();
-        self.commit = Some(Box::pin(async move { store.commit(batch).await }));
+        let began = std::time::Instant::now();
+        let seconds = self.meters.commit_seconds.clone();
+        self.commit = Some(Box::pin(async move {
+            let committed = store.commit(batch).await;
+            seconds.observe(began.elapsed().as_secs_f64());
+            committed
+        }));
     }
+    /// About how many bytes are applied and not yet in the database.
+    fn pending_bytes(&self) -> i64 {
+        let unwritten = &self.memory.unwritten;
+        let in_flight = unwritten.in_flight.as_ref().map_or(0, |batch| batch.approx_bytes());
+        i64::try_from(unwritten.pending.approx_bytes() + in_flight).unwrap_or(i64::MAX)
+    }
+
 
     fn committed(&mut self, result: Result<(), CommitError>) {
         self.commit = None;
@@ -240,6 +262,7 @@ impl Task {
                 });
                 self.flush_at = Some(Instant::now() + FLUSH_RETRY);
             }
+                self.meters.pending_bytes.set(self.pending_bytes());
         }
     }
 

@@ -32,6 +32,9 @@ pub(crate) enum Call {
     Elect,
     /// Something only the leader can do.
     Leader(LeaderCall),
+    /// The leader is to take a member out: its predecessor, which cannot do that itself. Answered with
+    /// `Result<(), RemoveRefusal>`.
+    Remove(RaftId),
 }
 
 /// Who a coordinator is and how it does.
@@ -75,6 +78,17 @@ pub(crate) enum JoinRefusal {
     Busy,
 }
 
+/// Why a member is not taken out. Asking again is harmless.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum RemoveRefusal {
+    #[error("the node that was asked does not lead")]
+    NotLeader,
+    #[error("another change of the members is under way")]
+    Busy,
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// A piece of a snapshot on its way.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SnapshotPart {
@@ -111,6 +125,10 @@ pub(crate) enum LeaderCall {
     ReadIndex,
     /// All hosts, with what only the leader knows of them.
     Hosts,
+    /// See [`crate::Node::restore`].
+    Restore { back: RollBack, wait: Duration, node: NodeId },
+    /// What the autopilot has found.
+    Autopilot,
 }
 
 /// Why the leader did not do it.

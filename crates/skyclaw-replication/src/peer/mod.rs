@@ -5,6 +5,7 @@
 //! cluster, and counts it. What a call means is not known here.
 
 mod call;
+mod heard;
 pub(crate) mod seal;
 mod wire;
 
@@ -18,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub(crate) use self::call::{Call, Hello, JoinRefusal, JoinRequest, LeaderCall, LeaderError, SnapshotPart};
+pub(crate) use self::call::{
+    Call, Hello, JoinRefusal, JoinRequest, LeaderCall, LeaderError, RemoveRefusal, SnapshotPart,
+};
+pub(crate) use self::heard::Heard;
 use self::seal::{Header, Key, Taken};
 pub use self::wire::{Answered, HttpWire, PEER_PATH, Wire, WireError};
 use crate::raft::RaftId;
@@ -70,7 +74,7 @@ enum Verdict {
 
 /// A request that was taken.
 #[derive(Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Request {
     /// The sender's cluster; nil when it has none.
     pub(crate) cluster: Uuid,
     pub(crate) call: Call,
@@ -91,6 +95,7 @@ pub(crate) struct Peers {
     taken: Mutex<Taken>,
     /// When each node last answered.
     answered: Mutex<HashMap<RaftId, Instant>>,
+    heard: Heard,
     pub(crate) refused: Refused,
 }
 
@@ -116,6 +121,7 @@ impl Peers {
             boots: Mutex::default(),
             taken: Mutex::default(),
             answered: Mutex::default(),
+            heard: Heard::default(),
             refused: Refused::default(),
         }
     }
@@ -158,6 +164,7 @@ impl Peers {
                 Verdict::Done => {
                     if to != 0 {
                         lock(&self.answered).insert(to, Instant::now());
+                        self.heard.note(to);
                     }
                     return rmp_serde::from_slice(reader).map_err(|_| CallError::Unreadable(url.to_owned()));
                 }
@@ -171,9 +178,14 @@ impl Peers {
         lock(&self.answered).get(&node).map(Instant::elapsed)
     }
 
+    /// When each node was last heard of, in whatever way.
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
     /// Opens a request. `Err(Some(answer))` is to be sent back, `Err(None)` says that whoever asks does
     /// not hold the token.
-    pub(crate) fn hear(&self, message: &[u8]) -> Result<Heard, Option<Vec<u8>>> {
+    pub(crate) fn hear(&self, message: &[u8]) -> Result<Request, Option<Vec<u8>>> {
         let Ok((header, body, mac)) = self.key.open(PATH, message) else {
             self.refused.unsealed.fetch_add(1, Ordering::Relaxed);
             return Err(None);
@@ -198,15 +210,16 @@ impl Peers {
             self.refused.foreign.fetch_add(1, Ordering::Relaxed);
             return Err(verdict(&Verdict::Foreign { cluster: ours }));
         }
+        self.heard.note(header.from);
         match rmp_serde::from_slice(body) {
-            Ok(call) => Ok(Heard { cluster: header.cluster, call, mac }),
+            Ok(call) => Ok(Request { cluster: header.cluster, call, mac }),
             // Of another version: whoever asks finds the empty answer unreadable.
             Err(_) => Err(verdict(&Verdict::Done)),
         }
     }
 
     /// Seals the result of a call.
-    pub(crate) fn answer(&self, heard: &Heard, result: &impl Serialize) -> Vec<u8> {
+    pub(crate) fn answer(&self, heard: &Request, result: &impl Serialize) -> Vec<u8> {
         let mut body = rmp_serde::to_vec_named(&Verdict::Done).unwrap_or_default();
         if let Ok(result) = rmp_serde::to_vec_named(result) {
             body.extend(result);

@@ -18,6 +18,9 @@ use crate::peer::{Call, CallError, Peers, WireError};
 
 /// How long to leave a node alone that could not be reached.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(150);
+/// Longest pause before a snapshot that could not be sent is sent again. The pause grows to it, as every try
+/// costs a copy of the whole state.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(30);
 
 /// Makes connections to the other members.
 #[derive(Debug, Clone)]
@@ -31,13 +34,15 @@ pub(crate) struct Connection {
     peers: Arc<Peers>,
     target: RaftId,
     member: Member,
+    /// How often in a row a snapshot could not be sent.
+    unsent: u32,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: RaftId, member: &Member) -> Connection {
-        Connection { peers: Arc::clone(&self.peers), target, member: member.clone() }
+        Connection { peers: Arc::clone(&self.peers), target, member: member.clone(), unsent: 0 }
     }
 }
 
@@ -87,14 +92,52 @@ impl RaftNetwork<TypeConfig> for Connection {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<RaftId>, StreamingError<TypeConfig, Fatal<RaftId>>> {
         let url = self.url()?.to_owned();
-        let send = super::snapshot::send(&self.peers, &url, self.target, vote, &snapshot);
-        tokio::select! {
-            closed = cancel => Err(StreamingError::Closed(closed)),
+        let pause = snapshot_pause(self.unsent);
+        let send = async {
+            tokio::time::sleep(pause).await;
+            super::snapshot::send(&self.peers, &url, self.target, vote, &snapshot).await
+        };
+        let sent = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
             sent = send => sent,
+        };
+        match &sent {
+            Ok(_) if self.unsent > 0 => {
+                tracing::info!(url, tries = self.unsent + 1, "a snapshot was sent at last")
+            }
+            Ok(_) => {}
+            Err(error) if self.unsent == 0 => {
+                tracing::warn!(url, %error, "a snapshot was not sent; it is tried again, ever more rarely");
+            }
+            Err(error) => tracing::debug!(url, %error, tries = self.unsent + 1, "a snapshot was not sent"),
         }
+        self.unsent = if sent.is_ok() { 0 } else { self.unsent.saturating_add(1) };
+        sent
     }
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE))
+    }
+}
+
+/// How long to wait before a snapshot is sent that could not be sent so often.
+fn snapshot_pause(unsent: u32) -> Duration {
+    match unsent {
+        0 => Duration::ZERO,
+        unsent => UNREACHABLE_PAUSE.saturating_mul(1 << unsent.min(16)).min(SNAPSHOT_PAUSE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_cannot_be_sent_is_tried_ever_more_rarely() {
+        let pauses: Vec<Duration> = (0..40).map(snapshot_pause).collect();
+        assert_eq!(pauses[0], Duration::ZERO, "the first goes at once");
+        assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]), "{pauses:?}");
+        assert_eq!(pauses.last(), Some(&SNAPSHOT_PAUSE));
+        assert_eq!(snapshot_pause(u32::MAX), SNAPSHOT_PAUSE);
     }
 }

@@ -47,6 +47,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 source,
             )
         })?;
+        self.machine.meters().snapshots_built.inc();
         Ok(self.snapshot(&place))
     }
 }
@@ -99,13 +100,17 @@ pub(super) async fn send(
         make_dir(copies).map_err(|error| failed(&error))?;
         let copied = machine.store().copy_to(&file).await.map_err(|error| failed(&error))?;
         let place = Place::of(copied.position.as_ref()).map_err(|error| failed(&error))?;
-        tracing::info!(
+        tracing::debug!(
             url,
             bytes = copied.bytes,
             index = place.log_id.map(|id| id.index),
             "sending a snapshot"
         );
         send_file(peers, url, target, vote, &meta(&place), &file).await
+    };
+    match sent {
+        Ok(_) => machine.meters().snapshots_sent.inc(),
+        Err(_) => machine.meters().snapshots_unsent.inc(),
     };
     let sent = sent.await;
     let _ = tokio::fs::remove_file(&file).await;
@@ -149,7 +154,6 @@ async fn send_file(
 }
 
 fn failed(error: &(impl std::error::Error + 'static)) -> StreamingError<TypeConfig, Fatal<RaftId>> {
-    tracing::warn!(%error, "a snapshot was not sent");
     StreamingError::Unreachable(Unreachable::new(error))
 }
 

@@ -1,5 +1,7 @@
 //! Several nodes in one process, on disks of their own, over a network that can be cut.
 
+mod standing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
