@@ -12,12 +12,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::Shared;
 use crate::error::ApiError;
+use crate::metrics::{Shed, Sheds};
 
 /// The two bounds.
 #[derive(Debug)]
 pub struct Admission {
     work: Arc<Semaphore>,
     parked: Arc<Semaphore>,
+    sheds: Sheds,
 }
 
 /// The right to be worked on.
@@ -25,6 +27,7 @@ pub struct Admission {
 pub struct Permit {
     _work: OwnedSemaphorePermit,
     parked: Arc<Semaphore>,
+    sheds: Sheds,
 }
 
 /// A place among the parked.
@@ -37,8 +40,14 @@ impl Admission {
     /// Up to `work` requests at once, and `parked` that wait.
     #[must_use]
     pub fn new(work: usize, parked: usize) -> Self {
+        Self::counting(work, parked, Sheds::default())
+    }
+
+    /// The same, with requests that are turned away counted.
+    #[must_use]
+    pub fn counting(work: usize, parked: usize, sheds: Sheds) -> Self {
         let semaphore = |bound: usize| Arc::new(Semaphore::new(bound.min(Semaphore::MAX_PERMITS)));
-        Self { work: semaphore(work), parked: semaphore(parked) }
+        Self { work: semaphore(work), parked: semaphore(parked), sheds }
     }
 
     /// Lets one more request in.
@@ -47,8 +56,11 @@ impl Admission {
     /// 503 when as many are in as may be.
     pub fn admit(&self) -> Result<Permit, ApiError> {
         let work = Arc::clone(&self.work).try_acquire_owned();
-        let work = work.map_err(|_| ApiError::overloaded("too many requests at once; try again later"))?;
-        Ok(Permit { _work: work, parked: Arc::clone(&self.parked) })
+        let work = work.map_err(|_| {
+            self.sheds.count(Shed::Work);
+            ApiError::overloaded("too many requests at once; try again later")
+        })?;
+        Ok(Permit { _work: work, parked: Arc::clone(&self.parked), sheds: self.sheds.clone() })
     }
 }
 
@@ -59,7 +71,10 @@ impl Permit {
     /// 503 when as many wait as may.
     pub fn park(self) -> Result<Parked, ApiError> {
         let place = self.parked.try_acquire_owned();
-        let place = place.map_err(|_| ApiError::overloaded("too many requests wait; try again later"))?;
+        let place = place.map_err(|_| {
+            self.sheds.count(Shed::Parked);
+            ApiError::overloaded("too many requests wait; try again later")
+        })?;
         Ok(Parked { _place: place })
     }
 }

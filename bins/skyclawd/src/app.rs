@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::admission::Admission;
+use crate::metrics::Metrics;
 use crate::public_keys::PublicKeys;
 use crate::token::Digest;
 
@@ -32,6 +33,8 @@ pub struct App {
     pub cors_origin: HeaderValue,
     /// How much may go on at once.
     pub admission: Admission,
+    /// What is measured.
+    pub metrics: Metrics,
     /// Rights to do what takes much memory or a database snapshot for long: whole states, in and out.
     pub bulk: Arc<Semaphore>,
     /// How long a body may take to arrive.

@@ -127,6 +127,7 @@ impl From<WriteError> for ApiError {
                 ErrorCode::StorageUnavailable,
                 "the disk cannot be written at the moment; nothing was written",
             ),
+            WriteError::NotServing(_) => Self::unavailable(ErrorCode::NotReady, sentence),
             WriteError::ShuttingDown => Self::unavailable(ErrorCode::ShuttingDown, sentence),
             error => {
                 tracing::error!(%error, "a write failed");

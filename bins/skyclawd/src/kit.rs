@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 
 use crate::admission::Admission;
 use crate::app::{App, Shared};
+use crate::metrics::{Metrics, Sheds};
 use crate::public_keys::PublicKeys;
 use crate::router::router;
 
@@ -65,8 +66,10 @@ impl Kit {
             clock: clock::now,
             new_uuid: ids::uuid,
         };
+        let node = Node::start(options, &tracker).await.expect("a node");
         let mut app = App {
-            node: Node::start(options, &tracker).await.expect("a node"),
+            metrics: Metrics::new(&node, &Sheds::default()),
+            node,
             public_url: None,
             token: None,
             public_keys: PublicKeys::default(),

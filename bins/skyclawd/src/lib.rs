@@ -22,6 +22,7 @@ pub mod error;
 mod extract;
 #[cfg(test)]
 mod kit;
+pub mod metrics;
 mod middleware;
 pub mod public_keys;
 pub mod router;

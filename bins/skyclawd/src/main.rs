@@ -11,6 +11,7 @@ use skyclaw_config::{Environment, Loaded, Shutdown, clock, ids, logging};
 use skyclaw_replication::{Discovery, HttpWire, Node};
 use skyclawd::admission::Admission;
 use skyclawd::app::App;
+use skyclawd::metrics::{Metrics, Sheds};
 use skyclawd::router::router;
 use skyclawd::server::{Limits, Server};
 use skyclawd::settings::{Checked, Settings};
@@ -57,7 +58,12 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
     let shutdown = Shutdown::install(settings.shutdown_grace_ms.0).context("cannot listen for signals")?;
     raise_file_limit(settings.max_connections);
     let address = checked.address;
-    let limits = Limits { connections: settings.max_connections, idle: settings.idle_timeout_ms.0 };
+    let sheds = Sheds::default();
+    let limits = Limits {
+        connections: settings.max_connections,
+        idle: settings.idle_timeout_ms.0,
+        sheds: sheds.clone(),
+    };
     let server = Server::bind(address, limits).with_context(|| format!("cannot listen on {address}"))?;
     let address = server.address().context("cannot tell where it listens")?;
 
@@ -82,7 +88,7 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
         // Whatever it has opened is as a crash would leave it, which is no harm.
         () = shutdown.soft.cancelled() => return Ok(()),
     };
-    let app = app(&settings, checked, node.clone(), shutdown.soft.clone(), tracker.clone());
+    let app = app(&settings, checked, node.clone(), &sheds, shutdown.soft.clone(), tracker.clone());
     warn_of_lone_node(&settings, &node);
 
     // Whoever started this waits for the line; who connects from now on is answered.
@@ -121,16 +127,18 @@ fn app(
     settings: &Settings,
     checked: Checked,
     node: Node,
+    sheds: &Sheds,
     soft: CancellationToken,
     tracker: TaskTracker,
 ) -> Arc<App> {
     Arc::new(App {
+        metrics: Metrics::new(&node, sheds),
         node,
         public_url: settings.public_url.as_ref().map(ToString::to_string),
         token: checked.token,
         public_keys: checked.public_keys,
         cors_origin: checked.cors_origin,
-        admission: Admission::new(settings.max_in_flight, settings.max_parked),
+        admission: Admission::counting(settings.max_in_flight, settings.max_parked, sheds.clone()),
         bulk: Arc::new(Semaphore::new(BULK)),
         body_timeout: settings.body_timeout_ms.0,
         idempotency_ttl: settings.idempotency_ttl_ms.0,

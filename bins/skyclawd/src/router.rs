@@ -25,6 +25,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(panics::layer());
     Router::new()
         .merge(probes())
+        .merge(metrics(&app))
         .merge(core(&app))
         .merge(public(&app))
         .merge(peers())
@@ -40,6 +41,14 @@ fn probes() -> Router<Shared> {
         .route("/livez", get(routes::livez::handle))
         .route("/readyz", get(routes::readyz::handle))
         .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// For who measures: with the token, also where Prometheus puts one.
+fn metrics(app: &Shared) -> Router<Shared> {
+    Router::new()
+        .route("/metrics", get(routes::metrics::handle))
+        .method_not_allowed_fallback(method_not_allowed)
+        .route_layer(with(app.clone(), auth::scrape))
 }
 
 /// For other coordinators, whose messages are sealed. Nothing turns them away, or a cluster would fall
@@ -77,6 +86,7 @@ fn core_working(app: &Shared) -> Router<Shared> {
         .route(route::NETWORK_JOIN, post(routes::join::handle))
         .route(route::CLUSTER, get(routes::cluster_status::handle))
         .route("/v1/cluster/members/{id}/remove", post(routes::remove_member::handle))
+        .route(route::CLUSTER_AUTOPILOT, get(routes::autopilot::handle))
         .route(route::CLUSTER_TRANSFER, post(routes::transfer_leadership::handle))
         .method_not_allowed_fallback(method_not_allowed)
         // No more at once than may be.

@@ -17,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::metrics::{Shed, Sheds};
+
 /// Connections the system keeps ready to be accepted: a whole mesh may reconnect at once.
 const BACKLOG: u32 = 4096;
 /// Largest head of a request.
@@ -35,12 +37,14 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
     {\"error\":\"too many connections; try again later\",\"code\":\"overloaded\"}\n";
 
 /// The bounds of a server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Most connections at once.
     pub connections: usize,
     /// How long a connection may take to send a head; being idle counts.
     pub idle: Duration,
+    /// Where those are counted that are turned away.
+    pub sheds: Sheds,
 }
 
 /// A bound socket.
@@ -97,7 +101,10 @@ impl Server {
             };
             match Arc::clone(&connections).try_acquire_owned() {
                 Ok(place) => self.serve_one(stream, place, &router, &graceful, &hard, tracker),
-                Err(_) => turn_away(&stream),
+                Err(_) => {
+                    self.limits.sheds.count(Shed::Connections);
+                    turn_away(&stream);
+                }
             }
         }
         drop(self.listener);
@@ -224,12 +231,14 @@ mod tests {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    const LIMITS: Limits = Limits { connections: 1, idle: Duration::from_secs(30) };
+    fn limits() -> Limits {
+        Limits { connections: 1, idle: Duration::from_secs(30), sheds: Sheds::default() }
+    }
 
     #[tokio::test]
     async fn a_connection_too_many_is_told_so_and_closed() {
         let (address, shutdown, tracker) =
-            started(LIMITS, Router::new().route("/", get(|| async { "hi" }))).await;
+            started(limits(), Router::new().route("/", get(|| async { "hi" }))).await;
         let mut first = TcpStream::connect(address).await.expect("a connection");
         first.write_all(REQUEST).await.expect("sent");
         let mut head = [0; 15];
@@ -253,7 +262,7 @@ mod tests {
             gate.notified().await;
             "done"
         };
-        let (address, shutdown, tracker) = started(LIMITS, Router::new().route("/", get(slow))).await;
+        let (address, shutdown, tracker) = started(limits(), Router::new().route("/", get(slow))).await;
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.write_all(REQUEST).await.expect("sent");
         has_begun.recv().await.expect("a request");

@@ -1,25 +1,44 @@
 //! The shared token of the core routes, checked before anything else of the request is looked at.
 
 use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use skyclaw_proto::ErrorCode;
 use skyclaw_proto::route::TOKEN_HEADER;
 
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::error::ApiError;
 use crate::token::Digest;
 
-pub(crate) async fn layer(
+/// Checks that a request carries the token, where there is one.
+///
+/// # Errors
+/// 401 when the token is missing or wrong.
+pub(crate) fn check(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+    if app.token.is_some_and(|token| !presents(headers, &token)) {
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized"));
+    }
+    Ok(())
+}
+
+/// The same for `/metrics`: a scraper can send the token as a bearer token as well.
+pub(crate) async fn scrape(
     State(app): State<Shared>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if app.token.is_some_and(|token| !presents(request.headers(), &token)) {
+    let headers = request.headers();
+    if app.token.is_some_and(|token| !presents(headers, &token) && !bears(headers, &token)) {
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized"));
     }
     Ok(next.run(request).await)
+}
+
+fn bears(headers: &HeaderMap, token: &Digest) -> bool {
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    given.is_some_and(|given| Digest::of(given).same(token).into())
 }
 
 fn presents(headers: &HeaderMap, token: &Digest) -> bool {

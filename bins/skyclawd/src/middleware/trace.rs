@@ -1,8 +1,9 @@
-//! A name for each request: taken from the client or made, put on every log line and on the answer.
+//! A name for each request: taken from the client or made, put on every log line and on the answer. And
+//! how often each route is asked, and how long its answers take.
 
 use std::time::Instant;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -21,9 +22,14 @@ pub(crate) async fn layer(State(app): State<Shared>, request: Request, next: Nex
         method = %request.method(),
         path = request.uri().path(),
     );
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    let in_flight = app.metrics.begin();
     let began = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, took) = (response.status().as_u16(), began.elapsed());
+    drop(in_flight);
+    app.metrics.answered(route.as_ref().map(MatchedPath::as_str), &method, status, took);
     span.in_scope(|| tracing::debug!(status, took_us = took.as_micros(), "answered"));
     response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), id);
     response

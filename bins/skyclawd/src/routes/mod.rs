@@ -3,6 +3,7 @@
 //!
 //! [`Node`]: skyclaw_replication::Node
 
+pub(crate) mod autopilot;
 pub(crate) mod cancel_job;
 pub(crate) mod claim_jobs;
 pub(crate) mod claim_service;
@@ -25,6 +26,7 @@ pub(crate) mod livez;
 pub(crate) mod peer;
 pub(crate) mod public_caller;
 pub(crate) mod readyz;
+pub(crate) mod metrics;
 pub(crate) mod register_host;
 pub(crate) mod remove_member;
 pub(crate) mod replicate_snapshot;

@@ -1,0 +1,232 @@
+//! What is measured of the HTTP face, and the registry that everything measured is in.
+//!
+//! Labels have few values whatever clients send: routes are those of the router, methods those that routes
+//! have, statuses those of the errors.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use skyclaw_replication::Node;
+
+/// The route of what no route answers.
+const NO_ROUTE: &str = "none";
+
+/// What bound a request met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shed {
+    /// As many connections as may be.
+    Connections,
+    /// As many requests at once as may be.
+    Work,
+    /// As many requests wait as may.
+    Parked,
+}
+
+impl EncodeLabelValue for Shed {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Connections => "connections",
+            Self::Work => "work",
+            Self::Parked => "parked",
+        };
+        text.encode(encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    bound: Shed,
+}
+
+/// Counts what is turned away. Clones are the same counters.
+#[derive(Debug, Clone, Default)]
+pub struct Sheds(Family<ShedLabels, Counter>);
+
+impl Sheds {
+    /// One was turned away.
+    pub fn count(&self, bound: Shed) {
+        self.0.get_or_create(&ShedLabels { bound }).inc();
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    method: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+/// Everything that is measured.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<RouteLabels, Histogram>,
+    in_flight: Gauge,
+}
+
+impl Metrics {
+    /// The metrics of a node and of the HTTP face before it.
+    #[must_use]
+    pub fn new(node: &Node, sheds: &Sheds) -> Self {
+        let mut registry = Registry::with_prefix("skyclaw");
+        let requests = Family::<RequestLabels, Counter>::default();
+        // From 100 µs to 26 s; what waits for a job takes longer.
+        let seconds = Family::<RouteLabels, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.000_1, 2.0, 19))
+        });
+        let in_flight = Gauge::default();
+        let http = registry.sub_registry_with_prefix("http");
+        http.register("requests", "Requests answered, by route, method and status", requests.clone());
+        http.register_with_unit(
+            "request_duration",
+            "How long requests took, by route; what waits for something to happen counts",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        http.register("requests_in_flight", "Requests that are not answered yet", in_flight.clone());
+        // Told from the start, so that the first one can be seen to happen.
+        for bound in [Shed::Connections, Shed::Work, Shed::Parked] {
+            drop(sheds.0.get_or_create(&ShedLabels { bound }));
+        }
+        http.register(
+            "sheds",
+            "Connections and requests turned away, by the bound they met",
+            sheds.0.clone(),
+        );
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of the program", version);
+        node.register_metrics(&mut registry);
+        Self { registry, requests, seconds, in_flight }
+    }
+
+    /// A request arrived. It is answered when what is returned is finished.
+    pub(crate) fn begin(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, route: Option<&str>, method: &http::Method, status: u16, took: Duration) {
+        let route = route.unwrap_or(NO_ROUTE).to_owned();
+        let labels = RequestLabels { route, method: known(method), status };
+        self.requests.get_or_create(&labels).inc();
+        let labels = RouteLabels { route: labels.route };
+        self.seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// All of it in the text format of OpenMetrics.
+    ///
+    /// # Errors
+    /// Never, as writing to a text does not fail.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::with_capacity(32 * 1024);
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// A request that is not answered yet, or whose client has gone.
+#[derive(Debug)]
+pub(crate) struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The method, if any route has it: clients can make up others.
+fn known(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::admission::Admission;
+    use crate::kit::Kit;
+
+    /// Families in the text that is served.
+    fn families(text: &str) -> BTreeSet<String> {
+        text.lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter_map(|rest| Some(rest.split_once(' ')?.0.to_owned()))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn the_documentation_names_exactly_what_is_served() {
+        let kit = Kit::start().await;
+        kit.get("/health", &[]).await;
+        let served = families(&kit.app.metrics.render().expect("text"));
+        let text = include_str!("../../../docs/metrics.md");
+        let row = |line: &str| Some(line.strip_prefix("| `skyclaw_")?.split_once('`')?.0.to_owned());
+        let documented: BTreeSet<String> =
+            text.lines().filter_map(row).map(|name| format!("skyclaw_{name}")).collect();
+        assert_eq!(served, documented, "left: served, right: in docs/metrics.md");
+        kit.end().await;
+    }
+
+    #[tokio::test]
+    async fn every_metric_says_what_it_is() {
+        let kit = Kit::start().await;
+        let text = kit.app.metrics.render().expect("text");
+        for family in families(&text) {
+            assert!(text.contains(&format!("# HELP {family} ")), "{family}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        kit.end().await;
+    }
+
+    #[tokio::test]
+    async fn requests_are_counted_by_the_route_and_not_by_what_clients_make_up() {
+        let kit = Kit::start().await;
+        for id in ["a", "b", "c"] {
+            kit.get(&format!("/v1/hosts/{id}"), &[]).await;
+            kit.call("BREW", &format!("/tea/{id}"), &[], "").await;
+        }
+        let text = kit.app.metrics.render().expect("text");
+        let line = |wanted: &str| text.lines().any(|line| line == wanted);
+        let hosts = "skyclaw_http_requests_total{route=\"/v1/hosts/{id}\",method=\"GET\",status=\"404\"} 3";
+        let none = "skyclaw_http_requests_total{route=\"none\",method=\"other\",status=\"404\"} 3";
+        assert!(line(hosts) && line(none), "{text}");
+        assert!(line("skyclaw_http_requests_in_flight 0"), "{text}");
+        kit.end().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_turned_away_is_counted_by_the_bound_it_met() {
+        let sheds = Sheds::default();
+        let kit = Kit::with(|app| {
+            app.metrics = Metrics::new(&app.node, &sheds);
+            app.admission = Admission::counting(0, 0, sheds.clone());
+        })
+        .await;
+        assert_eq!(kit.get("/v1/hosts", &[]).await.status, 503);
+        let text = kit.app.metrics.render().expect("text");
+        assert!(text.contains("skyclaw_http_sheds_total{bound=\"work\"} 1"), "{text}");
+        assert!(text.contains("skyclaw_http_sheds_total{bound=\"parked\"} 0"), "{text}");
+        kit.end().await;
+    }
+}
