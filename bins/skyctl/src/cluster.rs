@@ -4,21 +4,28 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
-use skyclaw_client::{Client, Error as ClientError};
+use skyclaw_client::Client;
 use skyclaw_config::HttpUrl;
 use skyclaw_proto::NodeId;
-use skyclaw_proto::response::{Cluster, ClusterMember, MemberBody, Peers, Role};
+use skyclaw_proto::response::{Autopilot, AutopilotMember, Cluster, ClusterMember, MemberBody, Peers, Role};
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::{Table, age};
+use crate::output::{self, Format, Table, age};
 
 const JOIN_EXAMPLE: &str =
     "Example: skyctl --coordinator http://10.0.0.1:8787 cluster join http://10.0.0.2:8787";
 const REMOVE_EXAMPLE: &str = "\
 Example: skyctl cluster remove node-c
-The member that leads cannot be removed: hand the leadership over first, with skyctl cluster transfer.";
+The member that leads hands the leadership over first, by itself.";
+const AUTOPILOT_EXAMPLES: &str = "\
+Examples:
+  skyctl cluster autopilot
+  skyctl cluster autopilot --watch   again every two seconds, until Ctrl-C
+Exits with 1 when a voter is not healthy.";
+/// How often the autopilot is asked again.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
 const TRANSFER_EXAMPLES: &str = "\
 Examples:
   skyctl cluster transfer            to whoever is most up to date
@@ -33,6 +40,13 @@ pub(crate) enum ClusterCommand {
     /// List the members, voters first; LAG is in entries of the log, and the leader alone knows it
     #[command(after_help = "Example: skyctl cluster members")]
     Members,
+    /// Show how the members do: who is healthy since when, and why who does not vote
+    #[command(after_help = AUTOPILOT_EXAMPLES)]
+    Autopilot {
+        /// Show it again every two seconds
+        #[arg(long, short)]
+        watch: bool,
+    },
     /// Tell a coordinator of another one
     #[command(after_help = JOIN_EXAMPLE)]
     Join {
@@ -70,12 +84,13 @@ pub(crate) async fn run(command: ClusterCommand, context: &Context<'_>) -> Resul
             let body = MembersBody { members: client.cluster().await?.members };
             context.out.show(&body, || members(&body.members))?;
         }
+        ClusterCommand::Autopilot { watch } => return autopilot(&client, watch, context).await,
         ClusterCommand::Join { url } => {
             let peers = client.join(url.as_str()).await?;
             context.out.show(&peers, || known(&peers))?;
         }
         ClusterCommand::Remove { name } => {
-            let body = MemberBody { member: remove(&client, &name).await? };
+            let body = MemberBody { member: client.remove_member(&name).await? };
             context.out.show(&body, || members(std::slice::from_ref(&body.member)))?;
         }
         ClusterCommand::Transfer { name } => {
@@ -86,28 +101,64 @@ pub(crate) async fn run(command: ClusterCommand, context: &Context<'_>) -> Resul
     Ok(Exit::Success)
 }
 
-/// A leader answers a request to remove itself as if it did not lead, so that nobody takes it. Who is
-/// seen to lead is asked afterwards only: before, it could have been yesterday's news.
-async fn remove(client: &Client, name: &NodeId) -> Result<ClusterMember, Error> {
-    let error = match client.remove_member(name).await {
-        Ok(member) => return Ok(member),
-        Err(error) => error,
-    };
-    if matches!(error, ClientError::Unavailable { .. })
-        && let Ok(cluster) = client.cluster().await
-        && leader(&cluster).is_some_and(|member| is_named(member, name))
-    {
-        return Err(Error::Leads { name: name.clone() });
+/// Shows what the autopilot has found, again and again if it is to be watched.
+async fn autopilot(client: &Client, watch: bool, context: &Context<'_>) -> Result<Exit, Error> {
+    loop {
+        let found = client.autopilot().await?;
+        context.out.show(&found, || thresholds(&found))?;
+        if context.out.format == Format::Table {
+            output::print(b"\n")?;
+            context.out.show(&found, || health(&found.members))?;
+        }
+        if !watch {
+            return Ok(if found.healthy { Exit::Success } else { Exit::Failure });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        }
+        if context.out.format == Format::Table {
+            output::print(b"\n")?;
+        }
     }
-    Err(error.into())
+}
+
+fn thresholds(found: &Autopilot) -> Table {
+    let seconds = |ms: u64| format!("{:.1} s", Duration::from_millis(ms).as_secs_f64());
+    Table::of_fields(vec![
+        ("healthy", Some(yes_or_no(found.healthy).to_owned())),
+        ("failure tolerance", Some(found.failure_tolerance.to_string())),
+        ("voters", Some(format!("{} of at most {}", found.voters, found.max_voters))),
+        ("leader", Some(found.node_id.to_string())),
+        ("answers within", Some(seconds(found.answers_within_ms))),
+        ("caught up within", Some(format!("{} entries", found.caught_up_within))),
+        ("votes after", Some(seconds(found.healthy_for_ms))),
+    ])
+}
+
+fn health(members: &[AutopilotMember]) -> Table {
+    let unknown = || "-".to_owned();
+    let mut table = Table::new(&["NAME", "ROLE", "HEALTHY", "SINCE", "LAG", "SEEN", "WHY"]);
+    for member in members {
+        table.row(vec![
+            member.node_id.as_ref().map_or_else(|| member.raft_id.clone(), NodeId::to_string),
+            role(member.role).to_owned(),
+            yes_or_no(member.healthy).to_owned(),
+            member.since.to_string(),
+            member.lag.map_or_else(unknown, |lag| lag.to_string()),
+            member.silent_ms.map_or_else(unknown, |ms| age(Duration::from_millis(ms))),
+            member.why.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn yes_or_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
 }
 
 fn leader(cluster: &Cluster) -> Option<&ClusterMember> {
     cluster.members.iter().find(|member| member.role == Role::Leader)
-}
-
-fn is_named(member: &ClusterMember, name: &NodeId) -> bool {
-    member.node_id.as_ref() == Some(name) || member.raft_id == name.as_str()
 }
 
 /// What people call it, or its number while it has no name.
@@ -126,18 +177,21 @@ fn status(cluster: &Cluster) -> Table {
     ])
 }
 
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Learner => "learner",
+    }
+}
+
 fn members(members: &[ClusterMember]) -> Table {
     let unknown = || "-".to_owned();
     let mut table = Table::new(&["NAME", "ROLE", "LAG", "SEEN", "URL"]);
     for member in members {
-        let role = match member.role {
-            Role::Leader => "leader",
-            Role::Follower => "follower",
-            Role::Learner => "learner",
-        };
         table.row(vec![
             name_of(member),
-            role.to_owned(),
+            role(member.role).to_owned(),
             member.lag.map_or_else(unknown, |lag| lag.to_string()),
             member.silent_ms.map_or_else(unknown, |ms| age(Duration::from_millis(ms))),
             member.url.clone().unwrap_or_else(unknown),
@@ -214,9 +268,47 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_named_by_its_name_or_its_number() {
-        let node = member("7", Some("node-a"), Role::Leader);
-        let named = |name: &str| is_named(&node, &NodeId::parse(name).expect("id"));
-        assert!(named("node-a") && named("7") && !named("node-b"));
+    fn the_autopilot_says_why_a_member_does_not_vote() {
+        let at = |id: &str, role, healthy, why: Option<&str>| AutopilotMember {
+            raft_id: id.into(),
+            node_id: NodeId::parse(&format!("node-{id}")).ok(),
+            url: None,
+            role,
+            healthy,
+            since: skyclaw_proto::Timestamp::from_millis(1_767_225_600_000),
+            lag: (role != Role::Leader).then_some(3),
+            silent_ms: (role != Role::Leader).then_some(2000),
+            why: why.map(str::to_owned),
+        };
+        let found = Autopilot {
+            node_id: NodeId::parse("node-1").expect("id"),
+            healthy: true,
+            failure_tolerance: 0,
+            voters: 1,
+            max_voters: 5,
+            caught_up_within: 64,
+            answers_within_ms: 1000,
+            healthy_for_ms: 1500,
+            members: vec![
+                at("1", Role::Leader, true, None),
+                at("2", Role::Learner, false, Some("it has not answered for 2.0 s")),
+            ],
+        };
+        expect![[r"
+            healthy            yes
+            failure tolerance  0
+            voters             1 of at most 5
+            leader             node-1
+            answers within     1.0 s
+            caught up within   64 entries
+            votes after        1.5 s
+        "]]
+        .assert_eq(&thresholds(&found).render(Look::PLAIN));
+        expect![[r"
+            NAME    ROLE     HEALTHY  SINCE                     LAG  SEEN  WHY
+            node-1  leader   yes      2026-01-01T00:00:00.000Z  -    -
+            node-2  learner  no       2026-01-01T00:00:00.000Z  3    2s    it has not answered for 2.0 s
+        "]]
+        .assert_eq(&health(&found.members).render(Look::PLAIN));
     }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use skyclaw_proto::NodeId;
 
 use crate::exit::Exit;
 
@@ -39,14 +38,6 @@ pub enum Error {
         wanted: String,
         /// The first ids that match.
         candidates: Vec<String>,
-    },
-    /// The member to remove leads.
-    #[error(
-        "{name} leads and cannot be removed: hand the leadership over first, with skyctl cluster transfer"
-    )]
-    Leads {
-        /// The member.
-        name: NodeId,
     },
     /// Stdout cannot be written to.
     #[error("cannot write the output")]
@@ -92,7 +83,6 @@ impl Error {
             Self::NoSuch { .. } => Exit::NotFound,
             _ if self.is_closed_pipe() => Exit::Success,
             Self::Client(_)
-            | Self::Leads { .. }
             | Self::Output(_)
             | Self::File { .. }
             | Self::Encode(_)

@@ -245,23 +245,18 @@ async fn the_cluster_is_shown_and_changed() {
     assert_eq!(node.skyctl(&["cluster", "remove", "node-x"]).await.code, Some(3));
 }
 
+const AUTOPILOT: &str = r#"{"nodeId":"node-a","healthy":false,"failureTolerance":0,"voters":3,"maxVoters":5,
+    "caughtUpWithin":64,"answersWithinMs":1000,"healthyForMs":1500,"members":[{"raftId":"1","nodeId":"node-a",
+    "role":"leader","healthy":true,"since":"2026-01-01T00:00:00.000Z"}]}"#;
+
 #[tokio::test]
-async fn removing_the_leader_fails_with_what_to_do_first() {
-    let refusal =
-        r#"{"error":"this coordinator does not lead","code":"not_leader","details":{"leaderUrl":null}}"#;
-    let node = Coordinator::start(vec![
-        ("GET /v1/cluster", 200, CLUSTER.into()),
-        ("POST /v1/cluster/members/node-a/remove", 503, refusal.into()),
-    ])
-    .await;
-    check(
-        &node.skyctl(&["cluster", "remove", "node-a"]).await,
-        1,
-        &expect![""],
-        &expect![
-            "error: node-a leads and cannot be removed: hand the leadership over first, with skyctl cluster transfer\n"
-        ],
-    );
+async fn an_unhealthy_cluster_is_told_by_the_exit_code_as_well() {
+    let node = Coordinator::start(vec![("GET /v1/cluster/autopilot", 200, AUTOPILOT.into())]).await;
+    let ran = node.skyctl(&["cluster", "autopilot", "-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
+    assert_eq!((ran.code, &json["failureTolerance"]), (Some(1), &0.into()));
+    let table = node.skyctl(&["cluster", "autopilot"]).await;
+    assert!(table.stdout.contains("healthy") && table.stdout.contains("node-a"), "{table:?}");
 }
 
 #[tokio::test]

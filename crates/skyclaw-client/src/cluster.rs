@@ -2,7 +2,7 @@
 //! whoever is asked first.
 
 use skyclaw_proto::request::{JoinBody, TransferBody};
-use skyclaw_proto::response::{Cluster, ClusterMember, MemberBody, Peers};
+use skyclaw_proto::response::{Autopilot, Cluster, ClusterMember, MemberBody, Peers};
 use skyclaw_proto::{NodeId, route};
 
 use crate::Client;
@@ -16,6 +16,14 @@ impl Client {
     /// See [`Error`].
     pub async fn cluster(&self) -> Result<Cluster, Error> {
         self.fetch(&Call::get(route::CLUSTER)).await
+    }
+
+    /// `GET /v1/cluster/autopilot`: how the members do, as the leader sees them. Any coordinator asks it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn autopilot(&self) -> Result<Autopilot, Error> {
+        self.fetch(&Call::get(route::CLUSTER_AUTOPILOT)).await
     }
 
     /// `POST /v1/cluster/members/:name/remove`, at the leader: takes a member out, named by its node id
