@@ -5,10 +5,14 @@ mod client;
 mod clocks;
 mod faults;
 mod forming;
+mod foreign;
 mod ledger;
 mod load;
 mod membership;
 mod succession;
 mod workers;
+mod metrics;
+mod partitions;
+mod removal;
 
 use skyclaw_tests::cluster::state;

@@ -26,6 +26,11 @@ const CORE: &[(&str, &str)] = &[
     ("GET", "/v1/jobs/j1"),
     ("GET", "/v1/hosts"),
     ("GET", "/v1/hosts/h1"),
+    ("GET", "/v1/cluster"),
+    ("GET", "/v1/cluster/autopilot"),
+    ("POST", "/v1/cluster/members/m/remove"),
+    ("POST", "/v1/cluster/transfer"),
+    ("GET", "/metrics"),
 ];
 
 fn node() -> Coordinator {
