@@ -121,13 +121,13 @@ impl From<WriteError> for ApiError {
                 Self::unavailable(ErrorCode::OutcomeUnknown, sentence)
             }
             WriteError::NoLeader => Self::unavailable(ErrorCode::NoLeader, sentence),
+            WriteError::NotServing(_) => Self::unavailable(ErrorCode::NotReady, sentence),
             WriteError::Overloaded => Self::overloaded(sentence),
             // What exactly is wrong with the disk was logged by who noticed.
             WriteError::Storage(_) => Self::unavailable(
                 ErrorCode::StorageUnavailable,
                 "the disk cannot be written at the moment; nothing was written",
             ),
-            WriteError::NotServing(_) => Self::unavailable(ErrorCode::NotReady, sentence),
             WriteError::ShuttingDown => Self::unavailable(ErrorCode::ShuttingDown, sentence),
             error => {
                 tracing::error!(%error, "a write failed");

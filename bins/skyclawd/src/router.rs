@@ -85,8 +85,8 @@ fn core_working(app: &Shared) -> Router<Shared> {
         .route(route::NETWORK_PEERS, get(routes::list_peers::handle))
         .route(route::NETWORK_JOIN, post(routes::join::handle))
         .route(route::CLUSTER, get(routes::cluster_status::handle))
-        .route("/v1/cluster/members/{id}/remove", post(routes::remove_member::handle))
         .route(route::CLUSTER_AUTOPILOT, get(routes::autopilot::handle))
+        .route("/v1/cluster/members/{id}/remove", post(routes::remove_member::handle))
         .route(route::CLUSTER_TRANSFER, post(routes::transfer_leadership::handle))
         .method_not_allowed_fallback(method_not_allowed)
         // No more at once than may be.

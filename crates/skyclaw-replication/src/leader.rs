@@ -45,9 +45,9 @@ pub(crate) enum LeaderReply {
     Index(u64),
     /// All hosts.
     Hosts(Vec<record::Host>),
-}
     /// What the autopilot has found.
     Autopilot(response::Autopilot),
+}
 
 /// Who leads, as far as this node knows. A node that was removed may still believe in itself.
 pub(crate) fn leader(raft: &Raft) -> Leader {
@@ -105,8 +105,8 @@ impl Inner {
             if self.stop.is_cancelled() {
                 return Err(WriteError::ShuttingDown);
             }
-            metrics.mark_unchanged();
             self.serving().await?;
+            metrics.mark_unchanged();
             let asked = Instant::now();
             match self.ask_leader(&call).await {
                 Ok(reply) => return Ok(reply),
@@ -168,15 +168,15 @@ impl Inner {
                 let hosts = self.machine.look(|memory| memory.hosts()).await;
                 hosts.map(LeaderReply::Hosts).map_err(|gone| LeaderError::Write(gone.into()))
             }
-        }
-    }
-}
-
             // It has not looked yet when it has only begun to lead.
             LeaderCall::Autopilot => {
                 let found = self.autopilot.borrow().clone();
                 found.map(LeaderReply::Autopilot).ok_or(LeaderError::NotLeader)
             }
+        }
+    }
+}
+
 impl From<WriteError> for LeaderError {
     fn from(error: WriteError) -> Self {
         match error {

@@ -80,10 +80,10 @@ pub(crate) async fn next_batch(queue: &mut mpsc::Receiver<Waiting>) -> Option<(V
 #[derive(Debug, Clone)]
 pub(crate) struct Proposer {
     queue: Queue,
-}
     /// Held while a batch is on its way, and by who wants none to be.
     gate: Arc<Semaphore>,
     task: Arc<Task>,
+}
 
 impl Proposer {
     /// Starts the task. It ends with the last handle.
@@ -155,23 +155,23 @@ struct Task {
     log: Log,
     machine: Machine,
     target: Arc<Target>,
+    gate: Arc<Semaphore>,
 }
 
 impl Task {
     async fn run(self, mut queue: mpsc::Receiver<Waiting>) {
         while let Some((batch, bytes)) = next_batch(&mut queue).await {
+            let _on_its_way = self.gate.acquire().await;
+            let meters = self.machine.meters();
+            meters.batch_commands.observe(batch.len() as f64);
+            meters.batch_bytes.observe(bytes as f64);
             self.propose(batch, bytes as u64).await;
         }
-    gate: Arc<Semaphore>,
     }
 
     async fn propose(&self, batch: Vec<Waiting>, bytes: u64) {
         let (commands, clients): (Vec<_>, Vec<_>) = batch.into_iter().map(|w| (w.command, w.decided)).unzip();
         let result = match self.obstacle(bytes) {
-            let _on_its_way = self.gate.acquire().await;
-            let meters = self.machine.meters();
-            meters.batch_commands.observe(batch.len() as f64);
-            meters.batch_bytes.observe(bytes as f64);
             Some(error) => Err(error),
             None => self.write(commands).await,
         };
@@ -193,6 +193,10 @@ impl Task {
     /// What is known to stand in the way, before anything is proposed. A full disk must be noticed here:
     /// an entry that cannot be written down would end the log's life.
     fn obstacle(&self, bytes: u64) -> Option<WriteError> {
+        // Another was elected while this waited; it is sent there.
+        if let Leader::Other { .. } = leader(&self.raft) {
+            return Some(WriteError::NoLeader);
+        }
         let target =
             self.target.check_known(&self.raft).and_then(|()| self.target.check_reachable(&self.raft));
         if let Err(error) = target {
@@ -200,10 +204,6 @@ impl Task {
         }
         if let Some(trouble) = self.machine.trouble() {
             return Some(WriteError::Storage(trouble));
-        // Another was elected while this waited; it is sent there.
-        if let Leader::Other { .. } = leader(&self.raft) {
-            return Some(WriteError::NoLeader);
-        }
         }
         let room = self.log.room();
         let too_little = room < bytes + RESERVE_BYTES;

@@ -97,7 +97,18 @@ impl Node {
         tracker.spawn(keeper.run());
         let (forwarder, forwarded) = Forwarder::new();
         let (known, _) = watch::channel(BTreeSet::new());
+        let (found, autopilot) = watch::channel(None);
+        let standing = match identity.cluster {
+            Some(_) => Standing::Member,
+            None => Standing::Forming { waiting_for: "it has only just begun to look for others".to_owned() },
+        };
         let inner = Arc::new(Inner {
+            standing: watch::channel(standing).0,
+            signs: LeaderSigns::default(),
+            autopilot,
+            meters: machine.meters().clone(),
+            db_path: options.db_path.clone(),
+            copies: options.copies_dir(),
             read_index: ReadIndex::start(raft.clone(), tracker),
             raft,
             log,
@@ -109,18 +120,7 @@ impl Node {
             forwarder,
             peers,
             memo,
-        let (found, autopilot) = watch::channel(None);
-        let standing = match identity.cluster {
-            Some(_) => Standing::Member,
-            None => Standing::Forming { waiting_for: "it has only just begun to look for others".to_owned() },
-        };
             identity,
-            standing: watch::channel(standing).0,
-            signs: LeaderSigns::default(),
-            autopilot,
-            meters: machine.meters().clone(),
-            db_path: options.db_path.clone(),
-            copies: options.copies_dir(),
             cluster,
             url: options.url.clone(),
             incoming: Incoming::new(options.copies_dir()),
@@ -133,6 +133,8 @@ impl Node {
         tracker.spawn(crate::forward::serve(Arc::downgrade(&inner), forwarded, tracker.clone()));
         let autopilot = Autopilot { max_voters: options.max_voters.max(1), found, stop: stop.clone() };
         tracker.spawn(autopilot.run(Arc::downgrade(&inner)));
+        tracker.spawn(NoRoom { stop: stop.clone() }.run(Arc::downgrade(&inner)));
+        tracker.spawn(inner.meters.clone().follow(inner.raft.clone(), stop));
         let node = Self(inner);
         for url in &options.peer_urls {
             node.learn(url);
@@ -145,8 +147,6 @@ impl Node {
     }
 
     /// Begins to form or join a cluster. A node without peers waits until it leads: it needs nobody.
-        tracker.spawn(NoRoom { stop: stop.clone() }.run(Arc::downgrade(&inner)));
-        tracker.spawn(inner.meters.clone().follow(inner.raft.clone(), stop));
     async fn begin(&self, options: &Options, tracker: &TaskTracker) -> Result<(), String> {
         let raft = &self.0.raft;
         let forming = Forming {

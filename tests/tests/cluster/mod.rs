@@ -4,15 +4,15 @@
 mod client;
 mod clocks;
 mod faults;
-mod forming;
 mod foreign;
+mod forming;
 mod ledger;
 mod load;
 mod membership;
-mod succession;
-mod workers;
 mod metrics;
 mod partitions;
 mod removal;
+mod succession;
+mod workers;
 
 use skyclaw_tests::cluster::state;

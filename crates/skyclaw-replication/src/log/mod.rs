@@ -43,9 +43,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use prometheus_client::metrics::histogram::Histogram;
 
 pub use error::{OpenError, ReadError};
-use prometheus_client::metrics::histogram::Histogram;
 
 use disk::{Directory, Disk};
 use format::FIRST_RECORD;
@@ -161,8 +161,6 @@ impl Options {
     }
 }
 
-impl Log {
-    /// Opens the log in `dir`, or makes one there. `must_reach` is an index that the caller knows to have been
 /// How much of the disk a log takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -174,6 +172,8 @@ pub(crate) struct Usage {
     pub(crate) bytes: u64,
 }
 
+impl Log {
+    /// Opens the log in `dir`, or makes one there. `must_reach` is an index that the caller knows to have been
     /// durable: a log that ends before it has been damaged. Blocks for as long as it takes to read all segments.
     ///
     /// A disk too full for a spare segment is no error: [`room`](Self::room) tells.
@@ -280,6 +280,18 @@ pub(crate) struct Usage {
         self.inner.shared.lock().room()
     }
 
+    /// How long each sync of entries took, in seconds.
+    pub(crate) fn fsync_seconds(&self) -> &Histogram {
+        &self.inner.shared.fsync_seconds
+    }
+
+    /// How much of the disk is taken.
+    pub(crate) fn usage(&self) -> Usage {
+        let state = self.inner.shared.lock();
+        let bytes = state.segments.iter().chain(&state.spares).chain(&state.retired).map(|s| s.size).sum();
+        Usage { segments: state.segments.len() as u64, spares: state.spares.len() as u64, bytes }
+    }
+
     /// Bytes that a record with so long a payload takes of [`room`](Self::room).
     pub const fn cost(payload_bytes: usize) -> u64 {
         format::cost(payload_bytes)
@@ -294,18 +306,6 @@ pub(crate) struct Usage {
         self.inner.shared.close();
         let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Threads { writer, preparer }) = threads else { return Ok(()) };
-    /// How long each sync of entries took, in seconds.
-    pub(crate) fn fsync_seconds(&self) -> &Histogram {
-        &self.inner.shared.fsync_seconds
-    }
-
-    /// How much of the disk is taken.
-    pub(crate) fn usage(&self) -> Usage {
-        let state = self.inner.shared.lock();
-        let bytes = state.segments.iter().chain(&state.spares).chain(&state.retired).map(|s| s.size).sum();
-        Usage { segments: state.segments.len() as u64, spares: state.spares.len() as u64, bytes }
-    }
-
         let panicked = || io::Error::other("a thread of the log has panicked");
         let prepared = preparer.join().map_err(|_| panicked());
         writer.join().map_err(|_| panicked())??;

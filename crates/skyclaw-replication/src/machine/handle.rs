@@ -35,6 +35,7 @@ pub(crate) struct Machine {
     applied: watch::Receiver<u64>,
     written: watch::Receiver<Written>,
     store: Store,
+    meters: Meters,
 }
 
 /// The right to apply what the log has committed; there is one.
@@ -45,7 +46,6 @@ pub(crate) struct Applier {
 
 /// Most look-ups that wait for their turn; beyond, those who ask wait.
 const LOOKS: usize = 4096;
-    meters: Meters,
 /// Most orders that wait for their turn: the log waits for each anyway.
 const ORDERS: usize = 16;
 
@@ -58,6 +58,9 @@ impl Machine {
         let start = Written { position: options.position, trouble: None };
         let (applied_tx, applied) = watch::channel(start.index());
         let (written_tx, written) = watch::channel(start);
+        // What was found may be in the memory of the system only: it is made durable before it is named.
+        let (checkpointed, _) = watch::channel(None);
+        let meters = Meters::new();
         let task = Task {
             memory: Memory::new(options.state, options.lease),
             store: store.clone(),
@@ -66,11 +69,9 @@ impl Machine {
             commit: None,
             flush_at: None,
             hurry: false,
+            meters: meters.clone(),
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        // What was found may be in the memory of the system only: it is made durable before it is named.
-        let (checkpointed, _) = watch::channel(None);
-        let meters = Meters::new();
         (Self { looks, barriers, applied, written, checkpointed, store, meters }, Applier { orders })
     }
 
@@ -81,7 +82,6 @@ impl Machine {
     ) -> Result<R, Gone> {
         let (answer, answered) = oneshot::channel();
         let look: Look = Box::new(move |memory| {
-            meters: meters.clone(),
             let _ = answer.send(look(memory));
         });
         self.looks.send(look).await.map_err(|_| Gone)?;
@@ -126,6 +126,11 @@ impl Machine {
         self.written.borrow().trouble.clone()
     }
 
+    /// What is measured of this node.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
     /// The database, for what is not in memory. Only what [`Self::settle`] waited for is surely there.
     pub(crate) fn store(&self) -> &Store {
         &self.store
@@ -160,8 +165,3 @@ impl Applier {
         installed.await.map_err(|_| Gone.to_string())?
     }
 }
-    /// What is measured of this node.
-    pub(crate) fn meters(&self) -> &Meters {
-        &self.meters
-    }
-

@@ -35,11 +35,11 @@ use tokio::time::Instant;
 pub(crate) use self::handle::{Applier, Gone, Machine, Options};
 use self::memory::Memory;
 use self::past::{Fetched, Past};
-
-/// What came of one command.
 pub(crate) use self::restore::{GoBack, refusal, snapshot_of, with_causes};
 use self::restore::{Going, poll_back};
 use crate::metrics::Meters;
+
+/// What came of one command.
 pub(crate) type Answer = Result<Reply, Refusal>;
 
 /// How the writing to the database goes.
@@ -106,6 +106,7 @@ struct Task {
     flush_at: Option<Instant>,
     /// Someone waits for all that is applied to be in the database.
     hurry: bool,
+    meters: Meters,
 }
 
 impl Task {
@@ -113,7 +114,6 @@ impl Task {
         mut self,
         mut orders: mpsc::Receiver<Order>,
         mut looks: mpsc::Receiver<Look>,
-    meters: Meters,
         mut barriers: mpsc::Receiver<()>,
     ) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -143,6 +143,7 @@ impl Task {
     }
 
     async fn apply(&mut self, apply: Apply) {
+        let began = std::time::Instant::now();
         let commands = || apply.entries.iter().flat_map(|entry| entry.iter());
         let fetched =
             match Fetched::fetch(&self.store, &self.memory.state, &self.memory.unwritten, commands()).await {
@@ -154,7 +155,6 @@ impl Task {
             };
         let mut answers = Vec::with_capacity(apply.entries.len());
         let mut effects = Vec::new();
-        let began = std::time::Instant::now();
         for entry in &apply.entries {
             answers
                 .push(entry.iter().map(|command| self.apply_one(command, &fetched, &mut effects)).collect());
@@ -200,6 +200,7 @@ impl Task {
         let state =
             State::load(installed.hosts, installed.active_jobs, installed.services, installed.counters);
         self.memory.replace(state);
+        self.meters.snapshots_installed.inc();
         self.flush_at = None;
         let written = Written { position: installed.position.clone(), trouble: None };
         self.applied.send_replace(written.index());
@@ -207,11 +208,17 @@ impl Task {
         let _ = install.done.send(Ok(installed.position));
     }
 
+    /// About how many bytes are applied and not yet in the database.
+    fn pending_bytes(&self) -> i64 {
+        let unwritten = &self.memory.unwritten;
+        let in_flight = unwritten.in_flight.as_ref().map_or(0, |batch| batch.approx_bytes());
+        i64::try_from(unwritten.pending.approx_bytes() + in_flight).unwrap_or(i64::MAX)
+    }
+
     /// Starts writing what is pending, or what could not be written before.
     fn flush(&mut self) {
         self.flush_at = None;
         let unwritten = &mut self.memory.unwritten;
-        self.meters.snapshots_installed.inc();
         let batch = match &unwritten.in_flight {
             Some(failed) => Arc::clone(failed),
             None if unwritten.pending.is_empty() => return,
@@ -227,13 +234,6 @@ impl Task {
             committed
         }));
     }
-    /// About how many bytes are applied and not yet in the database.
-    fn pending_bytes(&self) -> i64 {
-        let unwritten = &self.memory.unwritten;
-        let in_flight = unwritten.in_flight.as_ref().map_or(0, |batch| batch.approx_bytes());
-        i64::try_from(unwritten.pending.approx_bytes() + in_flight).unwrap_or(i64::MAX)
-    }
-
 
     fn committed(&mut self, result: Result<(), CommitError>) {
         self.commit = None;
@@ -249,6 +249,7 @@ impl Task {
                         written.position = position;
                     }
                 });
+                self.meters.pending_bytes.set(self.pending_bytes());
                 if !self.memory.unwritten.pending.is_empty() {
                     self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
                 }
@@ -262,7 +263,6 @@ impl Task {
                 });
                 self.flush_at = Some(Instant::now() + FLUSH_RETRY);
             }
-                self.meters.pending_bytes.set(self.pending_bytes());
         }
     }
 

@@ -108,11 +108,11 @@ pub(super) async fn send(
         );
         send_file(peers, url, target, vote, &meta(&place), &file).await
     };
+    let sent = sent.await;
     match sent {
         Ok(_) => machine.meters().snapshots_sent.inc(),
         Err(_) => machine.meters().snapshots_unsent.inc(),
     };
-    let sent = sent.await;
     let _ = tokio::fs::remove_file(&file).await;
     sent
 }
