@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyclaw_core::State;
-use skyclaw_store::{Position, Store};
+use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +17,15 @@ use crate::metrics::Meters;
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the node is going down")]
 pub(crate) struct Gone;
+
+/// Why the database could not be made durable.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    #[error(transparent)]
+    Store(#[from] CommitError),
+}
 
 /// What the machine starts from.
 #[derive(Debug)]
@@ -34,6 +43,7 @@ pub(crate) struct Machine {
     barriers: mpsc::Sender<()>,
     applied: watch::Receiver<u64>,
     written: watch::Receiver<Written>,
+    checkpointed: watch::Sender<Option<Position>>,
     store: Store,
     meters: Meters,
 }
@@ -58,14 +68,15 @@ impl Machine {
         let start = Written { position: options.position, trouble: None };
         let (applied_tx, applied) = watch::channel(start.index());
         let (written_tx, written) = watch::channel(start);
+        let meters = Meters::new();
         // What was found may be in the memory of the system only: it is made durable before it is named.
         let (checkpointed, _) = watch::channel(None);
-        let meters = Meters::new();
         let task = Task {
             memory: Memory::new(options.state, options.lease),
             store: store.clone(),
             applied: applied_tx,
             written: written_tx,
+            checkpointed: checkpointed.clone(),
             commit: None,
             flush_at: None,
             hurry: false,
@@ -116,9 +127,33 @@ impl Machine {
         self.looks.closed().await;
     }
 
-    /// How the writing to the database goes.
-    pub(crate) fn written(&self) -> Written {
-        self.written.borrow().clone()
+    /// Makes the database durable as far as it is applied now, and says how far in the log that goes.
+    ///
+    /// # Errors
+    /// When it could not be made durable; what was durable before is so still.
+    pub(crate) async fn checkpoint(&self) -> Result<Option<Position>, CheckpointError> {
+        let position = self.settle().await?.position;
+        self.store.checkpoint().await?;
+        let index = |position: &Option<Position>| position.as_ref().map_or(0, |position| position.index);
+        self.checkpointed.send_if_modified(|durable| {
+            let is_news = index(&position) > index(durable);
+            if is_news {
+                durable.clone_from(&position);
+            }
+            is_news
+        });
+        Ok(position)
+    }
+
+    /// The place in the log up to which the database is known to be durable: the log may be purged up to
+    /// there. `None` before the first checkpoint of this process.
+    pub(crate) fn checkpointed(&self) -> Option<Position> {
+        self.checkpointed.borrow().clone()
+    }
+
+    /// The same, to be watched.
+    pub(crate) fn watch_checkpointed(&self) -> watch::Receiver<Option<Position>> {
+        self.checkpointed.subscribe()
     }
 
     /// Why the database cannot be written at the moment.

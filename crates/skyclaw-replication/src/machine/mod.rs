@@ -102,6 +102,8 @@ struct Task {
     store: Store,
     applied: watch::Sender<u64>,
     written: watch::Sender<Written>,
+    /// How far the database is known to be durable.
+    checkpointed: watch::Sender<Option<Position>>,
     commit: Option<Commit>,
     flush_at: Option<Instant>,
     /// Someone waits for all that is applied to be in the database.
@@ -205,6 +207,8 @@ impl Task {
         let written = Written { position: installed.position.clone(), trouble: None };
         self.applied.send_replace(written.index());
         self.written.send_replace(written);
+        // An installed copy is durable.
+        self.checkpointed.send_replace(installed.position.clone());
         let _ = install.done.send(Ok(installed.position));
     }
 

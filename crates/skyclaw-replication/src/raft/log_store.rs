@@ -7,15 +7,18 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader};
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::NodeId;
-use tokio::sync::oneshot;
+use skyclaw_store::Position;
+use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
+use super::committed::Committed;
 use super::types::{Entry, LogId, RaftId, StorageError, TypeConfig, Vote};
 use crate::log::{Cell, Log, Mark, Record};
 
@@ -85,14 +88,23 @@ pub(crate) struct LogStore {
     log: Log,
     memo: Memo,
     appended: Arc<AtomicU64>,
+    committed: Committed,
+    /// How far the database is durable.
+    durable: watch::Receiver<Option<Position>>,
+    /// What is to be purged as soon as the database holds it durably.
+    purging: Option<LogId>,
 }
 
+/// How long a snapshot may take to be installed when entries behind it wait.
+const INSTALL_WITHIN: Duration = Duration::from_secs(180);
 /// Most bytes read from the log at once.
 const READ_BYTES: usize = 1024 * 1024;
 
 impl LogStore {
-    pub(crate) fn new(log: Log, memo: Memo) -> Self {
-        Self { log, memo, appended: Arc::default() }
+    /// `durable` says how far the database is durable: nothing is purged beyond.
+    pub(crate) fn new(log: Log, memo: Memo, durable: watch::Receiver<Option<Position>>) -> Self {
+        let (appended, committed) = Default::default();
+        Self { log, memo, appended, committed, durable, purging: None }
     }
 
     /// How many bytes were appended since the start; grows on.
@@ -106,11 +118,31 @@ impl LogStore {
         records.iter().map(|record| decode(&record.payload)).collect()
     }
 
+    /// Purges what was asked for, once the database holds it durably. The log has no gaps, so nothing can be
+    /// appended or cut off before.
+    async fn purge_what_waits(&mut self) -> Result<(), StorageError> {
+        let Some(log_id) = self.purging else { return Ok(()) };
+        let durable = self.durable.wait_for(|durable| is_durable(durable.as_ref(), log_id));
+        if !matches!(tokio::time::timeout(INSTALL_WITHIN, durable).await, Ok(Ok(_))) {
+            let why = format!("the database does not hold entry {} durably, so it is not purged", log_id.index);
+            return Err(failed(ErrorVerb::Delete, io::Error::other(why)));
+        }
+        let mark = Mark { index: log_id.index, bytes: encode(&log_id)? };
+        let purged = settled(|done| self.log.purge_to(mark, done)).await;
+        purged.map_err(|source| failed(ErrorVerb::Delete, source))?;
+        self.purging = None;
+        Ok(())
+    }
+
     /// The id of an entry that is there.
     async fn log_id(&self, index: u64) -> Result<Option<LogId>, StorageError> {
         let entries = self.read_entries(index..index + 1, READ_BYTES).await?;
         Ok(entries.first().map(|entry| entry.log_id))
     }
+}
+
+fn is_durable(durable: Option<&Position>, log_id: LogId) -> bool {
+    durable.is_some_and(|position| position.index >= log_id.index)
 }
 
 fn failed(verb: ErrorVerb, source: io::Error) -> StorageError {
@@ -195,11 +227,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(self.memo.remembered.lock().await.vote)
     }
 
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        self.committed.note(committed);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        Ok(self.committed.known(&self.log))
+    }
+
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        self.purge_what_waits().await?;
         let mut records = Vec::new();
         let mut bytes = 0;
         for entry in entries {
@@ -208,18 +250,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             records.push(Record { index: entry.log_id.index, payload });
         }
         self.appended.fetch_add(bytes, Ordering::Relaxed);
+        self.committed.save(&self.log);
         self.log.append(records, move |result| callback.log_io_completed(result));
         Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.purge_what_waits().await?;
         let truncated = settled(|done| self.log.truncate_from(log_id.index, done)).await;
         truncated.map_err(|source| failed(ErrorVerb::Delete, source))
     }
 
+    /// openraft asks for this as soon as it has ordered that a snapshot be installed, not when that is done. A
+    /// process that ended in between would come back without the entries and without the snapshot.
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let mark = Mark { index: log_id.index, bytes: encode(&log_id)? };
-        let purged = settled(|done| self.log.purge_to(mark, done)).await;
-        purged.map_err(|source| failed(ErrorVerb::Delete, source))
+        self.purging = Some(log_id);
+        if is_durable(self.durable.borrow().as_ref(), log_id) { self.purge_what_waits().await } else { Ok(()) }
     }
 }

@@ -1,5 +1,8 @@
 //! What openraft needs of us: types, a log store, a state machine, a network.
 
+mod committed;
+#[cfg(test)]
+mod conformance;
 mod log_store;
 mod network;
 mod snapshot;

@@ -54,10 +54,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
 impl Builder {
     /// Brings the database up to date on disk, and says how far in the log that goes.
-    pub(super) async fn checkpoint(&self) -> io::Result<Place> {
-        let written = self.machine.settle().await.map_err(io::Error::other)?;
-        self.machine.store().checkpoint().await.map_err(io::Error::other)?;
-        Place::of(written.position.as_ref()).map_err(io::Error::other)
+    async fn checkpoint(&self) -> io::Result<Place> {
+        let position = self.machine.checkpoint().await.map_err(io::Error::other)?;
+        place(position.as_ref())
     }
 
     pub(super) fn snapshot(&self, place: &Place) -> Snapshot<TypeConfig> {

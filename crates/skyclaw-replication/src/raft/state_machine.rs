@@ -20,6 +20,8 @@ pub(crate) struct StateMachine {
     machine: Machine,
     applier: Applier,
     place: Place,
+    /// The place that was found at the start.
+    found: Place,
     /// Where copies that are sent lie meanwhile.
     copies: PathBuf,
 }
@@ -27,7 +29,7 @@ pub(crate) struct StateMachine {
 impl StateMachine {
     /// `place` is how far the machine had come when it was loaded.
     pub(crate) fn new(machine: Machine, applier: Applier, place: Place, copies: PathBuf) -> Self {
-        Self { machine, applier, place, copies }
+        Self { machine, applier, found: place.clone(), place, copies }
     }
 }
 
@@ -99,10 +101,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
+    /// The place that is named is one the database holds durably, which what was only written is not. Should no
+    /// checkpoint have succeeded yet, as on a full disk, it is the one that was found at the start.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
+        let durable = self.machine.checkpointed();
+        let place = match durable {
+            Some(_) => place(durable.as_ref()).map_err(|e| failed(ErrorVerb::Read, e.to_string()))?,
+            None => self.found.clone(),
+        };
         let builder = self.get_snapshot_builder().await;
-        let written = self.machine.written();
-        let place = place(written.position.as_ref()).map_err(|e| failed(ErrorVerb::Read, e.to_string()))?;
         Ok(place.log_id.is_some().then(|| builder.snapshot(&place)))
     }
 }
