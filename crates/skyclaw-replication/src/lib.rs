@@ -30,6 +30,8 @@ mod proposer;
 mod raft;
 mod read_index;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod target;
 

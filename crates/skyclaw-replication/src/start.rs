@@ -18,7 +18,7 @@ use crate::cluster::{Autopilot, Forming, LeaderSigns, NoRoom, Standing, is_sole}
 use crate::error::{StartError, damaged};
 use crate::forward::Forwarder;
 use crate::keeper::Keeper;
-use crate::log::Log;
+use crate::log::{Log, OpenError, Recovered};
 use crate::machine::{self, Machine};
 use crate::node::{Inner, Node};
 use crate::options::{Options, Stamper};
@@ -40,13 +40,24 @@ impl Node {
     /// When files are damaged, in use, out of reach, or do not belong together. They are left as they
     /// are.
     pub async fn start(options: Options, tracker: &TaskTracker) -> Result<Self, StartError> {
+        let dir = options.log_dir();
+        let open = move |must_reach| Log::open(&dir, crate::log::Options::default(), must_reach);
+        Self::start_on(options, open, tracker).await
+    }
+
+    /// The same with a log that lies elsewhere, opened with the index that it must reach.
+    pub(crate) async fn start_on(
+        options: Options,
+        open_log: impl FnOnce(Option<u64>) -> Result<(Log, Recovered), OpenError>,
+        tracker: &TaskTracker,
+    ) -> Result<Self, StartError> {
         let opened = Store::open(&options.db_path, skyclaw_store::Options::default(), tracker).await?;
         // First, as opening the log writes to it.
         let verify = verify(&options, &opened.store).await?;
         let place = Place::of(opened.position.as_ref())
             .map_err(|error| mismatch(&options, format!("the database names no place in a log: {error}")))?;
         let must_reach = opened.position.as_ref().map(|position| position.index);
-        let (log, recovered) = Log::open(&options.log_dir(), crate::log::Options::default(), must_reach)?;
+        let (log, recovered) = open_log(must_reach)?;
         if opened.position.is_none() && recovered.purged.is_some() {
             let detail = "the log has forgotten its beginning, and the database is empty".to_owned();
             return Err(mismatch(&options, detail));

@@ -18,7 +18,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 const ZEROS: usize = 1 << 20;
 
 /// One directory of files.
-pub(super) trait Disk: Send + Sync {
+pub(crate) trait Disk: Send + Sync {
     /// The names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
     /// An existing file, to read and write.
@@ -37,7 +37,7 @@ pub(super) trait Disk: Send + Sync {
 }
 
 /// An open file. Reads and writes are whole or an error.
-pub(super) trait DiskFile: Send + Sync {
+pub(crate) trait DiskFile: Send + Sync {
     fn size(&self) -> io::Result<u64>;
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;

@@ -29,6 +29,8 @@ mod index;
 mod read;
 mod recovery;
 mod shared;
+#[cfg(test)]
+pub(crate) mod sim_disk;
 mod spares;
 mod state;
 #[cfg(test)]
@@ -189,9 +191,21 @@ impl Log {
             io::ErrorKind::WouldBlock => OpenError::Locked { dir: dir.to_owned() },
             _ => OpenError::Io { action: "open", path: dir.to_owned(), source },
         })?;
-        let Parts { shared, writer, preparer, log, recovered } =
-            Parts::open(Arc::new(disk), options, must_reach)?;
-        let unstarted = |source| OpenError::Io { action: "start threads for", path: dir.to_owned(), source };
+        Self::open_on(Arc::new(disk), options, must_reach)
+    }
+
+    /// The same on any disk.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub(crate) fn open_on(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        must_reach: Option<u64>,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let dir = disk.path("");
+        let unstarted = |source| OpenError::Io { action: "start threads for", path: dir.clone(), source };
+        let Parts { shared, writer, preparer, log, recovered } = Parts::open(disk, options, must_reach)?;
         let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let writer = named("log-writer").spawn(move || writer.run()).map_err(unstarted)?;
         let preparer = named("log-preparer").spawn(move || preparer.run()).map_err(|source| {

@@ -5,7 +5,6 @@ mod damage;
 mod files;
 mod full_disk;
 mod power;
-mod sim;
 
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::sim::{End, SimDisk};
 use super::*;
+use crate::log::sim_disk::{End, SimDisk};
 
 /// How many seeds are run. Each is a life of a log with several crashes.
 const SEEDS: u64 = 4000;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -14,7 +15,7 @@ const SECTOR: usize = 512;
 
 /// How the machine or the process ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The process is killed: the system keeps what it has, durable or not.
     Kill,
     /// The power goes: of what is not durable, any part may be lost.
@@ -22,8 +23,9 @@ pub(super) enum End {
 }
 
 #[derive(Clone)]
-pub(super) struct SimDisk(Arc<Mutex<Sim>>);
+pub(crate) struct SimDisk(Arc<Mutex<Sim>>);
 
+#[derive(Clone)]
 struct Sim {
     files: Vec<SimFile>,
     names: BTreeMap<String, usize>,
@@ -33,9 +35,11 @@ struct Sim {
     /// Operations until everything fails; none while the disk is well.
     fuse: Option<u64>,
     full: bool,
+    /// How long a sync takes.
+    sync_time: Duration,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct SimFile {
     current: Vec<u8>,
     durable: Vec<u8>,
@@ -49,7 +53,7 @@ struct Handle {
 }
 
 impl SimDisk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(Sim {
             files: Vec::new(),
             names: BTreeMap::new(),
@@ -57,24 +61,40 @@ impl SimDisk {
             pending: Vec::new(),
             fuse: None,
             full: false,
+            sync_time: Duration::ZERO,
         })))
     }
 
     /// Lets everything fail after so many operations.
-    pub(super) fn set_fuse(&self, operations: Option<u64>) {
+    pub(crate) fn set_fuse(&self, operations: Option<u64>) {
         self.0.lock().expect("no panic").fuse = operations;
     }
 
-    pub(super) fn blown(&self) -> bool {
+    pub(crate) fn blown(&self) -> bool {
         self.0.lock().expect("no panic").fuse == Some(0)
     }
 
-    pub(super) fn set_full(&self, full: bool) {
+    pub(crate) fn set_full(&self, full: bool) {
         self.0.lock().expect("no panic").full = full;
     }
 
+    pub(crate) fn set_sync_time(&self, time: Duration) {
+        self.0.lock().expect("no panic").sync_time = time;
+    }
+
+    /// Takes the disk away from whoever has it, whose operations fail from now on, and returns it as it is
+    /// found after the machine or process has ended.
+    pub(crate) fn taken_by(&self, end: End, rng: &mut StdRng) -> Self {
+        let mut sim = self.0.lock().expect("no panic");
+        let left = Self(Arc::new(Mutex::new(sim.clone())));
+        sim.fuse = Some(0);
+        drop(sim);
+        left.crash(end, rng);
+        left
+    }
+
     /// Ends the machine or process; the disk is well again afterwards.
-    pub(super) fn crash(&self, end: End, rng: &mut StdRng) {
+    pub(crate) fn crash(&self, end: End, rng: &mut StdRng) {
         let mut sim = self.0.lock().expect("no panic");
         sim.fuse = None;
         if let End::Kill = end {
@@ -146,6 +166,16 @@ impl SimFile {
     fn sector(&self, sector: usize) -> Vec<u8> {
         let end = self.current.len().min((sector + 1) * SECTOR);
         self.current[sector * SECTOR..end].to_vec()
+    }
+
+    /// Makes durable what was written since the last time.
+    fn settle(&mut self) {
+        let Self { current, durable, dirty } = self;
+        durable.resize(current.len(), 0);
+        for sector in std::mem::take(dirty).into_keys() {
+            let end = current.len().min((sector + 1) * SECTOR);
+            durable[sector * SECTOR..end].copy_from_slice(&current[sector * SECTOR..end]);
+        }
     }
 
     fn lose(&mut self, keep: f64, rng: &mut StdRng) {
@@ -258,10 +288,12 @@ impl DiskFile for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let sync_time = self.disk.0.lock().expect("no panic").sync_time;
+        if !sync_time.is_zero() {
+            std::thread::sleep(sync_time);
+        }
         let mut sim = self.disk.operate()?;
-        let file = &mut sim.files[self.file];
-        file.durable.clone_from(&file.current);
-        file.dirty.clear();
+        sim.files[self.file].settle();
         Ok(())
     }
 }

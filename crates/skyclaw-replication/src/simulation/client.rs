@@ -1,0 +1,296 @@
+//! Clients: each is a host as well, and does one thing after the other at whatever node it likes.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use skyclaw_core::{Completion, IdempotencyKey, Operation, Reply};
+use skyclaw_proto::{Capabilities, HostId, JobId, Payload, ShellPayload};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::history::{Act, Event, History, Time, Told, View};
+use super::member::clock;
+use super::net::Net;
+use crate::{Node, WriteError, Written};
+
+/// How long a node may take for anything before the client turns away.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// How many of the newest jobs are talked about.
+const RECENT: usize = 12;
+
+/// What all clients share.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) net: Arc<Net>,
+    pub(super) urls: Vec<String>,
+    pub(super) began: Instant,
+    pub(super) history: Arc<Mutex<History>>,
+    pub(super) keys: Arc<Mutex<Vec<IdempotencyKey>>>,
+    recent: Arc<Mutex<Vec<JobId>>>,
+    /// No new work is begun.
+    pub(super) closing: CancellationToken,
+}
+
+impl World {
+    pub(super) fn new(net: Arc<Net>, urls: Vec<String>) -> Self {
+        let (history, keys, recent, closing) = Default::default();
+        Self { net, urls, began: Instant::now(), history, keys, recent, closing }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        u64::try_from(self.began.elapsed().as_nanos()).expect("a short simulation")
+    }
+
+    pub(super) fn note(&self, event: Event) {
+        self.history.lock().expect("no panic").events.push(event);
+    }
+}
+
+/// A client.
+pub(super) struct Client {
+    world: World,
+    nth: usize,
+    rng: StdRng,
+    host: HostId,
+    /// What it claimed and has not completed.
+    held: Vec<(JobId, u64)>,
+    counter: u64,
+}
+
+/// What came of one attempt.
+type Attempt = Result<Told, WriteError>;
+
+impl Client {
+    pub(super) fn new(world: &World, nth: usize, seed: u64) -> Self {
+        let rng = StdRng::seed_from_u64(seed.wrapping_mul(1000).wrapping_add(nth as u64));
+        let host = HostId::parse(&format!("host-{nth}")).expect("an id");
+        Self { world: world.clone(), nth, rng, host, held: Vec::new(), counter: 0 }
+    }
+
+    /// Works until there is to be no new work.
+    pub(super) async fn run(mut self) {
+        self.register().await;
+        while !self.world.closing.is_cancelled() {
+            let keyed = self.rng.random_bool(0.7);
+            match self.rng.random_range(0..100) {
+                0..30 => self.enqueue(keyed).await,
+                30..55 => self.claim(keyed).await,
+                55..80 => self.complete(keyed).await,
+                80..87 => self.cancel(keyed).await,
+                _ => self.read().await,
+            }
+        }
+    }
+
+    /// A node, and where it runs.
+    fn pick(&mut self) -> Option<(Node, tokio::runtime::Handle)> {
+        let url = &self.world.urls[self.rng.random_range(0..self.world.urls.len())];
+        self.world.net.node(url)
+    }
+
+    /// Does something at any node that runs. A node that dies meanwhile leaves the outcome unknown.
+    async fn at_a_node<F>(&mut self, act: impl FnOnce(Node) -> F) -> Attempt
+    where
+        F: Future<Output = Attempt> + Send + 'static,
+    {
+        let Some((node, runtime)) = self.pick() else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            return Err(WriteError::NoLeader);
+        };
+        match tokio::time::timeout(PATIENCE, runtime.spawn(act(node))).await {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err(_)) | Err(_) => Err(WriteError::OutcomeUnknown),
+        }
+    }
+
+    async fn register(&mut self) {
+        while !self.world.closing.is_cancelled() {
+            let operation = Operation::RegisterHost {
+                id: self.host.clone(),
+                name: "simulated".into(),
+                capabilities: Capabilities::new(["shell"]),
+                max_parallel: 3,
+            };
+            let register =
+                |node: Node| async move { node.write(None, operation).await.map(|_| Told::Nothing) };
+            if self.at_a_node(register).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn key(&mut self, route: &str) -> IdempotencyKey {
+        self.counter += 1;
+        let key = IdempotencyKey {
+            caller: self.host.to_string(),
+            route: route.to_owned(),
+            key: self.counter.to_string(),
+            fingerprint: [7; 32],
+            expires_at: clock().plus(Duration::from_secs(3600)),
+        };
+        self.world.keys.lock().expect("no panic").push(key.clone());
+        key
+    }
+
+    /// Tries until it is known what came of it, if it may be tried again; notes what was done.
+    async fn settle<F>(
+        &mut self,
+        act: impl FnOnce() -> Act,
+        keyed: bool,
+        mut attempt: impl FnMut(Node) -> F,
+    ) -> Told
+    where
+        F: Future<Output = Attempt> + Send + 'static,
+    {
+        let asked = self.world.now();
+        let told = loop {
+            match self.at_a_node(&mut attempt).await {
+                Ok(told) => break told,
+                Err(WriteError::Refused(refusal)) => break Told::Refused(refusal),
+                Err(_) if keyed => {}
+                Err(WriteError::OutcomeUnknown | WriteError::TargetNotMet { .. }) => break Told::Unknown,
+                // Nothing was written.
+                Err(_) if self.world.closing.is_cancelled() => return Told::Unknown,
+                Err(_) => {}
+            }
+        };
+        let told_at = if told == Told::Unknown { Time::MAX } else { self.world.now() };
+        self.world.note(Event { client: self.nth, asked, told_at, keyed, act: act(), told: told.clone() });
+        told
+    }
+
+    async fn enqueue(&mut self, keyed: bool) {
+        let key = keyed.then(|| self.key("/v1/jobs"));
+        // Every attempt brings an id of its own, as a coordinator makes one for each request.
+        let ids = Arc::new(Mutex::new(Vec::new()));
+        let made = Arc::clone(&ids);
+        let attempt = move |node: Node| {
+            let id = JobId::from_uuid(Uuid::now_v7());
+            made.lock().expect("no panic").push(id.clone());
+            let key = key.clone();
+            async move { node.write(key, enqueue(id)).await.map(told_job) }
+        };
+        let act = || Act::Enqueue { ids: ids.lock().expect("no panic").clone() };
+        let told = self.settle(act, keyed, attempt).await;
+        if let Told::Job(id, _) = told {
+            let mut recent = self.world.recent.lock().expect("no panic");
+            recent.push(id);
+            if recent.len() > RECENT {
+                recent.remove(0);
+            }
+        }
+    }
+
+    async fn claim(&mut self, keyed: bool) {
+        let key = keyed.then(|| self.key("/v1/jobs/claim"));
+        let (host, max) = (self.host.clone(), self.rng.random_range(1..=2));
+        let wait = Duration::from_millis(self.rng.random_range(0..3) * 100);
+        let act = Act::Claim { host: host.clone() };
+        let act = || act;
+        let attempt = move |node: Node| {
+            let (host, key) = (host.clone(), key.clone());
+            async move { node.claim(&host, max, wait, key).await.map(told_claim) }
+        };
+        if let Told::Claimed(jobs) = self.settle(act, keyed, attempt).await {
+            self.held.extend(jobs.into_iter().map(|(job, view)| (job, view.fence)));
+        }
+    }
+
+    async fn complete(&mut self, keyed: bool) {
+        let own = self.rng.random_bool(0.9);
+        let named = match own {
+            true if self.held.is_empty() => return,
+            true => self.held.remove(self.rng.random_range(0..self.held.len())),
+            false => match self.recent() {
+                Some(job) => (job, self.rng.random_range(1..20)),
+                None => return,
+            },
+        };
+        // With the token of somebody else's lease it must not get through.
+        let (job, fence) = named;
+        let key = keyed.then(|| self.key(&format!("/v1/jobs/{job}/complete")));
+        let (host, success) = (self.host.clone(), self.rng.random_bool(0.8));
+        let act = Act::Complete { job: job.clone(), host: host.clone(), fence, success };
+        let act = || act;
+        let completion = Completion {
+            id: job,
+            host,
+            fence: Some(fence),
+            success,
+            duration_ms: 1,
+            exit_code: i32::from(!success),
+            stdout: String::new(),
+            stderr: String::new(),
+            error: None,
+        };
+        let attempt = move |node: Node| {
+            let (key, operation) = (key.clone(), Operation::Complete(completion.clone()));
+            async move { node.write(key, operation).await.map(told_job) }
+        };
+        self.settle(act, keyed, attempt).await;
+    }
+
+    async fn cancel(&mut self, keyed: bool) {
+        let Some(job) = self.recent() else { return };
+        let key = keyed.then(|| self.key(&format!("/v1/jobs/{job}/cancel")));
+        let act = Act::Cancel { job: job.clone() };
+        let act = || act;
+        let attempt = move |node: Node| {
+            let (key, operation) = (key.clone(), Operation::Cancel { id: job.clone() });
+            async move { node.write(key, operation).await.map(told_job) }
+        };
+        self.settle(act, keyed, attempt).await;
+    }
+
+    async fn read(&mut self) {
+        let Some(job) = self.recent() else { return };
+        let act = Act::Read { job: job.clone() };
+        let act = || act;
+        let attempt = move |node: Node| {
+            let job = job.clone();
+            async move { read(&node, &job).await }
+        };
+        self.settle(act, false, attempt).await;
+    }
+
+    fn recent(&mut self) -> Option<JobId> {
+        let recent = self.world.recent.lock().expect("no panic");
+        (!recent.is_empty()).then(|| recent[self.rng.random_range(0..recent.len())].clone())
+    }
+}
+
+/// Reads a job as it was after all that was acknowledged before.
+pub(super) async fn read(node: &Node, job: &JobId) -> Attempt {
+    node.catch_up(Duration::from_secs(5)).await?;
+    let found = node.job(job).await.map_err(|_| WriteError::ShuttingDown)?;
+    Ok(found.map_or(Told::Nothing, |found| Told::Job(found.id.clone(), View::of(&found))))
+}
+
+fn enqueue(id: JobId) -> Operation {
+    Operation::Enqueue {
+        id,
+        payload: Arc::new(Payload::Shell(ShellPayload { command: "true".into(), ..Default::default() })),
+        required: Capabilities::new(["shell"]),
+        submitted_by: None,
+        priority: 50,
+        labels: Default::default(),
+    }
+}
+
+fn told_job(written: Written) -> Told {
+    match written.reply {
+        Reply::Job(job) => Told::Job(job.id.clone(), View::of(&job)),
+        other => panic!("a job was asked for: {other:?}"),
+    }
+}
+
+fn told_claim(written: Written) -> Told {
+    match written.reply {
+        Reply::Claimed(jobs) => {
+            Told::Claimed(jobs.iter().map(|job| (job.id.clone(), View::of(job))).collect())
+        }
+        other => panic!("jobs were asked for: {other:?}"),
+    }
+}

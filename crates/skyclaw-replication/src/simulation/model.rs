@@ -1,0 +1,334 @@
+//! What one job may do, and the search for an order in which a history is possible.
+//!
+//! Linearizability is compositional, so each job is looked at by itself: a history is sound when the operations on
+//! every job can be put into an order that the model allows and that keeps to time: an operation happens at
+//! some moment between being asked for and being told of. One whose outcome nobody knows may have happened at
+//! any moment after it was asked for, or never. The search is that of Wing and Gong with Lowe's memory of
+//! configurations that led nowhere ("Testing for linearizability", 2017).
+//!
+//! A lease may run out by itself, but not before it has lasted its time.
+
+use std::collections::HashSet;
+
+use skyclaw_core::Refusal;
+use skyclaw_proto::{HostId, JobStatus};
+
+use super::history::{Step, StepAct, Time, View};
+
+/// Where a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum State {
+    Absent,
+    Queued {
+        fence: u64,
+    },
+    /// The token is not known until somebody has seen it.
+    Leased {
+        host: HostId,
+        fence: Option<u64>,
+        since: Time,
+        stopping: bool,
+    },
+    Ended {
+        status: JobStatus,
+        host: Option<HostId>,
+        fence: Option<u64>,
+    },
+}
+
+/// A configuration of the search.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct At {
+    done: Vec<bool>,
+    state: State,
+    /// No earlier than this.
+    now: Time,
+}
+
+/// Whether there is an order in which all this can have happened to a job whose leases last `lease`.
+pub(super) fn is_possible(steps: &[Step], lease: Time) -> bool {
+    let mut seen = HashSet::new();
+    let mut open = vec![At { done: vec![false; steps.len()], state: State::Absent, now: 0 }];
+    while let Some(at) = open.pop() {
+        if steps.iter().zip(&at.done).all(|(step, done)| *done || !step.certain) {
+            return true;
+        }
+        if !seen.insert(at.clone()) {
+            continue;
+        }
+        let pending = steps.iter().zip(&at.done).filter(|(step, done)| !**done && step.certain);
+        let latest = pending.map(|(step, _)| step.told_at).min().unwrap_or(Time::MAX);
+        if latest < at.now {
+            continue;
+        }
+        open.extend(expired(&at, lease));
+        for (nth, step) in steps.iter().enumerate().rev() {
+            if at.done[nth] || step.asked > latest || step.told_at < at.now {
+                continue;
+            }
+            if let Some(state) = after(&at.state, step) {
+                // One that changes nothing and that nobody was told of need not have happened.
+                if !step.certain && state == at.state {
+                    continue;
+                }
+                let mut done = at.done.clone();
+                done[nth] = true;
+                open.push(At { done, state, now: at.now.max(step.asked) });
+            }
+        }
+    }
+    false
+}
+
+/// What becomes of a lease that runs out.
+fn expired(at: &At, lease: Time) -> Option<At> {
+    let State::Leased { host, fence, since, stopping } = &at.state else { return None };
+    let state = if *stopping {
+        State::Ended { status: JobStatus::Cancelled, host: Some(host.clone()), fence: *fence }
+    } else {
+        State::Queued { fence: fence.unwrap_or(0) }
+    };
+    Some(At { done: at.done.clone(), state, now: at.now.max(since + lease) })
+}
+
+/// The state after a step; nothing when it could not have been told what it was told.
+fn after(state: &State, step: &Step) -> Option<State> {
+    match &step.act {
+        StepAct::Enqueue(view) => {
+            let next = State::Queued { fence: 0 };
+            (*state == State::Absent).then_some(())?;
+            agree(next, view.as_ref())
+        }
+        StepAct::Claim { host, view } => {
+            let State::Queued { fence: before } = state else { return None };
+            let fence = view.as_ref().map(|view| view.fence);
+            if fence.is_some_and(|fence| fence <= *before) {
+                return None;
+            }
+            let leased = State::Leased { host: host.clone(), fence, since: step.asked, stopping: false };
+            agree(leased, view.as_ref())
+        }
+        StepAct::Complete { host, fence, success, told } => {
+            tell(state, complete(state, host, *fence, *success), told.as_ref())
+        }
+        StepAct::Cancel(told) => tell(state, cancel(state), told.as_ref()),
+        StepAct::Read(None) => (*state == State::Absent).then(|| state.clone()),
+        StepAct::Read(Some(view)) => agree(state.clone(), Some(view)),
+    }
+}
+
+/// A refusal, as far as it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum No {
+    UnknownJob,
+    AssignedElsewhere,
+    NotLeased,
+    StaleFence,
+    JobEnded,
+    Other,
+}
+
+impl No {
+    fn of(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownJob(_) => Self::UnknownJob,
+            Refusal::AssignedElsewhere { .. } => Self::AssignedElsewhere,
+            Refusal::NotLeased(_) => Self::NotLeased,
+            Refusal::StaleFence { .. } => Self::StaleFence,
+            Refusal::JobEnded { .. } => Self::JobEnded,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn complete(state: &State, by: &HostId, with: u64, success: bool) -> Result<State, No> {
+    let holder = match state {
+        State::Absent => return Err(No::UnknownJob),
+        State::Queued { .. } => None,
+        State::Leased { host, .. } => Some(host),
+        State::Ended { host, .. } => host.as_ref(),
+    };
+    if holder != Some(by) {
+        return Err(No::AssignedElsewhere);
+    }
+    let State::Leased { fence, stopping, .. } = state else { return Err(No::NotLeased) };
+    // Who names a token was told of its claim; a claim that nobody was told of has another.
+    if *fence != Some(with) {
+        return Err(No::StaleFence);
+    }
+    let status = match (success, stopping) {
+        (true, _) => JobStatus::Completed,
+        (false, true) => JobStatus::Cancelled,
+        (false, false) => JobStatus::Failed,
+    };
+    Ok(State::Ended { status, host: Some(by.clone()), fence: *fence })
+}
+
+fn cancel(state: &State) -> Result<State, No> {
+    match state {
+        State::Absent => Err(No::UnknownJob),
+        State::Queued { fence } => {
+            Ok(State::Ended { status: JobStatus::Cancelled, host: None, fence: Some(*fence) })
+        }
+        State::Leased { host, fence, since, .. } => {
+            Ok(State::Leased { host: host.clone(), fence: *fence, since: *since, stopping: true })
+        }
+        State::Ended { status: JobStatus::Cancelled, .. } => Ok(state.clone()),
+        State::Ended { .. } => Err(No::JobEnded),
+    }
+}
+
+/// The state after something that can be refused, if that fits what was told.
+fn tell(state: &State, next: Result<State, No>, told: Option<&Result<View, Refusal>>) -> Option<State> {
+    match (next, told) {
+        (Ok(next), None) => Some(next),
+        (Err(_), None) => Some(state.clone()),
+        (Ok(next), Some(Ok(view))) => agree(next, Some(view)),
+        (Err(no), Some(Err(refusal))) => (no == No::of(refusal)).then(|| state.clone()),
+        (Ok(_), Some(Err(_))) | (Err(_), Some(Ok(_))) => None,
+    }
+}
+
+/// The state, if it looks as it was seen; a token that was seen is known from then on.
+fn agree(state: State, view: Option<&View>) -> Option<State> {
+    let Some(view) = view else { return Some(state) };
+    let known = |fence: Option<u64>| fence.is_none_or(|fence| fence == view.fence);
+    match state {
+        State::Queued { fence } => {
+            let fits = view.status == JobStatus::Queued && view.fence >= fence && !view.stopping;
+            fits.then_some(State::Queued { fence: view.fence })
+        }
+        State::Leased { host, fence, since, stopping } => {
+            let fits = view.status == JobStatus::Leased
+                && view.host.as_ref() == Some(&host)
+                && known(fence)
+                && view.stopping == stopping;
+            fits.then_some(State::Leased { host, fence: Some(view.fence), since, stopping })
+        }
+        State::Ended { status, host, fence } => {
+            let fits = view.status == status && view.host == host && known(fence);
+            fits.then_some(State::Ended { status, host, fence: Some(view.fence) })
+        }
+        State::Absent => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Time = 1000;
+
+    fn host(name: &str) -> HostId {
+        HostId::parse(name).expect("an id")
+    }
+
+    fn job() -> skyclaw_proto::JobId {
+        skyclaw_proto::JobId::parse("j").expect("an id")
+    }
+
+    fn view(status: JobStatus, by: Option<&str>, fence: u64) -> View {
+        View { status, host: by.map(host), fence, stopping: false }
+    }
+
+    fn step(asked: Time, told_at: Time, act: StepAct) -> Step {
+        Step { asked, told_at, certain: true, act }
+    }
+
+    fn lost(asked: Time, act: StepAct) -> Step {
+        Step { asked, told_at: Time::MAX, certain: false, act }
+    }
+
+    fn enqueued(asked: Time, told_at: Time) -> Step {
+        step(asked, told_at, StepAct::Enqueue(Some(view(JobStatus::Queued, None, 0))))
+    }
+
+    fn claimed(asked: Time, told_at: Time, by: &str, fence: u64) -> Step {
+        let view = Some(view(JobStatus::Leased, Some(by), fence));
+        step(asked, told_at, StepAct::Claim { host: host(by), view })
+    }
+
+    fn completed(asked: Time, told_at: Time, by: &str, fence: u64) -> Step {
+        let told = Some(Ok(view(JobStatus::Completed, Some(by), fence)));
+        step(asked, told_at, StepAct::Complete { host: host(by), fence, success: true, told })
+    }
+
+    fn read(asked: Time, told_at: Time, seen: Option<View>) -> Step {
+        step(asked, told_at, StepAct::Read(seen))
+    }
+
+    fn refused(asked: Time, told_at: Time, by: &str, fence: u64, refusal: Refusal) -> Step {
+        let told = Some(Err(refusal));
+        step(asked, told_at, StepAct::Complete { host: host(by), fence, success: true, told })
+    }
+
+    #[test]
+    fn a_life_in_order_is_possible() {
+        let seen = Some(view(JobStatus::Completed, Some("a"), 1));
+        let life = [enqueued(0, 1), claimed(2, 3, "a", 1), completed(4, 5, "a", 1), read(6, 7, seen)];
+        assert!(is_possible(&life, LEASE));
+        assert!(is_possible(&[], LEASE));
+    }
+
+    #[test]
+    fn operations_at_the_same_time_may_have_happened_in_either_order() {
+        assert!(is_possible(&[enqueued(0, 10), read(1, 2, None)], LEASE));
+        assert!(is_possible(&[enqueued(0, 10), read(1, 2, Some(view(JobStatus::Queued, None, 0)))], LEASE));
+    }
+
+    #[test]
+    fn what_was_acknowledged_cannot_be_gone() {
+        assert!(!is_possible(&[enqueued(0, 1), read(2, 3, None)], LEASE));
+        let seen = Some(view(JobStatus::Leased, Some("a"), 1));
+        let life = [enqueued(0, 1), claimed(2, 3, "a", 1), completed(4, 5, "a", 1), read(6, 7, seen)];
+        assert!(!is_possible(&life, LEASE), "a completion was undone");
+    }
+
+    #[test]
+    fn a_job_cannot_be_leased_to_two_within_the_time_of_a_lease() {
+        let twice = |at| [enqueued(0, 1), claimed(2, 3, "a", 1), claimed(at, at + 5, "b", 2)];
+        assert!(!is_possible(&twice(900), LEASE));
+        assert!(is_possible(&twice(998), LEASE), "it may have run out before the answer");
+        assert!(is_possible(&twice(2000), LEASE));
+        let back = [enqueued(0, 1), claimed(2, 3, "a", 2), claimed(2000, 2001, "b", 1)];
+        assert!(!is_possible(&back, LEASE), "tokens grow");
+    }
+
+    #[test]
+    fn the_holder_of_a_lease_cannot_be_told_that_there_is_none() {
+        let no = refused(4, 5, "a", 1, Refusal::NotLeased(job()));
+        assert!(!is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1), no.clone()], LEASE));
+        let told = None;
+        let before = lost(3, StepAct::Complete { host: host("a"), fence: 1, success: true, told });
+        assert!(is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1), before, no], LEASE));
+    }
+
+    #[test]
+    fn what_nobody_knows_may_have_happened_or_not() {
+        let enqueue = || lost(0, StepAct::Enqueue(None));
+        assert!(is_possible(&[enqueue(), read(5, 6, None)], LEASE));
+        assert!(is_possible(&[enqueue(), read(5, 6, Some(view(JobStatus::Queued, None, 0)))], LEASE));
+        let seen = Some(view(JobStatus::Queued, None, 0));
+        assert!(!is_possible(&[enqueue(), read(5, 6, seen), read(7, 8, None)], LEASE), "but not be undone");
+    }
+
+    #[test]
+    fn a_claim_that_nobody_was_told_of_explains_what_was_seen_later() {
+        let seen = || read(5, 6, Some(view(JobStatus::Leased, Some("a"), 3)));
+        assert!(!is_possible(&[enqueued(0, 1), seen()], LEASE));
+        let claim = lost(2, StepAct::Claim { host: host("a"), view: None });
+        assert!(is_possible(&[enqueued(0, 1), claim.clone(), seen()], LEASE));
+        let other = read(7, 8, Some(view(JobStatus::Leased, Some("a"), 4)));
+        assert!(!is_possible(&[enqueued(0, 1), claim, seen(), other], LEASE), "one claim, one token");
+    }
+
+    #[test]
+    fn a_cancelled_job_stays_so() {
+        let told = Some(Ok(view(JobStatus::Cancelled, None, 0)));
+        let cancelled = || step(2, 3, StepAct::Cancel(told.clone()));
+        assert!(is_possible(&[enqueued(0, 1), cancelled()], LEASE));
+        assert!(!is_possible(&[enqueued(0, 1), cancelled(), claimed(4, 5, "a", 1)], LEASE));
+        let too_late = step(6, 7, StepAct::Cancel(Some(Err(Refusal::UnknownJob(job())))));
+        assert!(!is_possible(&[enqueued(0, 1), too_late], LEASE));
+    }
+}
