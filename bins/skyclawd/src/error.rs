@@ -105,6 +105,12 @@ impl From<Refusal> for ApiError {
             Refusal::StaleFence { .. } => (Status::CONFLICT, Code::StaleFence),
             Refusal::JobEnded { .. } => (Status::CONFLICT, Code::JobFinished),
             Refusal::KeyReused(_) => (Status::CONFLICT, Code::IdempotencyConflict),
+            Refusal::JobsLeased { .. } => (Status::CONFLICT, Code::JobsLeased),
+            Refusal::ForeignSnapshot { .. } => (Status::CONFLICT, Code::ForeignSnapshot),
+            Refusal::SnapshotUnusable(_) => (Status::CONFLICT, Code::SnapshotUnusable),
+            Refusal::NotStaged(_) | Refusal::RestoreIncomplete { .. } | Refusal::RestoreNotAlone(_) => {
+                (Status::CONFLICT, Code::RestoreIncomplete)
+            }
         };
         Self::new(status, code, refusal.to_string())
     }

@@ -11,7 +11,7 @@ use tower::ServiceBuilder;
 
 use crate::app::{App, Shared};
 use crate::error::ApiError;
-use crate::middleware::{admit, auth, cors, index, panics, trace};
+use crate::middleware::{admit, auth, cors, gate, index, panics, trace, unread};
 use crate::routes;
 
 /// Everything a coordinator answers.
@@ -19,6 +19,8 @@ pub fn router(app: Arc<App>) -> Router {
     let stack = ServiceBuilder::new()
         // Names the request, on every log line and on the answer.
         .layer(with(app.clone(), trace::layer))
+        // Tells a client whose body nobody read that its connection ends.
+        .layer(axum::middleware::from_fn(unread::layer))
         // Tells the applied index, on every answer.
         .layer(with(app.clone(), index::tell))
         // A panic is answered 500 and ends nothing but its request.
@@ -60,16 +62,12 @@ fn peers() -> Router<Shared> {
 }
 
 fn core(app: &Shared) -> Router<Shared> {
-    let stack = ServiceBuilder::new()
-        // Strangers learn nothing and hold nothing.
-        .layer(with(app.clone(), auth::layer))
-        // Waits for what the client has seen elsewhere, or for all there is.
-        .layer(with(app.clone(), index::wait));
-    core_working(app).merge(core_parking()).route_layer(stack)
+    let working = core_working().route_layer(with(app.clone(), gate::working));
+    working.merge(core_parking().route_layer(with(app.clone(), gate::parking)))
 }
 
 /// Routes that answer as soon as they can.
-fn core_working(app: &Shared) -> Router<Shared> {
+fn core_working() -> Router<Shared> {
     Router::new()
         .route(route::REGISTER_HOST, post(routes::register_host::handle))
         .route(route::HOSTS, get(routes::list_hosts::handle))
@@ -82,6 +80,11 @@ fn core_working(app: &Shared) -> Router<Shared> {
         .route("/v1/services/{id}", get(routes::get_service::handle))
         .route("/v1/services/{id}/report", post(routes::report_service::handle))
         .route(route::REPLICATE_SNAPSHOT, post(routes::replicate_snapshot::handle))
+        .route(route::SNAPSHOT, get(routes::save_snapshot::handle))
+        .route(route::RESTORES, get(routes::list_restores::handle))
+        .route("/v1/restores/{id}/parts/{part}", post(routes::stage_restore::handle))
+        .route("/v1/restores/{id}/commit", post(routes::commit_restore::handle))
+        .route("/v1/restores/{id}/cancel", post(routes::cancel_restore::handle))
         .route(route::NETWORK_PEERS, get(routes::list_peers::handle))
         .route(route::NETWORK_JOIN, post(routes::join::handle))
         .route(route::CLUSTER, get(routes::cluster_status::handle))
@@ -89,8 +92,6 @@ fn core_working(app: &Shared) -> Router<Shared> {
         .route("/v1/cluster/members/{id}/remove", post(routes::remove_member::handle))
         .route(route::CLUSTER_TRANSFER, post(routes::transfer_leadership::handle))
         .method_not_allowed_fallback(method_not_allowed)
-        // No more at once than may be.
-        .route_layer(with(app.clone(), admit::layer))
 }
 
 /// Routes that hold their permits themselves, because they give them back while they wait.

@@ -10,6 +10,7 @@ use crate::host::HostCommand;
 use crate::job::JobCommand;
 use crate::output::Format;
 use crate::service::ServiceCommand;
+use crate::snapshot::SnapshotCommand;
 use crate::state::StateCommand;
 
 const AFTER_HELP: &str = "\
@@ -96,6 +97,9 @@ pub(crate) enum Command {
     /// Export everything a coordinator keeps
     #[command(subcommand)]
     State(StateCommand),
+    /// Back a cluster up, and bring it back
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Start a mesh of one coordinator and one host here, run a job on it, and clean up
     ///
     /// Needs the programs skyclawd and skyclaw-hostd beside skyctl or in PATH. Nothing is left behind.

@@ -51,6 +51,35 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A snapshot cannot be read or is not to be trusted; nothing was changed.
+    #[error(transparent)]
+    Snapshot(skyclaw_store::snapshot::Error),
+    /// The snapshot was taken of another cluster; nothing was changed.
+    #[error(
+        "the snapshot was taken of cluster {snapshot}, and this is cluster {cluster}: nothing was changed; with \
+         --force this cluster takes that one's place"
+    )]
+    ForeignSnapshot {
+        /// The cluster the snapshot was taken of.
+        snapshot: String,
+        /// The cluster that was asked.
+        cluster: String,
+    },
+    /// Nobody said yes.
+    #[error("nothing was changed: confirm with yes, or give --yes where nobody can be asked")]
+    NotConfirmed,
+    /// A coordinator said neither yes nor no.
+    #[error("the coordinator does not say what came of it: ask skyctl snapshot history")]
+    NoAnswer,
     /// A record cannot be shown as JSON or YAML.
     #[error("cannot show the record: {0}")]
     Encode(String),
@@ -79,12 +108,17 @@ impl Error {
             )
             | Self::Config(_)
             | Self::NoCommand
+            | Self::NotConfirmed
             | Self::Ambiguous { .. } => Exit::Usage,
             Self::NoSuch { .. } => Exit::NotFound,
             _ if self.is_closed_pipe() => Exit::Success,
             Self::Client(_)
             | Self::Output(_)
             | Self::File { .. }
+            | Self::Read { .. }
+            | Self::Snapshot(_)
+            | Self::ForeignSnapshot { .. }
+            | Self::NoAnswer
             | Self::Encode(_)
             | Self::Demo { .. } => Exit::Failure,
         }

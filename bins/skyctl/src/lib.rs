@@ -16,6 +16,7 @@ mod job;
 mod lookup;
 mod output;
 mod service;
+mod snapshot;
 mod state;
 mod wait;
 
@@ -45,6 +46,7 @@ pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
         Command::Service(command) => service::run(command, &context).await,
         Command::Cluster(command) => cluster::run(command, &context).await,
         Command::State(command) => state::run(command, &context).await,
+        Command::Snapshot(command) => snapshot::run(command, &context).await,
         Command::Demo => demo::run(&context).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -20,6 +20,7 @@ mod error;
 mod jobs;
 mod nodes;
 mod services;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod tries;

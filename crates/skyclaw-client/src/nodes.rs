@@ -93,11 +93,20 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn state<W: AsyncWrite + Unpin>(&self, out: &mut W) -> Result<u64, Error> {
-        let call = Call::get(route::STATE);
-        let mut tries = Tries::new(self, &call);
+        self.download(&Call::get(route::STATE), out, |_| ()).await
+    }
+
+    /// Copies an answer, however large, to `out`. It is asked for again only while nothing of it was written.
+    pub(crate) async fn download<W: AsyncWrite + Unpin>(
+        &self,
+        call: &Call,
+        out: &mut W,
+        mut progress: impl FnMut(u64),
+    ) -> Result<u64, Error> {
+        let mut tries = Tries::new(self, call);
         let (mut response, turn) = loop {
             let turn = tries.next().await?;
-            match self.open(&call, tries.coordinator(turn), turn.limit).await {
+            match self.open(call, tries.coordinator(turn), turn.limit).await {
                 Ok(response) => break (response, turn),
                 Err(miss) => tries.missed(turn, miss)?,
             }
@@ -114,6 +123,7 @@ impl Client {
             let Some(chunk) = chunk else { break };
             out.write_all(&chunk).await.map_err(copy_error)?;
             copied += chunk.len() as u64;
+            progress(copied);
         }
         out.flush().await.map_err(copy_error)?;
         Ok(copied)

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use skyclaw_proto::record;
+use skyclaw_proto::{record, response};
 use skyclaw_proto::{AssignmentStatus, JobStatus, limits};
 
+use crate::restore::Restore;
 use crate::model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
 
 impl From<&Host> for record::Host {
@@ -126,6 +127,23 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
         submitted_by: job.submitted_by.clone(),
         fence: job.fence.unwrap_or(0),
         phase,
+    }
+}
+
+impl From<&Restore> for response::Restore {
+    fn from(restore: &Restore) -> Self {
+        Self {
+            id: restore.id.clone(),
+            number: restore.number,
+            at: restore.at,
+            node_id: restore.node.clone(),
+            requested_by: restore.requested_by.clone(),
+            snapshot_cluster_id: restore.snapshot.cluster.to_string(),
+            snapshot_created_at: restore.snapshot.created_at,
+            snapshot_index: restore.snapshot.index,
+            foreign: restore.foreign,
+            claims_held: restore.claims_held,
+        }
     }
 }
 

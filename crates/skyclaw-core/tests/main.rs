@@ -14,13 +14,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skyclaw_core::{
     Assignment, Command, Completion, EndStatus, Ended, Host, IdempotencyKey, Job, Lease, LeaseRef, Operation,
-    Phase, Reply, Run, Service, StoredReply,
+    Phase, Reply, Restore, RollBack, Run, Service, SnapshotOf, StagedPart, StoredReply,
 };
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
     AssignmentStatus, Capabilities, JobStatus, OpenclawPayload, Payload, ServiceStatus, ShellPayload,
     Timestamp, record,
 };
+
+use uuid::Uuid;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -176,6 +178,25 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
         ("report_service", Operation::ReportService { id: id("svc_1")?, report }),
         ("merge", merge()?),
         ("prune_replies", Operation::PruneReplies),
+        (
+            "stage_restore",
+            Operation::StageRestore(Arc::new(StagedPart {
+                restore: id("restore_1")?,
+                part: 7,
+                bytes: vec![0, 255, 7],
+            })),
+        ),
+        ("cancel_restore", Operation::CancelRestore { restore: id("restore_1")? }),
+        (
+            "roll_back",
+            Operation::RollBack(RollBack {
+                restore: id("restore_1")?,
+                cluster: Uuid::from_u128(7),
+                force: true,
+                requested_by: text("me@here"),
+            }),
+        ),
+        ("release_claims", Operation::ReleaseClaims { restore: id("restore_1")? }),
     ])
 }
 
@@ -195,6 +216,10 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::ReportService { .. } => "report_service",
         Operation::Merge { .. } => "merge",
         Operation::PruneReplies => "prune_replies",
+        Operation::StageRestore(_) => "stage_restore",
+        Operation::CancelRestore { .. } => "cancel_restore",
+        Operation::RollBack(_) => "roll_back",
+        Operation::ReleaseClaims { .. } => "release_claims",
     }
 }
 
@@ -205,14 +230,15 @@ fn commands_of_the_first_version_are_read_and_written_as_ever() -> Result<(), Fa
         assert!(name.starts_with(kind(&operation)), "{name}");
         kinds.insert(kind(&operation));
         // Commands of the mesh's own have no key.
-        let idempotency = (name != "prune_replies").then(key);
+        let own = ["prune_replies", "stage_restore", "cancel_restore", "roll_back", "release_claims"];
+        let idempotency = (!own.contains(&name)).then(key);
         let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
         let file = path(&format!("commands-v1/{name}.hex"));
         expect_test::expect_file![&file].assert_eq(&hex(&rmp_serde::to_vec_named(&command)?));
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 12, "one of each kind");
+    assert_eq!(kinds.len(), 16, "one of each kind");
     Ok(())
 }
 
@@ -316,6 +342,24 @@ fn records_of_the_first_version_are_read_and_written_as_ever() -> Result<(), Fai
         frozen(&name, &job(ended(status)?)?)?;
     }
     Ok(())
+}
+
+#[test]
+fn restores_of_the_first_version_are_read_and_written_as_ever() -> Result<(), Failure> {
+    let snapshot = SnapshotOf { cluster: Uuid::from_u128(7), created_at: at(1), index: 9 };
+    frozen(
+        "restore",
+        &Restore {
+            number: 3,
+            id: id("restore_1")?,
+            at: at(2),
+            node: id("node_1")?,
+            requested_by: text("me@here"),
+            snapshot,
+            foreign: true,
+            claims_held: true,
+        },
+    )
 }
 
 #[test]

@@ -59,6 +59,14 @@ pub enum ErrorCode {
     NotLeader,
     /// The members of the cluster cannot be changed so.
     MembersUnchanged,
+    /// Jobs run that a restore must not meet; `details.jobs` names the first.
+    JobsLeased,
+    /// The snapshot was taken of another cluster.
+    ForeignSnapshot,
+    /// What was sent is no sound snapshot.
+    SnapshotUnusable,
+    /// Not all parts of the snapshot are there.
+    RestoreIncomplete,
     /// There is no leader at the moment.
     NoLeader,
     /// This coordinator has not applied the index that was asked for.

@@ -36,6 +36,10 @@ pub const DEFAULT_PAGE: u32 = 100;
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Largest body of `/v1/replicate/snapshot`, in bytes.
 pub const MAX_SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
+/// Largest part of a snapshot that is restored, in bytes.
+pub const MAX_RESTORE_PART_BYTES: usize = 512 * 1024;
+/// Most parts of a snapshot that is restored.
+pub const MAX_RESTORE_PARTS: u32 = 131_072;
 /// Most peers a coordinator remembers.
 pub const MAX_PEERS: usize = 256;
 /// Highest priority of a job; 0 is the lowest.

@@ -1,6 +1,6 @@
 //! Paths and headers.
 
-use crate::id::{HostId, JobId, NodeId, ServiceId};
+use crate::id::{HostId, JobId, NodeId, RestoreId, ServiceId};
 
 /// Carries the shared token of the core routes.
 pub const TOKEN_HEADER: &str = "x-skyclaw-token";
@@ -38,6 +38,29 @@ pub const CLUSTER: &str = "/v1/cluster";
 pub const CLUSTER_AUTOPILOT: &str = "/v1/cluster/autopilot";
 /// `POST`: hand the leadership over.
 pub const CLUSTER_TRANSFER: &str = "/v1/cluster/transfer";
+
+/// `GET`: a snapshot of everything.
+pub const SNAPSHOT: &str = "/v1/snapshot";
+/// `GET`: what the cluster went back to.
+pub const RESTORES: &str = "/v1/restores";
+
+/// `POST`: lay a part of a snapshot by.
+#[must_use]
+pub fn restore_part(id: &RestoreId, part: u32) -> String {
+    format!("/v1/restores/{id}/parts/{part}")
+}
+
+/// `POST`: go back to the snapshot that was laid by.
+#[must_use]
+pub fn commit_restore(id: &RestoreId) -> String {
+    format!("/v1/restores/{id}/commit")
+}
+
+/// `POST`: drop what was laid by.
+#[must_use]
+pub fn cancel_restore(id: &RestoreId) -> String {
+    format!("/v1/restores/{id}/cancel")
+}
 
 /// `POST`: take a member out of the cluster.
 #[must_use]

@@ -16,6 +16,7 @@ use crate::node::{Inner, Written};
 use crate::peer::{Call, LeaderCall, LeaderError};
 use crate::proposer::Decided;
 use crate::raft::{Raft, RaftId};
+use crate::restore::STEP_WITHIN;
 
 /// How long to look for a leader before giving up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -164,6 +165,9 @@ impl Inner {
                 Ok(LeaderReply::Written(written))
             }
             LeaderCall::ReadIndex => self.read_index.get().await.map(LeaderReply::Index),
+            LeaderCall::Restore { back, wait, node } => {
+                self.lead_restore(back, wait, node).await.map(LeaderReply::Written)
+            }
             LeaderCall::Hosts => {
                 let hosts = self.machine.look(|memory| memory.hosts()).await;
                 hosts.map(LeaderReply::Hosts).map_err(|gone| LeaderError::Write(gone.into()))

@@ -3,7 +3,7 @@
 //! ```text
 //!  Node::write ─► Proposer ─► openraft ─► log (fsync) ─► Machine: core::apply ─► reply
 //!                 (batches)                               ├─► effects (wake, count leases)
-//!                                                         └─► store, every 20 ms
+//!                                                         └─► store, every 100 ms
 //!  Node::claim, heartbeat, reads ───────────────────────► Machine (memory), store (what has ended)
 //!  Keeper: ends leases, prunes, compacts
 //! ```
@@ -29,6 +29,7 @@ mod peer;
 mod proposer;
 mod raft;
 mod read_index;
+mod restore;
 mod serve;
 #[cfg(test)]
 mod simulation;
@@ -41,4 +42,5 @@ pub use error::{ReadError, StartError, WriteError};
 pub use node::{Health, Node, Written};
 pub use options::Options;
 pub use peer::{Answered, HttpWire, PEER_PATH, Refused, Wire, WireError};
+pub use restore::{Backup, BackupError};
 pub use skyclaw_store::{Export, JobFilter, Section};

@@ -7,6 +7,7 @@
 //!
 //! What is refused here was never proposed. Once a command is proposed, only the log knows its fate.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,6 +151,12 @@ impl Proposer {
     }
 }
 
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Task")
+    }
+}
+
 struct Task {
     raft: Raft,
     log: Log,
@@ -159,7 +166,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, mut queue: mpsc::Receiver<Waiting>) {
+    async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Waiting>) {
         while let Some((batch, bytes)) = next_batch(&mut queue).await {
             let _on_its_way = self.gate.acquire().await;
             let meters = self.machine.meters();
@@ -173,7 +180,7 @@ impl Task {
         let (commands, clients): (Vec<_>, Vec<_>) = batch.into_iter().map(|w| (w.command, w.decided)).unzip();
         let result = match self.obstacle(bytes) {
             Some(error) => Err(error),
-            None => self.write(commands).await,
+            None => self.write(commands, COMMIT_TIMEOUT).await,
         };
         match result {
             Ok((answers, index)) => {
@@ -210,12 +217,12 @@ impl Task {
         too_little.then(|| WriteError::Storage(format!("the log has room for {room} more bytes only")))
     }
 
-    async fn write(&self, commands: Vec<Command>) -> Result<(Vec<Answer>, u64), WriteError> {
+    async fn write(&self, commands: Vec<Command>, within: Duration) -> Result<(Vec<Answer>, u64), WriteError> {
         // "Forward to the leader" is also what is said of an entry that was appended here and cut off by a
         // new leader; it may live on elsewhere. Only of what was never appended is it sure.
         let may_be_appended = leader(&self.raft) == Leader::Me;
-        let write = self.raft.client_write(Proposal(Arc::new(commands)));
-        let done = match tokio::time::timeout(COMMIT_TIMEOUT, write).await {
+        let write = self.raft.client_write(Proposal::new(commands));
+        let done = match tokio::time::timeout(within, write).await {
             Ok(Ok(done)) => done,
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) if !may_be_appended => {
                 return Err(WriteError::NoLeader);

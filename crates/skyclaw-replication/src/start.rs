@@ -69,7 +69,8 @@ impl Node {
         let identity = identity.map_err(|error| raft_error(&options, error.to_string()))?;
         tracing::info!(node = %identity.node_id, applied = must_reach, log = recovered.last, "opened");
 
-        let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters);
+        let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters)
+            .with_restores(opened.restores, opened.staging);
         let start = machine::Options { state, position: opened.position, lease: options.lease };
         let (machine, applier) = Machine::start(start, opened.store, tracker);
         // What was found may be in the memory of the system only, and what the log purges must be on disk.
@@ -162,7 +163,7 @@ impl Node {
         let raft = &self.0.raft;
         let forming = Forming {
             known: self.0.known.subscribe(),
-            expects_peers: !options.peer_urls.is_empty(),
+            configured: options.peer_urls.clone(),
             expect: options.bootstrap_expect.max(1),
             new_uuid: options.new_uuid,
         };

@@ -5,9 +5,11 @@
 
 pub(crate) mod autopilot;
 pub(crate) mod cancel_job;
+pub(crate) mod cancel_restore;
 pub(crate) mod claim_jobs;
 pub(crate) mod claim_service;
 pub(crate) mod cluster_status;
+pub(crate) mod commit_restore;
 pub(crate) mod complete_job;
 pub(crate) mod deploy_service;
 pub(crate) mod enqueue_job;
@@ -21,6 +23,7 @@ pub(crate) mod join;
 pub(crate) mod list_hosts;
 pub(crate) mod list_jobs;
 pub(crate) mod list_peers;
+pub(crate) mod list_restores;
 pub(crate) mod list_services;
 pub(crate) mod livez;
 pub(crate) mod metrics;
@@ -32,6 +35,8 @@ pub(crate) mod remove_member;
 pub(crate) mod replicate_snapshot;
 mod reply;
 pub(crate) mod report_service;
+pub(crate) mod save_snapshot;
+pub(crate) mod stage_restore;
 pub(crate) mod state;
 pub(crate) mod submit_public_job;
 pub(crate) mod transfer_leadership;

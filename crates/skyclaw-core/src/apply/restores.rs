@@ -2,7 +2,7 @@
 //!
 //! The last step itself, [`Operation::RollBack`](crate::Operation::RollBack), replaces what is on disk, so
 //! who applies commands carries it out: it asks [`State::judge`] first, then makes the record with
-//! [`State::record_of`], and loads the state anew with the [records](State::restores) of before and that one.
+//! [`Restore::of`], and loads the state anew with the [records](State::restores) of before and that one.
 
 use std::sync::Arc;
 
@@ -49,36 +49,6 @@ impl State {
         Verdict::Refused(Refusal::JobsLeased { count, jobs })
     }
 
-    /// The record of going back to this snapshot.
-    ///
-    /// Runs that another cluster started are not known here. Those of a cluster that is gone end with their
-    /// leases, so nothing is claimed until such a lease would be over.
-    ///
-    /// # Errors
-    /// When the snapshot is of another cluster and that was not asked for.
-    pub fn record_of(
-        &self,
-        command: &Command,
-        back: &RollBack,
-        snapshot: SnapshotOf,
-    ) -> Result<Restore, Refusal> {
-        let foreign = snapshot.cluster != back.cluster;
-        if foreign && !back.force {
-            return Err(Refusal::ForeignSnapshot { snapshot: snapshot.cluster, cluster: back.cluster });
-        }
-        Ok(Restore {
-            number: self.restores.last().map_or(1, |last| last.number + 1),
-            id: back.restore.clone(),
-            at: command.at,
-            node: command.node.clone(),
-            requested_by: back.requested_by.clone(),
-            snapshot,
-            foreign,
-            // What is still held for an earlier one is held on.
-            claims_held: foreign || self.claims_held(),
-        })
-    }
-
     /// The newest of the restores there were, oldest first.
     #[must_use]
     pub fn restores(&self) -> &[Arc<Restore>] {
@@ -118,6 +88,38 @@ impl State {
 
     fn forget_old_restores(&mut self) {
         self.restores.drain(..self.restores.len().saturating_sub(KEPT_RESTORES));
+    }
+}
+
+impl Restore {
+    /// The record of going back to this snapshot, after `last`.
+    ///
+    /// Runs that another cluster started are not known here. Those of a cluster that is gone end with their
+    /// leases, so nothing is claimed until such a lease would be over.
+    ///
+    /// # Errors
+    /// When the snapshot is of another cluster and that was not asked for.
+    pub fn of(
+        command: &Command,
+        back: &RollBack,
+        snapshot: SnapshotOf,
+        last: Option<&Self>,
+    ) -> Result<Self, Refusal> {
+        let foreign = snapshot.cluster != back.cluster;
+        if foreign && !back.force {
+            return Err(Refusal::ForeignSnapshot { snapshot: snapshot.cluster, cluster: back.cluster });
+        }
+        Ok(Self {
+            number: last.map_or(1, |last| last.number + 1),
+            id: back.restore.clone(),
+            at: command.at,
+            node: command.node.clone(),
+            requested_by: back.requested_by.clone(),
+            snapshot,
+            foreign,
+            // What is still held for an earlier one is held on.
+            claims_held: foreign || last.is_some_and(|last| last.claims_held),
+        })
     }
 }
 

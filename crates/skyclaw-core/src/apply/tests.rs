@@ -11,4 +11,5 @@ mod idempotency;
 mod jobs;
 mod kit;
 mod merge;
+mod restores;
 mod services;

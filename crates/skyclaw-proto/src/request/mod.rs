@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod hosts;
 mod jobs;
+mod restore;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use self::hosts::{
 pub use self::jobs::{
     CompleteJob, CompleteJobBody, EnqueueJob, EnqueueJobBody, PayloadBody, RequirementBody,
 };
+pub use self::restore::{CommitRestore, CommitRestoreBody};
 pub use self::services::{
     ClaimServiceBody, DeployService, DeployServiceBody, ReportService, ReportServiceBody,
 };

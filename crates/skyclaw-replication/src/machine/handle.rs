@@ -68,9 +68,9 @@ impl Machine {
         let start = Written { position: options.position, trouble: None };
         let (applied_tx, applied) = watch::channel(start.index());
         let (written_tx, written) = watch::channel(start);
-        let meters = Meters::new();
         // What was found may be in the memory of the system only: it is made durable before it is named.
         let (checkpointed, _) = watch::channel(None);
+        let meters = Meters::new();
         let task = Task {
             memory: Memory::new(options.state, options.lease),
             store: store.clone(),
@@ -79,6 +79,7 @@ impl Machine {
             checkpointed: checkpointed.clone(),
             commit: None,
             flush_at: None,
+            back: None,
             hurry: false,
             meters: meters.clone(),
         };
@@ -187,6 +188,22 @@ impl Applier {
             .send(Order::Apply(Apply { position, entries, answers }))
             .await
             .map_err(|_| Gone.to_string())?;
+        answered.await.map_err(|_| Gone.to_string())?
+    }
+
+    /// Carries out a command that is alone in its entry: to go back to a snapshot.
+    ///
+    /// # Errors
+    /// When the node can go on no more.
+    pub(crate) async fn go_back(
+        &self,
+        position: Position,
+        command: skyclaw_core::Command,
+        back: skyclaw_core::RollBack,
+    ) -> Result<Answer, String> {
+        let (answer, answered) = oneshot::channel();
+        let order = Order::GoBack(Box::new(GoBack { position, command, back, answer }));
+        self.orders.send(order).await.map_err(|_| Gone.to_string())?;
         answered.await.map_err(|_| Gone.to_string())?
     }
 

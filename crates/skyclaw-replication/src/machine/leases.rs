@@ -45,6 +45,11 @@ impl Leases {
         Self { period, held: HashMap::new(), deadlines: BTreeSet::new(), stale_records: BTreeSet::new() }
     }
 
+    /// How long a lease is waited for that begins now and is never renewed.
+    pub(crate) fn whole(&self) -> Duration {
+        self.period + margin(self.period)
+    }
+
     /// A lease began.
     pub(crate) fn begin(&mut self, job: JobId, fence: u64, host: HostId, now: Instant) {
         self.end(&job);

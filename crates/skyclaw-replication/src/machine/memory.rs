@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use skyclaw_core::{Claimable, Effect, Job, State};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{Stop, StopReason};
-use skyclaw_proto::{HostId, JobId, ServiceId, Timestamp, record};
+use skyclaw_proto::{HostId, JobId, RestoreId, ServiceId, Timestamp, record};
 use skyclaw_store::Batch;
 use tokio::sync::oneshot;
 
 use super::leases::Leases;
 use super::parking::Parking;
+use super::seen::Seen;
 use super::watchers::Watchers;
 
 /// What the machine holds in memory.
@@ -26,6 +27,8 @@ pub(crate) struct Memory {
     pub(crate) state: State,
     /// What is not in the database yet, newest first.
     pub(crate) unwritten: Unwritten,
+    /// Which ids of jobs are not new.
+    pub(crate) seen: Seen,
     pub(crate) leases: Leases,
     pub(crate) claims: Parking,
     pub(crate) jobs: Watchers<JobId>,
@@ -36,6 +39,12 @@ pub(crate) struct Memory {
     /// The service each host that does not say what it runs was told of last.
     last_service: HashMap<HostId, ServiceId>,
     closing: bool,
+    /// Until when claims find nothing, because somebody waits for all leases to be over.
+    held_until: Option<Instant>,
+    /// When the leader may let claims go on that a restore holds back.
+    release_at: Option<Instant>,
+    /// The restore whose parts are laid by, and since when this leader has seen it wait.
+    staging_since: Option<(RestoreId, Instant)>,
 }
 
 /// Changes on their way to the database.
@@ -73,6 +82,7 @@ impl Memory {
         Self {
             state,
             unwritten: Unwritten::default(),
+            seen: Seen::default(),
             leases: Leases::new(lease),
             claims: Parking::default(),
             jobs: Watchers::default(),
@@ -81,6 +91,9 @@ impl Memory {
             told: HashMap::new(),
             last_service: HashMap::new(),
             closing: false,
+            held_until: None,
+            release_at: None,
+            staging_since: None,
         }
     }
 
@@ -97,6 +110,7 @@ impl Memory {
                 Effect::StopRun { host, .. } => self.beats.wake(&host),
                 Effect::HostChanged { host } => self.claims.wake_host(&host),
                 Effect::JobChanged { job } => self.jobs.wake(&job),
+                Effect::ClaimsReleased => self.claims.wake_all(),
                 Effect::ServiceChanged { .. } => {}
             }
         }
@@ -106,6 +120,8 @@ impl Memory {
     pub(crate) fn replace(&mut self, state: State) {
         self.state = state;
         self.unwritten = Unwritten::default();
+        self.seen.forget();
+        self.held_until = None;
         self.begin_leading(Instant::now());
         self.claims.wake_all();
         self.jobs.wake_all();
@@ -116,6 +132,8 @@ impl Memory {
     pub(crate) fn begin_leading(&mut self, now: Instant) {
         let held = self.state.leased().map(|(job, lease)| (job.id.clone(), job.fence, lease.host.clone()));
         self.leases.restart(held.collect::<Vec<_>>(), now);
+        self.release_at = self.state.claims_held().then(|| now + self.leases.whole());
+        self.staging_since = None;
         self.last_seen.clear();
         self.told.clear();
         self.last_service.clear();
@@ -131,8 +149,9 @@ impl Memory {
     pub(crate) fn look_for_claim(&mut self, host: &HostId) -> ClaimLook {
         match self.state.claimable(host) {
             Claimable::UnknownHost => ClaimLook::UnknownHost,
-            Claimable::Yes => ClaimLook::Found,
+            Claimable::Yes if !self.holds_claims() => ClaimLook::Found,
             _ if self.closing => ClaimLook::Wait(oneshot::channel().1),
+            Claimable::Yes => ClaimLook::Wait(self.claims.park_full(host.clone())),
             Claimable::Full => ClaimLook::Wait(self.claims.park_full(host.clone())),
             Claimable::Nothing => {
                 let Some(known) = self.state.host(host) else { return ClaimLook::UnknownHost };
@@ -181,6 +200,42 @@ impl Memory {
         Some(Beat { host: self.host(id)?, stop, wait })
     }
 
+    /// Lets no claim find anything until then, or lets all of them look again.
+    pub(crate) fn hold_claims(&mut self, until: Option<Instant>) {
+        let was_held = std::mem::replace(&mut self.held_until, until).is_some();
+        if was_held && until.is_none() {
+            self.claims.wake_all();
+        }
+    }
+
+    fn holds_claims(&self) -> bool {
+        self.held_until.is_some()
+    }
+
+    /// The restore after which claims may be answered again: as much time has passed as a lease lasts that
+    /// began, unknown here, at the moment of the restore.
+    pub(crate) fn to_release(&self, now: Instant) -> Option<RestoreId> {
+        self.release_at.filter(|at| *at <= now)?;
+        let last = self.state.restores().last().filter(|last| last.claims_held)?;
+        Some(last.id.clone())
+    }
+
+    /// A restore whose parts were laid by and that nobody has finished for very long.
+    pub(crate) fn abandoned(&mut self, now: Instant, after: Duration) -> Option<RestoreId> {
+        let staging = self.state.staging()?;
+        match &self.staging_since {
+            Some((id, _)) if id == staging && self.held_until.is_none() => {}
+            _ => self.staging_since = Some((staging.clone(), now)),
+        }
+        let (id, since) = self.staging_since.as_ref()?;
+        (now.duration_since(*since) > after).then(|| id.clone())
+    }
+
+    /// Whether nobody may wait any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
     /// A job as far as it is in memory: an active one, or one that ended and is not in the database yet.
     pub(crate) fn job(&self, id: &JobId) -> Option<Arc<Job>> {
         let ended = || self.unwritten.batches().find_map(|batch| batch.job(id));
@@ -214,6 +269,9 @@ impl Memory {
     /// Forgets those who wait no more, and wakes who waits although there is something for it: a claim
     /// that was woken may have died before it claimed.
     pub(crate) fn sweep(&mut self) {
+        if self.held_until.is_some_and(|until| until <= Instant::now()) {
+            self.hold_claims(None);
+        }
         self.claims.sweep();
         self.jobs.sweep();
         self.beats.sweep();

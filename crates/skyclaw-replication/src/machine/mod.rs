@@ -4,7 +4,7 @@
 //!  log ──apply──► Machine ──► replies
 //!                  │  ▲ └──► effects taken in (wake claims, count leases)
 //!  look-ups ───────┘  │
-//!                     └── every 20 ms: one transaction with all that changed ──► database
+//!                     └── every 100 ms: one transaction with all that changed ──► database
 //! ```
 //!
 //! Commands are applied in memory at once; what they changed is written to the database a little later,
@@ -19,6 +19,8 @@ mod leases;
 pub(crate) mod memory;
 mod parking;
 mod past;
+mod restore;
+mod seen;
 mod watchers;
 
 use std::future::Future;
@@ -83,13 +85,14 @@ pub(crate) struct Install {
 pub(crate) enum Order {
     Apply(Apply),
     Install(Install),
+    GoBack(Box<GoBack>),
 }
 
 type Look = Box<dyn FnOnce(&mut Memory) + Send>;
 type Commit = Pin<Box<dyn Future<Output = Result<(), CommitError>> + Send>>;
 
 /// How long changes are collected before they are written.
-const FLUSH_AFTER: Duration = Duration::from_millis(20);
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// How long to wait before a write that failed is tried again.
 const FLUSH_RETRY: Duration = Duration::from_millis(500);
 /// How often those who wait are looked after.
@@ -106,6 +109,8 @@ struct Task {
     checkpointed: watch::Sender<Option<Position>>,
     commit: Option<Commit>,
     flush_at: Option<Instant>,
+    /// A way back to a snapshot that is under way; nothing is applied before it is done.
+    back: Option<Going>,
     /// Someone waits for all that is applied to be in the database.
     hurry: bool,
     meters: Meters,
@@ -120,26 +125,30 @@ impl Task {
     ) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
-            let room = self.memory.unwritten.pending.approx_bytes() < MAX_PENDING_BYTES;
-            let flush_at = self.flush_at;
+            let room = self.back.is_none() && self.memory.unwritten.pending.approx_bytes() < MAX_PENDING_BYTES;
+            let (flush_at, back_at) = (self.flush_at, self.back_at());
             // Every branch is cancel-safe: receiving from a channel, waiting for a time, or polling a
-            // commit that stays where it is.
+            // commit, or a way back, that stays where it is.
             tokio::select! {
                 result = poll_commit(&mut self.commit) => self.committed(result),
                 Some(look) = looks.recv() => look(&mut self.memory),
                 order = orders.recv(), if room => match order {
                     Some(Order::Apply(apply)) => self.apply(apply).await,
                     Some(Order::Install(install)) => self.install(install).await,
+                    Some(Order::GoBack(order)) => self.go_back(*order),
                     None => break,
                 },
                 Some(()) = barriers.recv() => self.hurry = true,
                 () = wait_until(flush_at), if self.commit.is_none() => self.flush(),
+                worked = poll_back(&mut self.back) => self.went_back(worked),
+                () = wait_until(back_at) => {}
                 _ = sweep.tick() => self.memory.sweep(),
             }
             if self.hurry && self.commit.is_none() {
                 self.hurry = false;
                 self.flush();
             }
+            self.begin_going_back();
         }
         self.finish().await;
     }
@@ -147,14 +156,13 @@ impl Task {
     async fn apply(&mut self, apply: Apply) {
         let began = std::time::Instant::now();
         let commands = || apply.entries.iter().flat_map(|entry| entry.iter());
-        let fetched =
-            match Fetched::fetch(&self.store, &self.memory.state, &self.memory.unwritten, commands()).await {
-                Ok(fetched) => fetched,
-                Err(error) => {
-                    let _ = apply.answers.send(Err(error.to_string()));
-                    return;
-                }
-            };
+        let fetched = match Fetched::fetch(&self.store, &mut self.memory, commands()).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                let _ = apply.answers.send(Err(error.to_string()));
+                return;
+            }
+        };
         let mut answers = Vec::with_capacity(apply.entries.len());
         let mut effects = Vec::new();
         for entry in &apply.entries {
@@ -201,6 +209,7 @@ impl Task {
         };
         let state =
             State::load(installed.hosts, installed.active_jobs, installed.services, installed.counters);
+        let state = state.with_restores(installed.restores, installed.staging);
         self.memory.replace(state);
         self.meters.snapshots_installed.inc();
         self.flush_at = None;

@@ -1,16 +1,17 @@
 //! What the state machine must know of the past while it applies a batch of commands.
 //!
 //! What was not written down yet is looked up in the batches on their way to the database; for the
-//! rest the database is asked once for the whole batch of commands, before the first is applied.
+//! rest the database is asked once for the whole batch of commands, before the first is applied. It is not
+//! asked for jobs that are surely new ([`super::seen`]), so a batch of nothing but those costs no look-up.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use skyclaw_core::{Archive, Command, IdempotencyKey, Job, State, StoredReply};
+use skyclaw_core::{Archive, Command, IdempotencyKey, Job, Operation, StoredReply};
 use skyclaw_proto::JobId;
 use skyclaw_store::{ReadError, ReplyId, Store};
 
-use super::memory::Unwritten;
+use super::memory::{Memory, Unwritten};
 
 /// What the database knew of what a batch of commands speaks of.
 #[derive(Debug, Default)]
@@ -23,16 +24,24 @@ impl Fetched {
     /// Asks the database for all that the commands speak of and that is not in memory.
     pub(super) async fn fetch<'a>(
         store: &Store,
-        state: &State,
-        unwritten: &Unwritten,
+        memory: &mut Memory,
         commands: impl Iterator<Item = &'a Command>,
     ) -> Result<Self, ReadError> {
+        let Memory { state, unwritten, seen, .. } = memory;
         let mut jobs = HashSet::new();
         let mut keys = Vec::new();
         for command in commands {
             let known =
                 |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
-            jobs.extend(command.operation.named_jobs().filter(|id| !known(id)).cloned());
+            let named = command.operation.named_jobs().filter(|id| !known(id));
+            if makes_jobs(&command.operation) {
+                if seen.is_blank() {
+                    seen.begin(store.greatest_job_id().await?.as_ref());
+                }
+                jobs.extend(named.filter(|id| !seen.note(id)).cloned());
+            } else {
+                jobs.extend(named.cloned());
+            }
             keys.extend(command.idempotency.clone());
         }
         let mut fetched = Self::default();
@@ -45,6 +54,27 @@ impl Fetched {
             fetched.replies = replies.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)).collect();
         }
         Ok(fetched)
+    }
+}
+
+/// Whether carrying it out may make jobs under the ids it names.
+fn makes_jobs(operation: &Operation) -> bool {
+    match operation {
+        Operation::Enqueue { .. } | Operation::Merge { .. } => true,
+        Operation::RegisterHost { .. }
+        | Operation::Claim { .. }
+        | Operation::Complete(_)
+        | Operation::Cancel { .. }
+        | Operation::RenewLeases { .. }
+        | Operation::ExpireLeases { .. }
+        | Operation::DeployService { .. }
+        | Operation::ClaimService { .. }
+        | Operation::ReportService { .. }
+        | Operation::PruneReplies
+        | Operation::StageRestore(_)
+        | Operation::CancelRestore { .. }
+        | Operation::RollBack(_)
+        | Operation::ReleaseClaims { .. } => false,
     }
 }
 

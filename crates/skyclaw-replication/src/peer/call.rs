@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use serde::{Deserialize, Serialize};
-use skyclaw_core::{Command, IdempotencyKey};
+use skyclaw_core::{Command, IdempotencyKey, RollBack};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::{HostId, NodeId, ServiceId};
 use uuid::Uuid;

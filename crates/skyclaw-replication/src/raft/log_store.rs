@@ -5,8 +5,8 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::committed::Committed;
+use super::recent::Recent;
 use super::types::{Entry, LogId, RaftId, StorageError, TypeConfig, Vote};
 use crate::log::{Cell, Log, Mark, Record};
 
@@ -93,6 +94,8 @@ pub(crate) struct LogStore {
     durable: watch::Receiver<Option<Position>>,
     /// What is to be purged as soon as the database holds it durably.
     purging: Option<LogId>,
+    /// What was appended last; changes together with the log, for which `&mut self` of the one writer stands.
+    recent: Arc<Mutex<Recent>>,
 }
 
 /// How long a snapshot may take to be installed when entries behind it wait.
@@ -103,8 +106,8 @@ const READ_BYTES: usize = 1024 * 1024;
 impl LogStore {
     /// `durable` says how far the database is durable: nothing is purged beyond.
     pub(crate) fn new(log: Log, memo: Memo, durable: watch::Receiver<Option<Position>>) -> Self {
-        let (appended, committed) = Default::default();
-        Self { log, memo, appended, committed, durable, purging: None }
+        let (appended, committed, recent) = Default::default();
+        Self { log, memo, appended, committed, durable, purging: None, recent }
     }
 
     /// How many bytes were appended since the start; grows on.
@@ -112,7 +115,14 @@ impl LogStore {
         Arc::clone(&self.appended)
     }
 
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn read_entries(&self, range: Range<u64>, limit: usize) -> Result<Vec<Entry>, StorageError> {
+        if let Some(entries) = self.recent().read(&range, limit) {
+            return Ok(entries);
+        }
         let records =
             self.log.read(range, limit).await.map_err(|e| failed(ErrorVerb::Read, io::Error::other(e)))?;
         records.iter().map(|record| decode(&record.payload)).collect()
@@ -127,6 +137,7 @@ impl LogStore {
             let why = format!("the database does not hold entry {} durably, so it is not purged", log_id.index);
             return Err(failed(ErrorVerb::Delete, io::Error::other(why)));
         }
+        self.recent().purge(log_id.index);
         let mark = Mark { index: log_id.index, bytes: encode(&log_id)? };
         let purged = settled(|done| self.log.purge_to(mark, done)).await;
         purged.map_err(|source| failed(ErrorVerb::Delete, source))?;
@@ -247,7 +258,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         for entry in entries {
             let payload = encode(&entry)?;
             bytes += Log::cost(payload.len());
-            records.push(Record { index: entry.log_id.index, payload });
+            let index = entry.log_id.index;
+            self.recent().push(entry, payload.len());
+            records.push(Record { index, payload });
         }
         self.appended.fetch_add(bytes, Ordering::Relaxed);
         self.committed.save(&self.log);
@@ -257,6 +270,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.purge_what_waits().await?;
+        self.recent().truncate(log_id.index);
         let truncated = settled(|done| self.log.truncate_from(log_id.index, done)).await;
         truncated.map_err(|source| failed(ErrorVerb::Delete, source))
     }

@@ -5,12 +5,15 @@ mod committed;
 mod conformance;
 mod log_store;
 mod network;
+mod proposal;
+mod recent;
 mod snapshot;
 mod state_machine;
 mod types;
 
 pub(crate) use self::log_store::{Identity, LogStore, Memo};
 pub(crate) use self::network::Network;
-pub(crate) use self::snapshot::{Incoming, SnapshotData};
+pub(crate) use self::proposal::Proposal;
+pub(crate) use self::snapshot::{Incoming, SnapshotData, make_dir};
 pub(crate) use self::state_machine::StateMachine;
-pub(crate) use self::types::{Member, Place, Proposal, Raft, RaftId, SnapshotMeta, TypeConfig, Vote};
+pub(crate) use self::types::{Member, Place, Raft, RaftId, SnapshotMeta, TypeConfig, Vote};

@@ -237,7 +237,7 @@ impl Incoming {
 }
 
 /// Makes the directory for copies, which hold all that the database holds.
-fn make_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 

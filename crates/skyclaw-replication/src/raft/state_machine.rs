@@ -8,6 +8,7 @@ use openraft::storage::RaftStateMachine;
 use openraft::{
     EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, Snapshot, SnapshotMeta, StoredMembership,
 };
+use skyclaw_core::{Command, Operation, RollBack};
 use skyclaw_store::Position;
 
 use super::snapshot::{Builder, SnapshotData, place};
@@ -33,6 +34,29 @@ impl StateMachine {
     }
 }
 
+impl StateMachine {
+    /// Where in the log the entries so far end.
+    fn position(&self) -> Result<Position, StorageError> {
+        let bytes =
+            rmp_serde::to_vec_named(&self.place).map_err(|e| failed(ErrorVerb::Write, e.to_string()))?;
+        Ok(Position { index: self.place.log_id.map_or(0, |id| id.index), bytes })
+    }
+
+    async fn pass_on(&self, batches: Vec<Arc<Vec<Command>>>) -> Result<Vec<Answers>, StorageError> {
+        let answers = self.applier.apply(self.position()?, batches).await;
+        let answers = answers.map_err(|why| failed(ErrorVerb::Write, why))?;
+        Ok(answers.into_iter().map(Answers).collect())
+    }
+}
+
+/// The command that is alone in its entry and has the cluster go back.
+fn going_back(payload: &EntryPayload<TypeConfig>) -> Option<(Command, RollBack)> {
+    let EntryPayload::Normal(proposal) = payload else { return None };
+    let [command] = proposal.commands().as_slice() else { return None };
+    let Operation::RollBack(back) = &command.operation else { return None };
+    Some((command.clone(), back.clone()))
+}
+
 fn failed(verb: ErrorVerb, why: String) -> StorageError {
     StorageError::from_io_error(ErrorSubject::StateMachine, verb, io::Error::other(why))
 }
@@ -51,11 +75,20 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut batches = Vec::new();
+        let (mut batches, mut answers) = (Vec::new(), Vec::new());
         for entry in entries {
+            let back = going_back(&entry.payload);
+            if back.is_some() && !batches.is_empty() {
+                answers.extend(self.pass_on(std::mem::take(&mut batches)).await?);
+            }
             self.place.log_id = Some(entry.log_id);
+            if let Some((command, back)) = back {
+                let answer = self.applier.go_back(self.position()?, command, back).await;
+                answers.push(Answers(vec![answer.map_err(|why| failed(ErrorVerb::Write, why))?]));
+                continue;
+            }
             batches.push(match entry.payload {
-                EntryPayload::Normal(proposal) => proposal.0,
+                EntryPayload::Normal(proposal) => Arc::clone(proposal.commands()),
                 EntryPayload::Blank => Arc::default(),
                 EntryPayload::Membership(membership) => {
                     self.place.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -63,12 +96,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 }
             });
         }
-        let bytes =
-            rmp_serde::to_vec_named(&self.place).map_err(|e| failed(ErrorVerb::Write, e.to_string()))?;
-        let index = self.place.log_id.map_or(0, |id| id.index);
-        let answers = self.applier.apply(Position { index, bytes }, batches).await;
-        let answers = answers.map_err(|why| failed(ErrorVerb::Write, why))?;
-        Ok(answers.into_iter().map(Answers).collect())
+        if !batches.is_empty() {
+            answers.extend(self.pass_on(batches).await?);
+        }
+        Ok(answers)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {

@@ -1,13 +1,10 @@
 //! The types openraft is told to work with.
 
-use std::fmt;
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use skyclaw_core::Command;
 use skyclaw_proto::NodeId;
 use skyclaw_store::Position;
 
+use super::proposal::Proposal;
 use crate::machine::Answer;
 
 /// A node's number in the log. Random and kept with the log, so that a node that lost its disk is
@@ -40,17 +37,6 @@ pub(crate) struct Member {
     /// Where the others reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) url: Option<String>,
-}
-
-/// One entry of the log: the commands that were waiting when it was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Proposal(pub(crate) Arc<Vec<Command>>);
-
-impl fmt::Display for Proposal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} commands", self.0.len())
-    }
 }
 
 /// What came of the commands of one entry, in their order.

@@ -1,5 +1,6 @@
 //! Several nodes in one process, on disks of their own, over a network that can be cut.
 
+mod restore;
 mod standing;
 
 use std::collections::BTreeSet;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use skyclaw_core::{Change, Counters, StagedPart};
+use skyclaw_core::{Change, Counters, Restore, SnapshotOf, StagedPart};
 use skyclaw_store::snapshot::Fault;
-use skyclaw_store::{Refusal, RollBackError, Store};
+use skyclaw_store::{Batch, Refusal, RollBackError, Store};
 
 use crate::crash::{expected, write};
 use crate::snapshots::snapshot_of;
@@ -30,17 +30,34 @@ async fn snapshot_bytes(index: u64) -> Vec<u8> {
 async fn reopened(path: &Path) -> Dump {
     let running = open(path).await;
     let dump = dump(running.store()).await;
+    let restores: Vec<_> = running.opened.restores.iter().map(|restore| restore.number).collect();
+    assert_eq!((restores, &running.opened.staging), (vec![1], &None), "the record is part of the same write");
     assert_eq!(running.opened.counters, Counters { next_seq: 10_000, next_version: 99, next_fence: 50 });
     running.close().await;
     dump
 }
 
+/// The place and the numbers of going back, and the record of it.
+fn over(counters: Counters) -> Batch {
+    let snapshot = SnapshotOf { cluster: uuid::Uuid::from_u128(7), created_at: at(8), index: 30 };
+    let (requested_by, foreign, claims_held) = (None, false, true);
+    let (number, id, node) = (1, id("r"), id("node_a"));
+    let restore = Restore { number, id, at: at(9), node, requested_by, snapshot, foreign, claims_held };
+    let mut over = Batch::default();
+    over.absorb([Change::Restore(Arc::new(restore))]);
+    over.reach(position(100), counters);
+    over
+}
+
 async fn roll_back(store: &Store) -> Result<u64, RollBackError> {
-    let floor = Counters { next_seq: 9, next_version: 99, next_fence: 50 };
-    let back = store.roll_back(&id("r"), position(100), floor).await?;
-    assert_eq!(back.installed.counters, Counters { next_seq: 10_000, next_version: 99, next_fence: 50 });
-    assert_eq!(back.installed.position, Some(position(100)));
-    Ok(back.snapshot.position.map_or(0, |position| position.index))
+    let assembled = store.assemble(&id("r")).await?;
+    let counters = assembled.counters(Counters { next_seq: 9, next_version: 99, next_fence: 50 });
+    assert_eq!(counters, Counters { next_seq: 10_000, next_version: 99, next_fence: 50 });
+    let index = assembled.snapshot.position.as_ref().map_or(0, |position| position.index);
+    let installed = store.roll_back(assembled, over(counters)).await?;
+    assert_eq!(installed.counters, counters);
+    assert_eq!(installed.position, Some(position(100)));
+    Ok(index)
 }
 
 #[tokio::test]
@@ -63,7 +80,8 @@ async fn nodes_that_staged_the_same_go_back_to_the_same_also_one_that_joined_hal
         for _ in 0..2 {
             store.commit(batch(52, late.to_vec())).await.expect("a commit");
         }
-        assert_eq!(store.check_staged(&id("r")).await.expect("all is there").position, Some(position(30)));
+        let assembled = store.assemble(&id("r")).await.expect("all is there");
+        assert_eq!(assembled.snapshot.position, Some(position(30)));
         assert_eq!(roll_back(store).await.expect("it goes back"), 30);
         assert!(matches!(roll_back(store).await, Err(RollBackError::Refused(Refusal::NotStaged(_)))));
     }
@@ -110,7 +128,7 @@ async fn what_is_not_staged_as_a_whole_is_refused_and_the_store_stays_as_it_was(
                 store.commit(batch(index, changes.to_vec())).await.expect("a commit");
             }
             let before = dump(store).await;
-            let error = roll_back(store).await.expect_err("a refusal");
+            let error = roll_back(store).await.err().expect("a refusal");
             assert!(
                 matches!(&error, RollBackError::Refused(refusal) if *refusal == wanted),
                 "{n}: {error:?}"

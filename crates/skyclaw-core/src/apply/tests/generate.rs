@@ -6,16 +6,18 @@ use std::time::Duration;
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, HostId, JobStatus, Payload, ServiceStatus, ShellPayload, Timestamp,
-    canonical, record,
+    AssignmentStatus, Capabilities, HostId, JobStatus, Payload, RestoreId, ServiceStatus, ShellPayload,
+    Timestamp, canonical, record,
 };
+use uuid::Uuid;
 
 use super::kit::{
     LEASE_MS, Memory, Records, START_MS, World, claim, completion, enqueue, host_id, job_id, node_id,
     service_id,
 };
 use crate::command::{Command, IdempotencyKey, LeaseRef, Operation};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, StagedPart};
+use crate::restore::RollBack;
 use crate::state::State;
 
 /// One command to be, before it is known what it meets.
@@ -58,6 +60,7 @@ const CALLERS: [&str; 2] = ["core", "public:x"];
 const NODES: [&str; 2] = ["node_a", "node_b"];
 const HOSTS: [&str; 4] = ["h0", "h1", "h2", "h3"];
 const JOBS: [&str; 8] = ["j0", "j1", "j2", "j3", "j4", "j5", "j6", "j7"];
+const RESTORES: [&str; 2] = ["r0", "r1"];
 const SERVICES: [&str; 3] = ["s0", "s1", "s2"];
 
 fn one_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
@@ -102,6 +105,24 @@ fn job_operation() -> impl Strategy<Value = Operation> {
         8 => (host(), 0u32..4).prop_map(|(host, max)| claim(host, max)),
         2 => one_of(&JOBS).prop_map(|job| Operation::Cancel { id: job_id(job) }),
         1 => Just(Operation::PruneReplies),
+        1 => restore_operation(),
+    ]
+}
+
+fn restore_operation() -> impl Strategy<Value = Operation> {
+    let id = || one_of(&RESTORES).prop_map(|id| RestoreId::parse(id).expect("an id"));
+    prop_oneof![
+        (id(), 0u32..3, any::<[u8; 2]>()).prop_map(|(restore, part, bytes)| {
+            Operation::StageRestore(Arc::new(StagedPart { restore, part, bytes: bytes.to_vec() }))
+        }),
+        id().prop_map(|restore| Operation::CancelRestore { restore }),
+        id().prop_map(|restore| Operation::ReleaseClaims { restore }),
+        id().prop_map(|restore| Operation::RollBack(RollBack {
+            restore,
+            cluster: Uuid::nil(),
+            force: false,
+            requested_by: None,
+        })),
     ]
 }
 

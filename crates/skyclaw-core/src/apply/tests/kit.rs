@@ -150,6 +150,10 @@ impl World {
             self.records.active_jobs().cloned(),
             self.records.services.values().cloned(),
             self.state.counters(),
+        )
+        .with_restores(
+            self.records.restores.values().cloned(),
+            self.records.staged.as_ref().map(|(restore, _)| restore.clone()),
         );
     }
 
