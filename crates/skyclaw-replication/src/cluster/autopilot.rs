@@ -192,7 +192,7 @@ impl Memory {
                 role: sight.member.role,
                 healthy,
                 since: lasting.at,
-                lag: sight.member.lag,
+                lag: sight.member.lag.filter(|_| !sight.is_me),
                 silent_ms: sight.silent.filter(|_| !sight.is_me).map(millis),
                 why,
             });
