@@ -95,7 +95,14 @@ impl Inner {
         wait: Duration,
     ) -> Result<(record::Host, Vec<Stop>), LeaderError> {
         let deadline = Instant::now() + wait;
+        let names_runs = !running.is_empty();
         let first = self.beat(host, running, !wait.is_zero()).await?;
+        if names_runs {
+            // It counts only if nobody else led when it was taken in: another leader knows nothing of it,
+            // and gives the job to another host a period after its own election. A leader that is cut off
+            // would go on to renew, and not know. So the quorum is asked, once for all that wait.
+            self.read_index.get().await?;
+        }
         let Some(woken) = first.wait else { return Ok((first.host, first.stop)) };
         let _ = tokio::time::timeout_at(deadline, woken).await;
         if !*self.leading.borrow() {
