@@ -3,9 +3,11 @@
 
 mod client;
 mod clocks;
+mod disks;
 mod faults;
 mod foreign;
 mod forming;
+mod growth;
 mod ledger;
 mod load;
 mod membership;
