@@ -19,6 +19,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// A request is many small pieces of memory that one thread takes and another gives back, which the allocator
+/// of the C library is slow at.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const NAME: &str = "skyclawd";
 const ABOUT: &str = "The Skyclaw coordinator: keeps the queue of jobs and services and hands them to hosts";
 /// Most whole states on their way in or out at once.
