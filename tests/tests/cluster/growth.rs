@@ -9,7 +9,7 @@ use skyclaw_proto::request::{ClaimBody, CompleteJobBody, EnqueueJobBody, Registe
 use skyclaw_proto::{HostId, JobId, NodeId};
 use skyclaw_tests::cluster::{find, members, view};
 use skyclaw_tests::mesh::{id, shell_job, success_of, with};
-use skyclaw_tests::{Cluster, Coordinator, LONG, TOKEN, Value, Wire, json, wait_until};
+use skyclaw_tests::{Cluster, Coordinator, LONG, Options, TOKEN, Value, Wire, json, wait_until};
 use tokio::runtime::Runtime;
 
 use super::state;
@@ -20,14 +20,14 @@ const CLIENTS: usize = 8;
 fn no_write_of_a_client_fails_while_all_members_are_replaced() {
     let mut cluster = Cluster::start(3);
     let newcomers = ["node-3", "node-4"].map(|name| cluster.newcomer(name));
-    let urls = [cluster.urls(), newcomers.iter().map(|options| options.url()).collect()].concat();
+    let urls = [cluster.urls(), newcomers.iter().map(Options::url).collect()].concat();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let stop = Arc::new(AtomicBool::new(false));
     let working: Vec<_> = (0..CLIENTS).map(|i| runtime.spawn(work(i, client(&urls), stop.clone()))).collect();
     let operator = client(&urls);
 
-    let [fourth, fifth] = newcomers.map(skyclaw_tests::Options::start);
+    let [fourth, fifth] = newcomers.map(Options::start);
     let all = [cluster.wires(), vec![fourth.wire(), fifth.wire()]].concat();
     are_voters(&all, &["node-0", "node-1", "node-2", "node-3", "node-4"]);
     cluster.transfer(0);

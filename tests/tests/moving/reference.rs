@@ -114,12 +114,12 @@ fn lock(mesh: &Mutex<Mesh>) -> std::sync::MutexGuard<'_, Mesh> {
     mesh.lock().expect("the mesh")
 }
 
-fn refused<T>(status: StatusCode, sentence: String) -> Result<T, (StatusCode, Json<Value>)> {
+fn refused<T>(status: StatusCode, sentence: &str) -> Result<T, (StatusCode, Json<Value>)> {
     Err((status, Json(json!({"error": sentence}))))
 }
 
 fn unknown<T>(what: &str, id: &str) -> Result<T, (StatusCode, Json<Value>)> {
-    refused(StatusCode::NOT_FOUND, format!("unknown {what}: {id}"))
+    refused(StatusCode::NOT_FOUND, &format!("unknown {what}: {id}"))
 }
 
 /// The time, as it writes it.
@@ -241,10 +241,10 @@ async fn complete(State(mesh): Shared, Path(id): Path<String>, Json(body): Json<
     let host = body["hostId"].as_str().expect("a host").to_owned();
     if job["assignedHostId"] != host.as_str() {
         let by = job["assignedHostId"].as_str().unwrap_or("nobody");
-        return refused(StatusCode::CONFLICT, format!("job {id} is assigned to {by}"));
+        return refused(StatusCode::CONFLICT, &format!("job {id} is assigned to {by}"));
     }
     if job["status"] != "leased" {
-        return refused(StatusCode::CONFLICT, format!("job {id} is not leased"));
+        return refused(StatusCode::CONFLICT, &format!("job {id} is not leased"));
     }
     job["status"] = json!(if body["success"] == true { "completed" } else { "failed" });
     let mut result = json!({"finishedAt": time(0)});
@@ -287,7 +287,7 @@ async fn report(State(mesh): Shared, Path(id): Path<String>, Json(body): Json<Va
     let is_of_host = service["assignments"][0]["hostId"] == body["hostId"];
     if !is_of_host {
         let host = body["hostId"].as_str().unwrap_or_default();
-        return refused(StatusCode::CONFLICT, format!("service {id} is not assigned to host {host}"));
+        return refused(StatusCode::CONFLICT, &format!("service {id} is not assigned to host {host}"));
     }
     let assignment = &mut service["assignments"][0];
     assignment["status"] = body["status"].clone();
