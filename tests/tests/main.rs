@@ -10,4 +10,5 @@ mod hostile;
 mod hosts;
 mod moving;
 mod secrets;
+mod snapshots;
 mod wire;
