@@ -51,7 +51,6 @@ impl World {
 /// A client.
 pub(super) struct Client {
     world: World,
-    nth: usize,
     rng: StdRng,
     host: HostId,
     /// What it claimed and has not completed.
@@ -66,7 +65,7 @@ impl Client {
     pub(super) fn new(world: &World, nth: usize, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed.wrapping_mul(1000).wrapping_add(nth as u64));
         let host = HostId::parse(&format!("host-{nth}")).expect("an id");
-        Self { world: world.clone(), nth, rng, host, held: Vec::new(), counter: 0 }
+        Self { world: world.clone(), rng, host, held: Vec::new(), counter: 0 }
     }
 
     /// Works until there is to be no new work.
@@ -157,7 +156,7 @@ impl Client {
             }
         };
         let told_at = if told == Told::Unknown { Time::MAX } else { self.world.now() };
-        self.world.note(Event { client: self.nth, asked, told_at, keyed, act: act(), told: told.clone() });
+        self.world.note(Event { asked, told_at, keyed, act: act(), told: told.clone() });
         told
     }
 
@@ -268,7 +267,7 @@ pub(super) async fn read(node: &Node, job: &JobId) -> Attempt {
     Ok(found.map_or(Told::Nothing, |found| Told::Job(found.id.clone(), View::of(&found))))
 }
 
-fn enqueue(id: JobId) -> Operation {
+pub(super) fn enqueue(id: JobId) -> Operation {
     Operation::Enqueue {
         id,
         payload: Arc::new(Payload::Shell(ShellPayload { command: "true".into(), ..Default::default() })),

@@ -71,7 +71,6 @@ pub(super) enum Told {
 /// Something that was asked for, once or again and again with one idempotency key.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
-    pub(super) client: usize,
     pub(super) asked: Time,
     /// Never, when nobody knows.
     pub(super) told_at: Time,

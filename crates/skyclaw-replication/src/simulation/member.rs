@@ -215,3 +215,12 @@ impl Member {
         runtime.shutdown_background();
     }
 }
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Elsewhere than here a runtime waits for what blocks, which is not allowed where this is dropped.
+        if let Some(runtime) = self.running.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

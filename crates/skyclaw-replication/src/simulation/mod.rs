@@ -41,6 +41,7 @@ use self::history::{Act, Event, History, Told};
 use self::member::{Common, Member};
 use self::net::Net;
 use crate::cluster::Role;
+use crate::log::sim_disk::End;
 use crate::{Export, Node};
 
 /// How long faults happen, unless the environment says otherwise.
@@ -101,6 +102,42 @@ fn three_nodes_lose_nothing_and_do_nothing_twice() {
 #[test]
 fn five_nodes_lose_nothing_and_do_nothing_twice() {
     simulate(5, 1..2);
+}
+
+/// A leader that comes back before another is elected goes on in its old term, with a database that lies behind.
+#[test]
+fn a_leader_that_goes_on_after_a_restart_shows_all_that_was_acknowledged() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(Box::pin(async {
+        let mut simulation = Simulation::form(7, 3).await;
+        let mut last = None;
+        for _ in 0..100 {
+            let (node, runtime) = simulation.net.node("http://0").expect("it runs");
+            let id = JobId::from_uuid(uuid::Uuid::now_v7());
+            let enqueue = client::enqueue(id.clone());
+            let written = runtime.spawn(async move { node.write(None, enqueue).await });
+            written.await.expect("no panic").expect("acknowledged");
+            last = Some(id);
+        }
+        let last = last.expect("a job");
+        for member in &mut simulation.members {
+            member.crash(End::Power, &mut simulation.rng).await;
+        }
+        simulation.start_all().await;
+        for member in &simulation.members {
+            let (node, runtime) = simulation.net.node(&member.url).expect("it runs");
+            let sought = last.clone();
+            let found = runtime.spawn(async move {
+                loop {
+                    if let Ok(told) = client::read(&node, &sought).await {
+                        return told;
+                    }
+                }
+            });
+            let found = found.await.expect("no panic");
+            assert!(matches!(&found, Told::Job(id, _) if *id == last), "{} answers {found:?}", member.url);
+        }
+    }));
 }
 
 async fn run(seed: u64, nodes: usize, length: Duration) -> String {
@@ -248,7 +285,7 @@ impl Simulation {
     /// Reads every job that was heard of at every node, as any client would.
     async fn read_everything(&mut self) -> BTreeSet<JobId> {
         let jobs = self.world.history.lock().expect("no panic").jobs();
-        for (nth, member) in self.members.iter().enumerate() {
+        for member in &self.members {
             let (node, runtime) = self.net.node(&member.url).expect("it runs");
             let (world, jobs) = (self.world.clone(), jobs.clone());
             let reading = runtime.spawn(async move {
@@ -260,8 +297,8 @@ impl Simulation {
                         }
                     };
                     let act = Act::Read { job };
-                    let (client, told_at) = (1000 + nth, world.now());
-                    world.note(Event { client, asked, told_at, keyed: false, act, told });
+                    let told_at = world.now();
+                    world.note(Event { asked, told_at, keyed: false, act, told });
                 }
             });
             reading.await.expect("everything can be read");
