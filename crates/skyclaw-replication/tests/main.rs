@@ -298,6 +298,38 @@ async fn a_lost_database_is_made_anew_from_a_whole_log() {
 }
 
 #[tokio::test]
+async fn a_command_that_comes_again_brings_no_job_back_that_has_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let status = async |node: &Node, operation: &Operation| match node.write(None, operation.clone()).await {
+        Ok(written) => match written.reply {
+            Reply::Job(job) => job.status(),
+            other => panic!("{other:?}"),
+        },
+        Err(error) => panic!("{error}"),
+    };
+    let node = start(dir.path()).await;
+    let commands: Vec<Operation> = (0..3).map(|_| enqueue()).collect();
+    // Not in the order in which their ids were made.
+    for command in commands.iter().rev() {
+        let Operation::Enqueue { id, .. } = command else { panic!("{command:?}") };
+        assert_eq!(status(&node.0, command).await, JobStatus::Queued);
+        node.0.write(None, Operation::Cancel { id: id.clone() }).await.expect("cancelled");
+        assert_eq!(status(&node.0, command).await, JobStatus::Cancelled, "in memory");
+    }
+    node.0.jobs(&JobFilter::default(), None, 1).await.expect("all of it in the database");
+    for command in &commands {
+        assert_eq!(status(&node.0, command).await, JobStatus::Cancelled, "in the database");
+    }
+    stop(node).await;
+    let node = start(dir.path()).await;
+    assert_eq!(status(&node.0, &enqueue()).await, JobStatus::Queued, "a new one");
+    for command in &commands {
+        assert_eq!(status(&node.0, command).await, JobStatus::Cancelled, "after a restart");
+    }
+    stop(node).await;
+}
+
+#[tokio::test]
 async fn names_given_later_replace_the_one_that_was_made() {
     let dir = tempfile::tempdir().expect("a directory");
     stop(start(dir.path()).await).await;
