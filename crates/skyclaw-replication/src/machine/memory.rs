@@ -151,8 +151,8 @@ impl Memory {
             Claimable::UnknownHost => ClaimLook::UnknownHost,
             Claimable::Yes if !self.holds_claims() => ClaimLook::Found,
             _ if self.closing => ClaimLook::Wait(oneshot::channel().1),
-            Claimable::Yes => ClaimLook::Wait(self.claims.park_full(host.clone())),
-            Claimable::Full => ClaimLook::Wait(self.claims.park_full(host.clone())),
+            // What is there is held back, which ends for all hosts at once.
+            Claimable::Yes | Claimable::Full => ClaimLook::Wait(self.claims.park_full(host.clone())),
             Claimable::Nothing => {
                 let Some(known) = self.state.host(host) else { return ClaimLook::UnknownHost };
                 let set = known.capabilities.clone();

@@ -36,15 +36,14 @@ impl StateMachine {
 
 impl StateMachine {
     /// Where in the log the entries so far end.
-    fn position(&self) -> Result<Position, StorageError> {
-        let bytes =
-            rmp_serde::to_vec_named(&self.place).map_err(|e| failed(ErrorVerb::Write, e.to_string()))?;
+    fn position(&self) -> Result<Position, String> {
+        let bytes = rmp_serde::to_vec_named(&self.place).map_err(|error| error.to_string())?;
         Ok(Position { index: self.place.log_id.map_or(0, |id| id.index), bytes })
     }
 
     async fn pass_on(&self, batches: Vec<Arc<Vec<Command>>>) -> Result<Vec<Answers>, StorageError> {
-        let answers = self.applier.apply(self.position()?, batches).await;
-        let answers = answers.map_err(|why| failed(ErrorVerb::Write, why))?;
+        let write = |why| failed(ErrorVerb::Write, why);
+        let answers = self.applier.apply(self.position().map_err(write)?, batches).await.map_err(write)?;
         Ok(answers.into_iter().map(Answers).collect())
     }
 }
@@ -83,8 +82,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             self.place.log_id = Some(entry.log_id);
             if let Some((command, back)) = back {
-                let answer = self.applier.go_back(self.position()?, command, back).await;
-                answers.push(Answers(vec![answer.map_err(|why| failed(ErrorVerb::Write, why))?]));
+                let write = |why| failed(ErrorVerb::Write, why);
+                let position = self.position().map_err(write)?;
+                let answer = self.applier.go_back(position, command, back).await.map_err(write)?;
+                answers.push(Answers(vec![answer]));
                 continue;
             }
             batches.push(match entry.payload {

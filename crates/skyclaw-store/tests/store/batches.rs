@@ -69,7 +69,11 @@ impl Model {
                 Change::Job(job) => dump.jobs.push(Arc::clone(job)),
                 Change::Host(host) => dump.hosts.push(Arc::clone(host)),
                 Change::Service(service) => dump.services.push(Arc::clone(service)),
-                Change::Reply(_) | Change::PruneReplies(_) | Change::Stage(_) | Change::DropStaged => {}
+                Change::Reply(_)
+                | Change::PruneReplies(_)
+                | Change::Stage(_)
+                | Change::DropStaged
+                | Change::Restore(_) => {}
             }
         }
         dump

@@ -128,7 +128,7 @@ async fn what_is_not_staged_as_a_whole_is_refused_and_the_store_stays_as_it_was(
                 store.commit(batch(index, changes.to_vec())).await.expect("a commit");
             }
             let before = dump(store).await;
-            let error = roll_back(store).await.err().expect("a refusal");
+            let error = roll_back(store).await.expect_err("a refusal");
             assert!(
                 matches!(&error, RollBackError::Refused(refusal) if *refusal == wanted),
                 "{n}: {error:?}"

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use skyclaw_core::Change;
+use skyclaw_core::{Change, Job};
 use skyclaw_store::{CommitError, ReadError};
 
 use crate::support::*;
@@ -45,6 +45,27 @@ async fn every_record_is_read_back_as_it_was_written() {
     assert_eq!(again.store().replies(&keys).await.expect("a read"), replies);
     again.store().verify().await.expect("nothing is damaged");
     again.close().await;
+}
+
+#[tokio::test]
+async fn the_greatest_id_is_that_of_a_uuid_of_version_7_whatever_else_there_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = open(&dir.path().join("state.db")).await;
+    assert_eq!(running.store().greatest_job_id().await.expect("a read"), None);
+    let greatest = "job_0193ffff-0000-7abc-8000-000000000002";
+    let ids = [
+        "job_0193ffff-0000-7abc-8000-000000000001",
+        greatest,
+        "job_ffffffff-0000-4abc-8000-000000000000",
+        "job_FFFFFFFF-0000-7abc-8000-000000000000",
+        "job_zzzz",
+        "mine",
+    ];
+    let named = |(n, name): (u64, &&str)| Change::Job(Arc::new(Job { id: id(name), ..job(n, n) }));
+    let written = batch(9, (1..).zip(&ids).map(named));
+    running.store().commit(written).await.expect("a commit");
+    assert_eq!(running.store().greatest_job_id().await.expect("a read"), Some(id(greatest)));
+    running.close().await;
 }
 
 #[tokio::test]
