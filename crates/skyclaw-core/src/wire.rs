@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use skyclaw_proto::{record, response};
 use skyclaw_proto::{AssignmentStatus, JobStatus, limits};
+use skyclaw_proto::{record, response};
 
-use crate::restore::Restore;
 use crate::model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
+use crate::restore::Restore;
 
 impl From<&Host> for record::Host {
     fn from(host: &Host) -> Self {

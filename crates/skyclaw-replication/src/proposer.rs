@@ -113,7 +113,11 @@ impl Proposer {
     ///
     /// # Errors
     /// As [`Self::propose`].
-    pub(crate) async fn propose_alone(&self, command: Command, within: Duration) -> Result<Decided, WriteError> {
+    pub(crate) async fn propose_alone(
+        &self,
+        command: Command,
+        within: Duration,
+    ) -> Result<Decided, WriteError> {
         let _on_its_way = self.hold().await;
         if let Some(error) = self.task.obstacle(command.approx_bytes() as u64) {
             return Err(error);
@@ -217,7 +221,11 @@ impl Task {
         too_little.then(|| WriteError::Storage(format!("the log has room for {room} more bytes only")))
     }
 
-    async fn write(&self, commands: Vec<Command>, within: Duration) -> Result<(Vec<Answer>, u64), WriteError> {
+    async fn write(
+        &self,
+        commands: Vec<Command>,
+        within: Duration,
+    ) -> Result<(Vec<Answer>, u64), WriteError> {
         // "Forward to the leader" is also what is said of an entry that was appended here and cut off by a
         // new leader; it may live on elsewhere. Only of what was never appended is it sure.
         let may_be_appended = leader(&self.raft) == Leader::Me;

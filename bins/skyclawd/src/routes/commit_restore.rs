@@ -7,9 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::json;
 use skyclaw_core::Refusal;
+use skyclaw_proto::RestoreId;
 use skyclaw_proto::request::CommitRestoreBody;
 use skyclaw_proto::response::RestoreBody;
-use skyclaw_proto::RestoreId;
 use skyclaw_replication::WriteError;
 
 use crate::app::Shared;

@@ -54,10 +54,7 @@ pub(crate) struct Part {
 impl axum::extract::FromRequestParts<Shared> for Part {
     type Rejection = ApiError;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        app: &Shared,
-    ) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, ApiError> {
         let path = Path::<(String, String)>::from_request_parts(parts, app).await;
         let Path((id, part)) = path.map_err(|_| Invalid::new("id", "must be an id"))?;
         let restore = RestoreId::parse(&id).map_err(|fault| Invalid::new("id", fault.to_string()))?;

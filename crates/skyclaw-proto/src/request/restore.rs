@@ -41,7 +41,10 @@ impl CommitRestoreBody {
         }
         let requested_by = self.requested_by.map(|by| by.trim().to_owned()).filter(|by| !by.is_empty());
         if requested_by.as_ref().is_some_and(|by| by.len() > limits::MAX_NAME_LEN) {
-            return Err(Invalid::new("requestedBy", format!("must be at most {} bytes", limits::MAX_NAME_LEN)));
+            return Err(Invalid::new(
+                "requestedBy",
+                format!("must be at most {} bytes", limits::MAX_NAME_LEN),
+            ));
         }
         Ok(CommitRestore { force: self.force.unwrap_or(false), wait_ms, requested_by })
     }
