@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-
 use crate::exit::Exit;
 
 /// An error for the person at the terminal.

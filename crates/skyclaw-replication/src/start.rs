@@ -171,7 +171,7 @@ impl Node {
         if !forming.configured.is_empty() {
             // Whoever could lead alone must not, until it knows that it is among its own.
             if self.0.cluster.borrow().is_some() && is_sole(&self.0) {
-                self.0.stand(Standing::Unsure);
+                self.0.stand(&Standing::Unsure);
             }
             tracker.spawn(async move {
                 let Some(node) = inner.upgrade() else { return };

@@ -54,7 +54,9 @@ pub(super) fn claimed(written: &Written) -> Result<Vec<record::Job>, ApiError> {
 
 pub(super) fn service(written: &Written) -> Result<At<ServiceBody>, ApiError> {
     match &written.reply {
-        Reply::Service(service) => Ok(at(written, ServiceBody { service: record::Service::from(&**service) })),
+        Reply::Service(service) => {
+            Ok(at(written, ServiceBody { service: record::Service::from(&**service) }))
+        }
         other => Err(unexpected(other)),
     }
 }

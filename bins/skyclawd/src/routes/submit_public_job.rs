@@ -7,8 +7,8 @@ use skyclaw_proto::request::{EnqueueJob, EnqueueJobBody};
 use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{ErrorCode, Payload, limits, route};
 
-use super::public_caller::PublicCaller;
 use super::enqueue_job;
+use super::public_caller::PublicCaller;
 use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;

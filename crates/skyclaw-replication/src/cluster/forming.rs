@@ -98,7 +98,7 @@ impl Forming {
                 Ok(None) => {}
                 Err(why) => {
                     say_once(&mut said, &why);
-                    node.stand(Standing::Forming { waiting_for: why });
+                    node.stand(&Standing::Forming { waiting_for: why });
                 }
             }
             if node.cluster.borrow().is_none() {
@@ -132,7 +132,7 @@ impl Forming {
         looks.count = looks.count.wrapping_add(1);
         if !self.configured.is_empty() && (is_due || !is_settled) && standing != Standing::Removed {
             let standing = self.judge(node, standing, looks).await;
-            node.stand(standing);
+            node.stand(&standing);
         }
         let leads = leader(&node.raft) == Leader::Me;
         let is_listed = node.member(node.identity.raft_id).is_some();
@@ -148,9 +148,9 @@ impl Forming {
         match asked {
             Asked::Confirmed => {
                 (looks.confirmed, looks.unanswered) = (true, 0);
-                node.stand(Standing::Member);
+                node.stand(&Standing::Member);
             }
-            Asked::Removed => node.stand(Standing::Removed),
+            Asked::Removed => node.stand(&Standing::Removed),
             Asked::NoLeader => {
                 looks.unanswered += 1;
                 // Whoever can lead alone is about to, and whoever starts with others waits for them.
@@ -244,7 +244,7 @@ impl Forming {
         let identity = Identity { cluster: Some(cluster), ..node.identity.clone() };
         node.memo.set_identity(identity).await.map_err(|error| error.to_string())?;
         node.cluster.send_replace(Some(cluster));
-        node.stand(Standing::Member);
+        node.stand(&Standing::Member);
         Ok(())
     }
 

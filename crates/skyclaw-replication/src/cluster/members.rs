@@ -116,7 +116,7 @@ impl Node {
                         self.0.peers.call(&url, id, &call, DISMISS_WITHIN).await;
                     match asked {
                         Ok(Ok(())) => {
-                            self.0.stand(Standing::Removed);
+                            self.0.stand(&Standing::Removed);
                             return Ok(());
                         }
                         Ok(Err(RemoveRefusal::Failed(why))) => return Err(ChangeError::Failed(why)),

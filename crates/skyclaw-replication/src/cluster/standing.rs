@@ -135,16 +135,16 @@ impl Inner {
     }
 
     /// Takes note of how this node stands.
-    pub(crate) fn stand(&self, standing: Standing) {
+    pub(crate) fn stand(&self, standing: &Standing) {
         let changed = self.standing.send_if_modified(|now| {
-            let changed = *now != standing;
-            now.clone_from(&standing);
+            let changed = *now != *standing;
+            now.clone_from(standing);
             changed
         });
         if !changed {
             return;
         }
-        match &standing {
+        match standing {
             Standing::Foreign(foreign) => tracing::error!("{foreign}; until then it takes no writes"),
             Standing::Removed => tracing::warn!("{REMOVED}"),
             Standing::Member => tracing::debug!("a member of its cluster"),

@@ -125,7 +125,8 @@ impl Task {
     ) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
-            let room = self.back.is_none() && self.memory.unwritten.pending.approx_bytes() < MAX_PENDING_BYTES;
+            let room =
+                self.back.is_none() && self.memory.unwritten.pending.approx_bytes() < MAX_PENDING_BYTES;
             let (flush_at, back_at) = (self.flush_at, self.back_at());
             // Every branch is cancel-safe: receiving from a channel, waiting for a time, or polling a
             // commit, or a way back, that stays where it is.

@@ -134,7 +134,8 @@ impl LogStore {
         let Some(log_id) = self.purging else { return Ok(()) };
         let durable = self.durable.wait_for(|durable| is_durable(durable.as_ref(), log_id));
         if !matches!(tokio::time::timeout(INSTALL_WITHIN, durable).await, Ok(Ok(_))) {
-            let why = format!("the database does not hold entry {} durably, so it is not purged", log_id.index);
+            let why =
+                format!("the database does not hold entry {} durably, so it is not purged", log_id.index);
             return Err(failed(ErrorVerb::Delete, io::Error::other(why)));
         }
         self.recent().purge(log_id.index);
@@ -279,6 +280,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     /// process that ended in between would come back without the entries and without the snapshot.
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.purging = Some(log_id);
-        if is_durable(self.durable.borrow().as_ref(), log_id) { self.purge_what_waits().await } else { Ok(()) }
+        if is_durable(self.durable.borrow().as_ref(), log_id) {
+            self.purge_what_waits().await
+        } else {
+            Ok(())
+        }
     }
 }

@@ -103,7 +103,7 @@ impl RaftNetwork<TypeConfig> for Connection {
         };
         match &sent {
             Ok(_) if self.unsent > 0 => {
-                tracing::info!(url, tries = self.unsent + 1, "a snapshot was sent at last")
+                tracing::info!(url, tries = self.unsent + 1, "a snapshot was sent at last");
             }
             Ok(_) => {}
             Err(error) if self.unsent == 0 => {
