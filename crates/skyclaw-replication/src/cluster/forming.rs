@@ -251,12 +251,14 @@ impl Forming {
     /// Has the leader confirm that this node is a member, at the address it has now.
     async fn ask_to_join(&self, node: &Inner) -> Asked {
         let Some(url) = node.url.clone() else { return Asked::Confirmed };
-        let last = node.raft.metrics().borrow().last_log_index;
+        // Asked of the log itself: right after the start openraft's metrics know nothing yet, and a node that
+        // was taken out would be let in again as a blank one.
+        let held = node.log.bounds();
         let request = JoinRequest {
             raft_id: node.identity.raft_id,
             node_id: node.identity.node_id.clone(),
             url: url.clone(),
-            has_log: last.is_some_and(|index| index > 0),
+            has_log: held.end > 1,
         };
         if leader(&node.raft) == Leader::Me {
             return asked(node.add_member(request).await);

@@ -51,7 +51,16 @@ async fn a_member_that_is_removed_while_it_is_down_learns_so_when_it_starts() {
     let leader = cluster.led().await;
     cluster.members[leader].node.remove_member(&name).await.expect("removed");
     let back = Member::start(&cluster.net, url, dir, &URLS).await;
-    wait_until("it knows", || back.why().contains("was removed from the cluster")).await;
+    let mut said = String::new();
+    wait_until("it knows", || {
+        let why = back.why();
+        if why != said {
+            println!("{why}; {:?}", back.node.cluster());
+            said.clone_from(&why);
+        }
+        why.contains("was removed from the cluster")
+    })
+    .await;
     assert!(!back.leads());
     enqueue_at(&cluster.members[0].node).await;
     cluster.members.push(back);
