@@ -151,6 +151,10 @@ impl Inner {
         };
         match held {
             Some(held) if !self.was_used(idempotency.as_ref()).await? => {
+                if held.is_some() {
+                    // A leader that is cut off must not have a host run what others may have now.
+                    self.read_index.get().await?;
+                }
                 Ok(Written { reply: Reply::ClaimedService(held), index: self.machine.applied() })
             }
             _ => {

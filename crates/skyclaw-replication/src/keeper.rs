@@ -2,7 +2,7 @@
 //! replies that were kept long enough, and lets the log forget what the database holds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use openraft::ServerState;
@@ -36,6 +36,8 @@ pub(crate) struct Keeper {
     pub(crate) appended: Arc<AtomicU64>,
     pub(crate) lease: Duration,
     pub(crate) stop: CancellationToken,
+    /// Whether the last duty could not be done.
+    pub(crate) waits: AtomicBool,
     /// Whether this node leads, and its leases are counted.
     pub(crate) leading: watch::Sender<bool>,
 }
@@ -129,7 +131,9 @@ impl Keeper {
             })
             .await?;
         if !over.is_empty() {
-            tracing::warn!(leases = over.len(), first = %over[0].job, "leases ran out");
+            if !self.waits.load(Ordering::Relaxed) {
+                tracing::warn!(leases = over.len(), first = %over[0].job, "leases ran out");
+            }
             self.propose(Operation::ExpireLeases { leases: over }).await;
         }
         if !renewed.is_empty() {
@@ -158,8 +162,13 @@ impl Keeper {
 
     /// What does not get through now is proposed again at one of the next ticks.
     async fn propose(&self, operation: Operation) {
-        if let Err(error) = self.proposer.propose(self.stamper.stamp(None, operation)).await {
-            tracing::warn!(%error, "a duty of the leader has to wait");
+        let proposed = self.proposer.propose(self.stamper.stamp(None, operation)).await;
+        let waited = self.waits.swap(proposed.is_err(), Ordering::Relaxed);
+        match proposed {
+            // Said once, not at every tick for as long as the disk is full.
+            Err(error) if !waited => tracing::warn!(%error, "the duties of the leader have to wait"),
+            Ok(_) if waited => tracing::info!("the duties of the leader are done again"),
+            Ok(_) | Err(_) => {}
         }
     }
 }

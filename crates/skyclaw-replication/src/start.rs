@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -104,6 +104,7 @@ impl Node {
             appended,
             lease: options.lease,
             stop: stop.clone(),
+            waits: AtomicBool::new(false),
             leading: leading_tx,
         };
         tracker.spawn(keeper.run());
