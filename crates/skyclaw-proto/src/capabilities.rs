@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A set of capabilities: trimmed, without blanks or doubles, sorted.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize)]
 pub struct Capabilities(Arc<[Arc<str>]>);
 
 impl Capabilities {
@@ -21,7 +21,8 @@ impl Capabilities {
             .collect();
         all.sort_unstable();
         all.dedup();
-        Self(all.into())
+        // Most jobs ask for nothing, and all of those share the empty set.
+        if all.is_empty() { Self::default() } else { Self(all.into()) }
     }
 
     /// Whether everything `required` asks for is here.
@@ -57,12 +58,6 @@ impl Capabilities {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Self(Arc::from([]))
     }
 }
 

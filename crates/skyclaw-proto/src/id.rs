@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::de::{self, Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::MAX_ID_LEN;
@@ -19,6 +20,21 @@ fn checked(raw: &str) -> Result<Arc<str>, InvalidId> {
         return Err(InvalidId);
     }
     Ok(text.into())
+}
+
+/// Takes an id where it lies, without a copy of its text in between.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Result<Arc<str>, InvalidId>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, raw: &str) -> Result<Self::Value, E> {
+        Ok(checked(raw))
+    }
 }
 
 macro_rules! id_type {
@@ -79,8 +95,7 @@ macro_rules! id_type {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let raw = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                Self::parse(&raw).map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Text).and_then(|id| id.map(Self).map_err(D::Error::custom))
             }
         }
     };
