@@ -30,8 +30,13 @@ pub(crate) struct Target {
 impl Target {
     /// Whether enough other coordinators are known.
     pub(crate) fn check_known(&self, raft: &Raft) -> Result<(), WriteError> {
+        let heard_of = self.heard_of.load(Ordering::Relaxed);
+        // Asked for each write: the members are counted only where it matters how many they are.
+        if heard_of >= self.needed {
+            return Ok(());
+        }
         let members = u32::try_from(others(raft).len()).unwrap_or(u32::MAX);
-        let known = members.max(self.heard_of.load(Ordering::Relaxed));
+        let known = members.max(heard_of);
         if known < self.needed {
             return Err(WriteError::InsufficientPeers { needed: self.needed, known });
         }
