@@ -11,20 +11,13 @@ use tower::ServiceBuilder;
 
 use crate::app::{App, Shared};
 use crate::error::ApiError;
-use crate::middleware::{admit, auth, cors, gate, index, panics, trace, unread};
+use crate::middleware::around::AroundLayer;
+use crate::middleware::gate::GateLayer;
+use crate::middleware::{admit, auth, cors};
 use crate::routes;
 
 /// Everything a coordinator answers.
 pub fn router(app: Arc<App>) -> Router {
-    let stack = ServiceBuilder::new()
-        // Names the request, on every log line and on the answer.
-        .layer(with(app.clone(), trace::layer))
-        // Tells a client whose body nobody read that its connection ends.
-        .layer(axum::middleware::from_fn(unread::layer))
-        // Tells the applied index, on every answer.
-        .layer(with(app.clone(), index::tell))
-        // A panic is answered 500 and ends nothing but its request.
-        .layer(panics::layer());
     Router::new()
         .merge(probes())
         .merge(metrics(&app))
@@ -32,7 +25,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(public(&app))
         .merge(peers())
         .fallback(not_found)
-        .layer(stack)
+        .layer(AroundLayer(Arc::clone(&app)))
         .with_state(app)
 }
 
@@ -62,8 +55,8 @@ fn peers() -> Router<Shared> {
 }
 
 fn core(app: &Shared) -> Router<Shared> {
-    let working = core_working().route_layer(with(app.clone(), gate::working));
-    working.merge(core_parking().route_layer(with(app.clone(), gate::parking)))
+    let working = core_working().route_layer(GateLayer::working(app));
+    working.merge(core_parking().route_layer(GateLayer::parking(app)))
 }
 
 /// Routes that answer as soon as they can.

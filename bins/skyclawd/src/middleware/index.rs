@@ -3,34 +3,24 @@
 
 use std::time::Duration;
 
-use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use axum::middleware::Next;
-use axum::response::Response;
 use skyclaw_proto::route::{INDEX_HEADER, MIN_INDEX_HEADER};
 use skyclaw_proto::{ErrorCode, Invalid};
 use skyclaw_replication::WriteError;
 
-use crate::app::{App, Shared};
+use crate::app::App;
 use crate::error::ApiError;
 
 /// How long a request waits for the index it asks for.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Puts an index on every answer: what was applied before the request was looked at, or what the answer
-/// says of itself. Never what was applied meanwhile, which the answer need not reflect.
-pub(crate) async fn tell(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    let before = app.node.applied();
-    let mut response = next.run(request).await;
-    raise(response.headers_mut(), before);
-    response
-}
+const INDEX: HeaderName = HeaderName::from_static(INDEX_HEADER);
 
 /// Says that an answer reflects the log up to an index, if it does not say more already.
 pub(crate) fn raise(headers: &mut HeaderMap, index: u64) {
-    let told = headers.get(INDEX_HEADER).and_then(|told| told.to_str().ok()?.parse().ok());
+    let told = headers.get(INDEX).and_then(|told| told.to_str().ok()?.parse().ok());
     if told.is_none_or(|told: u64| told < index) {
-        headers.insert(HeaderName::from_static(INDEX_HEADER), HeaderValue::from(index));
+        headers.insert(INDEX, HeaderValue::from(index));
     }
 }
 

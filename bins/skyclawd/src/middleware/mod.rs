@@ -1,6 +1,7 @@
 //! The layers of the stack; [`crate::router`] puts them in order.
 
 pub(crate) mod admit;
+pub(crate) mod around;
 pub(crate) mod auth;
 pub(crate) mod cors;
 pub(crate) mod gate;

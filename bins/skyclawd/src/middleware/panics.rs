@@ -1,23 +1,20 @@
 //! A panic in a route ends that request and nothing else.
 
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 
-use axum::body::Body;
-use axum::http::Response;
-use axum::response::IntoResponse;
-use tower_http::catch_panic::CatchPanicLayer;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 
 use crate::error::ApiError;
 
-type Handler = fn(Box<dyn Any + Send>) -> Response<Body>;
-
-/// Logs the panic and answers 500.
-pub(crate) fn layer() -> CatchPanicLayer<Handler> {
-    CatchPanicLayer::custom(answer as Handler)
+/// Answers a request; when that panics, logs the panic and answers 500.
+pub(crate) async fn caught<E>(answer: impl Future<Output = Result<Response, E>>) -> Result<Response, E> {
+    // What a panic leaves half done is dropped with the request; what requests share minds panics itself.
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| Ok(refusal(&*panic)))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands over the panic as it was caught")]
-fn answer(panic: Box<dyn Any + Send>) -> Response<Body> {
+fn refusal(panic: &(dyn Any + Send)) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
     tracing::error!(panic = text, "a request ended in a panic");
@@ -27,18 +24,16 @@ fn answer(panic: Box<dyn Any + Send>) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::Router;
-    use axum::http::{Request, StatusCode};
-    use axum::routing::get;
-    use tower::ServiceExt as _;
+    use std::convert::Infallible;
+
+    use axum::http::StatusCode;
 
     #[tokio::test]
     async fn a_panic_is_answered_500_without_its_text() {
-        async fn fall() {
+        async fn fall() -> Result<Response, Infallible> {
             panic!("a secret path");
         }
-        let router = Router::new().route("/", get(fall)).layer(layer());
-        let answer = router.oneshot(Request::new(Body::empty())).await.expect("an answer");
+        let Ok(answer) = caught(fall()).await;
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = axum::body::to_bytes(answer.into_body(), 1000).await.expect("a body");
         assert_eq!(body, r#"{"error":"internal error","code":"internal"}"#);

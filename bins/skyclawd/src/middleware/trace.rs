@@ -3,36 +3,62 @@
 
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use skyclaw_proto::limits::MAX_ID_LEN;
 use skyclaw_proto::route::REQUEST_ID_HEADER;
-use tracing::Instrument as _;
+use tracing::Span;
 
-use crate::app::Shared;
+use crate::app::App;
+use crate::metrics::InFlight;
 
-pub(crate) async fn layer(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(REQUEST_ID_HEADER).filter(|id| is_sane(id.as_bytes()));
-    let id = given.cloned().unwrap_or_else(|| made(&app));
+const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
+
+/// A request that is not answered yet.
+pub(crate) struct Traced {
+    id: HeaderValue,
+    span: Span,
+    route: Option<MatchedPath>,
+    method: Method,
+    in_flight: InFlight,
+    began: Instant,
+}
+
+/// Names a request that came to a route.
+pub(crate) fn begin(app: &App, request: &Request) -> Traced {
+    let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
+    let id = given.cloned().unwrap_or_else(|| made(app));
     let span = tracing::info_span!(
         "request",
         id = id.to_str().unwrap_or_default(),
         method = %request.method(),
         path = request.uri().path(),
     );
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = request.method().clone();
-    let in_flight = app.metrics.begin();
-    let began = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let (status, took) = (response.status().as_u16(), began.elapsed());
-    drop(in_flight);
-    app.metrics.answered(route.as_ref().map(MatchedPath::as_str), &method, status, took);
-    span.in_scope(|| tracing::debug!(status, took_us = took.as_micros(), "answered"));
-    response.headers_mut().insert(HeaderName::from_static(REQUEST_ID_HEADER), id);
-    response
+    Traced {
+        id,
+        span,
+        route: request.extensions().get::<MatchedPath>().cloned(),
+        method: request.method().clone(),
+        in_flight: app.metrics.begin(),
+        began: Instant::now(),
+    }
+}
+
+impl Traced {
+    /// What the request's log lines are in.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Counts the request as answered, and puts its name on the answer.
+    pub(crate) fn end(self, app: &App, response: &mut Response) {
+        let (status, took) = (response.status().as_u16(), self.began.elapsed());
+        drop(self.in_flight);
+        app.metrics.answered(self.route.as_ref().map(MatchedPath::as_str), &self.method, status, took);
+        self.span.in_scope(|| tracing::debug!(status, took_us = took.as_micros(), "answered"));
+        response.headers_mut().insert(REQUEST_ID, self.id);
+    }
 }
 
 /// What cannot break a log line and is not too long to be on each.
@@ -41,7 +67,7 @@ fn is_sane(id: &[u8]) -> bool {
     !id.is_empty() && id.len() <= MAX_ID_LEN && id.iter().all(allowed)
 }
 
-fn made(app: &Shared) -> HeaderValue {
+fn made(app: &App) -> HeaderValue {
     let text = (app.new_uuid)().to_string();
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }

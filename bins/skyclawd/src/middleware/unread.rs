@@ -10,24 +10,30 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Version};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, Version};
 use hyper::body::{Frame, SizeHint};
 
-/// Tells the client that its connection ends with this answer when its body was not read to the end.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
+/// Whether a request's body was read to its end; `None` where it does not matter.
+pub(crate) struct Reading(Option<Arc<AtomicBool>>);
+
+/// Watches whether the body of a request is read.
+pub(crate) fn watch(request: Request) -> (Request, Reading) {
     // In HTTP/2 a stream ends alone.
     if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
-        return next.run(request).await;
+        return (request, Reading(None));
     }
     let read = Arc::new(AtomicBool::new(false));
     let watched = |inner| Body::new(Watched { inner, read: Arc::clone(&read) });
-    let mut response = next.run(request.map(watched)).await;
-    if !read.load(Ordering::Relaxed) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    (request.map(watched), Reading(Some(read)))
+}
+
+impl Reading {
+    /// Tells the client that its connection ends with this answer when its body was not read to the end.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        if self.0.as_ref().is_some_and(|read| !read.load(Ordering::Relaxed)) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
-    response
 }
 
 /// A body that tells when it was read to its end.

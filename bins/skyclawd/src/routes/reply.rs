@@ -1,6 +1,6 @@
 //! Replies of the state machine as the bodies of answers.
 
-use axum::Json;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use skyclaw_core::Reply;
@@ -10,6 +10,10 @@ use skyclaw_replication::Written;
 
 use crate::error::ApiError;
 use crate::middleware::index;
+
+/// What most answers to writes fit into: a buffer that grows while it is written is copied each time.
+const TEXT_BYTES: usize = 1024;
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The answer to a write, and the place in the log at which it can be seen. The coordinator that answers
 /// may not have come that far itself, when another one leads.
@@ -21,7 +25,13 @@ pub(crate) struct At<T> {
 
 impl<T: Serialize> IntoResponse for At<T> {
     fn into_response(self) -> Response {
-        let mut response = Json(self.body).into_response();
+        let mut text = Vec::with_capacity(TEXT_BYTES);
+        if let Err(error) = serde_json::to_writer(&mut text, &self.body) {
+            tracing::error!(%error, "an answer cannot be put into JSON");
+            return ApiError::internal().into_response();
+        }
+        let mut response = Response::new(text.into());
+        response.headers_mut().insert(header::CONTENT_TYPE, JSON);
         index::raise(response.headers_mut(), self.index);
         response
     }
