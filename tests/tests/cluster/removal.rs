@@ -1,9 +1,9 @@
 //! A member is taken out, the leader included, and knows it.
 
 use skyclaw_tests::cluster::{find, members, view};
-use skyclaw_tests::ctl::skyctl;
+use skyclaw_tests::ctl::{skyctl, skyctl_with};
 use skyclaw_tests::mesh::shell_job;
-use skyclaw_tests::{Cluster, LONG, Value, json, wait_until};
+use skyclaw_tests::{Cluster, LONG, TOKEN, Value, json, wait_until};
 
 #[test]
 fn skyctl_removes_the_leader_and_its_hosts_are_sent_elsewhere() {
@@ -32,8 +32,15 @@ fn skyctl_removes_the_leader_and_its_hosts_are_sent_elsewhere() {
         });
         assert_eq!(wire.get("/readyz").send().status, 200, "node {node}");
     }
-    let own = view(out).expect("its view");
-    assert_ne!(find(&own, &name).map(|member| member["role"].clone()), Some(json!("leader")), "{own}");
+    // What it knows is old: whoever asks it is sent elsewhere, and a client with several finds another.
+    for path in ["/v1/cluster", "/v1/jobs", "/v1/state"] {
+        let read = out.get(path).send();
+        assert_eq!((read.status, read.json()["code"].clone()), (503, json!("not_ready")), "{path}");
+    }
+    let all = [urls[gone].as_str(), urls[(gone + 1) % 3].as_str()].join(",");
+    let several = [("SKYCLAW_COORDINATOR_URLS", all.as_str()), ("SKYCLAW_TOKEN", TOKEN)];
+    let printed = skyctl_with(&several, &["cluster", "members"]).ok();
+    assert!(!printed.contains(&name), "{printed}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(crate) fn raise(headers: &mut HeaderMap, index: u64) {
 /// Holds a request back until the index it asks for is applied. Says which is then.
 ///
 /// # Errors
-/// 400 when it is no number, 503 when it is not applied in time.
+/// 400 when it is no number, 503 when it is not applied in time, or never will be.
 pub(crate) async fn wait(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<u64, ApiError> {
     reached(app, headers).await?;
     if asks_for_all(uri) {
@@ -41,8 +41,11 @@ pub(crate) async fn wait(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<u6
 /// Waits until the index that the headers ask for, if they do, is applied.
 ///
 /// # Errors
-/// 400 when it is no number, 503 when it is not applied in time.
+/// 400 when it is no number, 503 when it is not applied in time, or never will be.
 pub(crate) async fn reached(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+    if let Some(why) = app.node.taken_out() {
+        return Err(ApiError::unavailable(ErrorCode::NotReady, why));
+    }
     let Some(wanted) = wanted(headers)? else { return Ok(()) };
     if wanted <= app.node.applied()
         || app.unless_ending(app.node.wait_applied(wanted, WAIT)).await == Some(true)

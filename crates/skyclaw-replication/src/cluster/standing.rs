@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::error::WriteError;
-use crate::node::Inner;
+use crate::node::{Inner, Node};
 
 /// How many entries a node may be behind the leader and still count as ready. More than what is under way
 /// under load, and applied within a second.
@@ -113,6 +113,15 @@ impl LeaderSigns {
     pub(crate) fn silent_for(&self) -> Option<Duration> {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.map(|at| at.elapsed())
+    }
+}
+
+impl Node {
+    /// Why not even reads are answered here: the cluster has taken this node out, so what it knows only grows
+    /// older.
+    #[must_use]
+    pub fn taken_out(&self) -> Option<&'static str> {
+        (*self.0.standing.borrow() == Standing::Removed).then_some(REMOVED)
     }
 }
 
