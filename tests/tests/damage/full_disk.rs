@@ -19,6 +19,8 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     let wire = node.wire();
     wire.host("h1", &[], 10);
     let mut known = vec![id(&wire.enqueue())];
+    // Whoever asks for a list has all that is known written first.
+    assert_eq!(wire.get("/v1/state").ok()["jobs"].as_array().map(Vec::len), Some(1));
     disk.fill("filler");
     // What was made ready ahead is used up first.
     let refusal = wait_until("a write is refused", LONG, || {
