@@ -33,7 +33,10 @@ impl Inner {
             }
             let id = host.clone();
             let woken = match self.machine.look(move |memory| memory.look_for_claim(&id)).await? {
-                ClaimLook::UnknownHost => return Err(refused(Refusal::UnknownHost(host.clone()))),
+                ClaimLook::UnknownHost => {
+                    self.make_sure_of(host).await?;
+                    continue;
+                }
                 ClaimLook::Wait(woken) if !ask_anyway => Some(woken),
                 ClaimLook::Wait(_) | ClaimLook::Found => None,
             };
@@ -121,8 +124,22 @@ impl Inner {
         let (id, at) = (host.clone(), self.stamper.now());
         let beat =
             move |memory: &mut Memory| memory.beat(&id, &running, at, std::time::Instant::now(), may_wait);
-        let beat = self.machine.look(beat).await?;
-        beat.ok_or_else(|| refused(Refusal::UnknownHost(host.clone())))
+        if let Some(beat) = self.machine.look(beat.clone()).await? {
+            return Ok(beat);
+        }
+        self.make_sure_of(host).await?;
+        self.machine.look(beat).await?.ok_or_else(|| unknown(host))
+    }
+
+    /// Refuses a host that nobody knows. A leader that is cut off may not have heard of one that registered
+    /// with its successor, so a quorum must still follow when it denies one.
+    async fn make_sure_of(&self, host: &HostId) -> Result<(), LeaderError> {
+        let index = self.read_index.get().await?;
+        let mut applied = self.machine.watch_applied();
+        applied.wait_for(|applied| *applied >= index).await.map_err(|_| WriteError::ShuttingDown)?;
+        let id = host.clone();
+        let is_known = self.machine.look(move |memory| memory.state.host(&id).is_some()).await?;
+        if is_known { Ok(()) } else { Err(unknown(host)) }
     }
 
     /// A claim of a service. What changes nothing writes nothing.
@@ -144,7 +161,10 @@ impl Inner {
         };
         let (offer, after) = self.machine.look(look).await?;
         let held = match offer {
-            ServiceOffer::UnknownHost => return Err(refused(Refusal::UnknownHost(host.clone()))),
+            ServiceOffer::UnknownHost => {
+                self.make_sure_of(host).await?;
+                None
+            }
             ServiceOffer::Nothing => Some(None),
             ServiceOffer::Held(service) => Some(Some(service)),
             ServiceOffer::Free(_) => None,
@@ -163,6 +183,10 @@ impl Inner {
             }
         }
     }
+}
+
+fn unknown(host: &HostId) -> LeaderError {
+    refused(Refusal::UnknownHost(host.clone()))
 }
 
 fn refused(refusal: Refusal) -> LeaderError {

@@ -63,6 +63,30 @@ fn a_leader_that_is_cut_off_acknowledges_and_leases_nothing_while_the_others_go_
     }
 }
 
+/// A host that is told so would register again, and its clients would be told what is not so.
+#[test]
+fn a_leader_that_is_cut_off_does_not_deny_a_host_that_registered_with_the_others() {
+    let cluster = with_leases(Plan::in_network(3)).start();
+    let leader = cluster.leader();
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    cluster.network().part(leader);
+    let elected =
+        wait_until("another leads", LONG, || others.iter().copied().find(|node| cluster.leads(*node)));
+    let host = cluster.wire(elected).host("a-new-one", &[], 1);
+    let asked = cluster.wire(leader).with_patience(PATIENCE);
+    for what in ["claim", "heartbeat", "services/claim"] {
+        let reply = asked.post(&format!("/v1/hosts/{host}/{what}"), &json!({})).try_send();
+        assert!(reply.as_ref().map_or(true, |reply| reply.status == 503), "{what}: {reply:?}");
+    }
+    cluster.network().mend();
+    cluster.wait_whole();
+    for node in 0..3 {
+        for what in ["claim", "heartbeat", "services/claim"] {
+            cluster.wire(node).post(&format!("/v1/hosts/{host}/{what}"), &json!({})).ok();
+        }
+    }
+}
+
 fn cut_off(cluster: &Cluster, cut: Cut) {
     let leader = cluster.leader();
     let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
