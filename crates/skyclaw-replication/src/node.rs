@@ -354,16 +354,12 @@ impl Node {
             std::future::pending().await
         };
         let raft = async {
-            let mut metrics = self.0.raft.metrics();
-            loop {
-                if let Err(fatal) = &metrics.borrow_and_update().running_state
-                    && !self.0.stop.is_cancelled()
-                {
-                    return format!("the replicated log has stopped: {fatal}");
-                }
-                if metrics.changed().await.is_err() {
-                    return "the replicated log has stopped".to_owned();
-                }
+            // These hardly ever change, and end with the log; the full ones change with every entry.
+            let mut roles = self.0.raft.server_metrics();
+            while roles.changed().await.is_ok() {}
+            match &self.0.raft.metrics().borrow().running_state {
+                Err(fatal) => format!("the replicated log has stopped: {fatal}"),
+                Ok(()) => "the replicated log has stopped".to_owned(),
             }
         };
         tokio::select! {
