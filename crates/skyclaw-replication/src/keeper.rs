@@ -102,18 +102,12 @@ impl Keeper {
     /// Waits until everything that earlier leaders committed is applied here: the first entry of this term
     /// comes after all of it. Whoever asked before would be told what is no longer so, and a host whose
     /// claim is committed but not applied yet would be told to stop. False when this node leads no more.
-    ///
-    /// A leader that is restarted soon enough goes on leading in its old term, with all that it had acknowledged in
-    /// its log and only a part of it applied: so everything the log holds now has to be, too.
     async fn has_applied_the_past(&self, term: u64) -> bool {
         let mut metrics = self.raft.metrics();
-        let past = metrics.borrow().last_log_index;
         let decided = metrics.wait_for(|metrics| {
             metrics.state != ServerState::Leader
                 || metrics.current_term != term
-                || metrics
-                    .last_applied
-                    .is_some_and(|applied| applied.leader_id.term == term && Some(applied.index) >= past)
+                || metrics.last_applied.is_some_and(|applied| applied.leader_id.term == term)
         });
         tokio::select! {
             () = self.stop.cancelled() => false,

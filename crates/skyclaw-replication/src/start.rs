@@ -78,14 +78,15 @@ impl Node {
             tracing::warn!(%error, "the database cannot be made durable at the moment");
         }
         let log_store = LogStore::new(log.clone(), memo.clone(), machine.watch_checkpointed());
-        let appended = log_store.appended_bytes();
-        let state_machine = StateMachine::new(machine.clone(), applier, place, options.copies_dir());
+        let (appended, synced) = (log_store.appended_bytes(), log_store.synced());
+        let state_machine =
+            StateMachine::new(machine.clone(), applier, place, synced.clone(), options.copies_dir());
         let (cluster, _) = watch::channel(identity.cluster);
         let boot = (options.new_uuid)().as_u64_pair().1;
         let wire = Arc::clone(&options.wire);
         let peers = Arc::new(Peers::new(&options.token, wire, identity.raft_id, boot, cluster.subscribe()));
         let config = Arc::new(config().map_err(|detail| raft_error(&options, detail))?);
-        let network = Network { peers: Arc::clone(&peers) };
+        let network = Network { peers: Arc::clone(&peers), synced, tracker: tracker.clone() };
         let raft = Raft::new(identity.raft_id, config, network, log_store, state_machine).await;
         let raft = raft.map_err(|error| raft_error(&options, error.to_string()))?;
 

@@ -23,7 +23,11 @@ pub(crate) enum End {
 }
 
 #[derive(Clone)]
-pub(crate) struct SimDisk(Arc<Mutex<Sim>>);
+pub(crate) struct SimDisk {
+    sim: Arc<Mutex<Sim>>,
+    /// Held while nothing may be synced.
+    syncs: Arc<Mutex<()>>,
+}
 
 #[derive(Clone)]
 struct Sim {
@@ -54,7 +58,7 @@ struct Handle {
 
 impl SimDisk {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Sim {
+        Self::of(Sim {
             files: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -62,31 +66,44 @@ impl SimDisk {
             fuse: None,
             full: false,
             sync_time: Duration::ZERO,
-        })))
+        })
+    }
+
+    fn of(sim: Sim) -> Self {
+        Self { sim: Arc::new(Mutex::new(sim)), syncs: Arc::default() }
+    }
+
+    fn sim(&self) -> MutexGuard<'_, Sim> {
+        self.sim.lock().expect("no panic")
+    }
+
+    /// Lets no sync end before what is returned is dropped.
+    pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
+        self.syncs.lock().expect("no panic")
     }
 
     /// Lets everything fail after so many operations.
     pub(crate) fn set_fuse(&self, operations: Option<u64>) {
-        self.0.lock().expect("no panic").fuse = operations;
+        self.sim().fuse = operations;
     }
 
     pub(crate) fn blown(&self) -> bool {
-        self.0.lock().expect("no panic").fuse == Some(0)
+        self.sim().fuse == Some(0)
     }
 
     pub(crate) fn set_full(&self, full: bool) {
-        self.0.lock().expect("no panic").full = full;
+        self.sim().full = full;
     }
 
     pub(crate) fn set_sync_time(&self, time: Duration) {
-        self.0.lock().expect("no panic").sync_time = time;
+        self.sim().sync_time = time;
     }
 
     /// Takes the disk away from whoever has it, whose operations fail from now on, and returns it as it is
     /// found after the machine or process has ended.
     pub(crate) fn taken_by(&self, end: End, rng: &mut StdRng) -> Self {
-        let mut sim = self.0.lock().expect("no panic");
-        let left = Self(Arc::new(Mutex::new(sim.clone())));
+        let mut sim = self.sim();
+        let left = Self::of(sim.clone());
         sim.fuse = Some(0);
         drop(sim);
         left.crash(end, rng);
@@ -95,7 +112,7 @@ impl SimDisk {
 
     /// Ends the machine or process; the disk is well again afterwards.
     pub(crate) fn crash(&self, end: End, rng: &mut StdRng) {
-        let mut sim = self.0.lock().expect("no panic");
+        let mut sim = self.sim();
         sim.fuse = None;
         if let End::Kill = end {
             return;
@@ -116,7 +133,7 @@ impl SimDisk {
 
     /// One operation: burns the fuse.
     fn operate(&self) -> io::Result<MutexGuard<'_, Sim>> {
-        let mut sim = self.0.lock().expect("no panic");
+        let mut sim = self.sim();
         match &mut sim.fuse {
             Some(0) => return Err(io::Error::other("the power is gone")),
             Some(left) => *left -= 1,
@@ -261,7 +278,7 @@ impl DiskFile for Handle {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        let sim = self.disk.0.lock().expect("no panic");
+        let sim = self.disk.sim();
         let at = usize::try_from(offset).expect("a small file");
         let found = sim.files[self.file].current.get(at..at + bytes.len());
         bytes.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -279,7 +296,7 @@ impl DiskFile for Handle {
             Err(error) => {
                 // The write that the end falls into may be done in part.
                 if was_well {
-                    let mut sim = self.disk.0.lock().expect("no panic");
+                    let mut sim = self.disk.sim();
                     sim.files[self.file].write(&bytes[..bytes.len() / 2], at);
                 }
                 Err(error)
@@ -288,7 +305,8 @@ impl DiskFile for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let sync_time = self.disk.0.lock().expect("no panic").sync_time;
+        drop(self.disk.hold_syncs());
+        let sync_time = self.disk.sim().sync_time;
         if !sync_time.is_zero() {
             std::thread::sleep(sync_time);
         }

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::snapshot::SnapshotData;
+use super::synced::Synced;
 use super::types::{Entry, LogId, Place, RaftId, StorageError, TypeConfig, Vote};
 use super::{LogStore, Memo, StateMachine};
 use crate::log::Log;
@@ -118,7 +119,9 @@ async fn ground() -> (Ground, LogStore, StateMachine) {
     let options = machine::Options { state, position: None, lease: Duration::from_secs(60) };
     let (machine, applier) = Machine::start(options, store.clone(), &tracker);
     let copies = dir.path().join("copies");
-    let state_machine = StateMachine::new(machine.clone(), applier, Place::default(), copies);
+    // The suite applies what was never appended.
+    let synced = Synced::before(u64::MAX);
+    let state_machine = StateMachine::new(machine.clone(), applier, Place::default(), synced, copies);
     (Ground { dir, store, machine }, LogStore::new(log, memo, everything_is_durable()), state_machine)
 }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::committed::Committed;
 use super::recent::Recent;
+use super::synced::Synced;
 use super::types::{Entry, LogId, RaftId, StorageError, TypeConfig, Vote};
 use crate::log::{Cell, Log, Mark, Record};
 
@@ -74,6 +75,13 @@ impl Memo {
         self.change(|remembered| remembered.identity = Some(identity)).await
     }
 
+    /// Whether an entry is of the term in which this node was elected, and so of its own making.
+    async fn leads_in_term_of(&self, entry: &LogId) -> bool {
+        let remembered = self.remembered.lock().await;
+        let (Some(vote), Some(me)) = (&remembered.vote, &remembered.identity) else { return false };
+        vote.committed && vote.leader_id.node_id == me.raft_id && vote.leader_id == entry.leader_id
+    }
+
     /// The order of the saves must be the order of the changes, so the lock is held while saving.
     async fn change(&self, change: impl FnOnce(&mut Remembered)) -> io::Result<()> {
         let mut remembered = self.remembered.lock().await;
@@ -90,6 +98,8 @@ pub(crate) struct LogStore {
     memo: Memo,
     appended: Arc<AtomicU64>,
     committed: Committed,
+    /// How far the log itself is on disk.
+    synced: Synced,
     /// How far the database is durable.
     durable: watch::Receiver<Option<Position>>,
     /// What is to be purged as soon as the database holds it durably.
@@ -107,7 +117,14 @@ impl LogStore {
     /// `durable` says how far the database is durable: nothing is purged beyond.
     pub(crate) fn new(log: Log, memo: Memo, durable: watch::Receiver<Option<Position>>) -> Self {
         let (appended, committed, recent) = Default::default();
-        Self { log, memo, appended, committed, durable, purging: None, recent }
+        // What was found when it was opened is on disk.
+        let synced = Synced::before(log.bounds().end);
+        Self { log, memo, appended, committed, synced, durable, purging: None, recent }
+    }
+
+    /// How far the log is on disk.
+    pub(crate) fn synced(&self) -> Synced {
+        self.synced.clone()
     }
 
     /// How many bytes were appended since the start; grows on.
@@ -142,6 +159,7 @@ impl LogStore {
         let mark = Mark { index: log_id.index, bytes: encode(&log_id)? };
         let purged = settled(|done| self.log.purge_to(mark, done)).await;
         purged.map_err(|source| failed(ErrorVerb::Delete, source))?;
+        self.synced.reach(log_id.index);
         self.purging = None;
         Ok(())
     }
@@ -235,8 +253,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         saved.map_err(|source| StorageError::from_io_error(ErrorSubject::Vote, ErrorVerb::Write, source))
     }
 
+    /// openraft would go on leading in its old term after a restart. Entries of that term may be with others that
+    /// are not here any more, and others must not be written in their place: it has to be elected anew, in a new term.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        Ok(self.memo.remembered.lock().await.vote)
+        let remembered = self.memo.remembered.lock().await;
+        let mut vote = remembered.vote;
+        if let Some(vote) = &mut vote
+            && remembered.identity.as_ref().is_some_and(|me| me.raft_id == vote.leader_id.node_id)
+        {
+            vote.committed = false;
+        }
+        Ok(vote)
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
@@ -255,24 +282,47 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         self.purge_what_waits().await?;
         let mut records = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut last) = (0, None);
         for entry in entries {
             let payload = encode(&entry)?;
             bytes += Log::cost(payload.len());
             let index = entry.log_id.index;
+            last = Some(entry.log_id);
             self.recent().push(entry, payload.len());
             records.push(Record { index, payload });
         }
         self.appended.fetch_add(bytes, Ordering::Relaxed);
         self.committed.save(&self.log);
-        self.log.append(records, move |result| callback.log_io_completed(result));
-        Ok(())
+        let Some(last) = last else {
+            callback.log_io_completed(Ok(()));
+            return Ok(());
+        };
+        let synced = self.synced.clone();
+        let note = move |result: &io::Result<()>| match result {
+            Ok(()) => synced.reach(last.index),
+            Err(error) => synced.fail(error.to_string()),
+        };
+        if !self.memo.leads_in_term_of(&last).await {
+            self.log.append(records, move |result| {
+                note(&result);
+                callback.log_io_completed(result);
+            });
+            return Ok(());
+        }
+        // The others can have it meanwhile; what waits for our own disk waits for `synced`.
+        self.log.append(records, move |result| note(&result));
+        callback.log_io_completed(Ok(()));
+        match self.synced.failure() {
+            None => Ok(()),
+            Some(why) => Err(failed(ErrorVerb::Write, io::Error::other(why))),
+        }
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.purge_what_waits().await?;
         self.recent().truncate(log_id.index);
         let truncated = settled(|done| self.log.truncate_from(log_id.index, done)).await;
+        self.synced.cut_from(log_id.index);
         truncated.map_err(|source| failed(ErrorVerb::Delete, source))
     }
 

@@ -1,14 +1,18 @@
 //! What openraft needs of us: types, a log store, a state machine, a network.
 
+mod commits;
 mod committed;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod early;
 mod log_store;
 mod network;
 mod proposal;
 mod recent;
 mod snapshot;
 mod state_machine;
+mod synced;
 mod types;
 
 pub(crate) use self::log_store::{Identity, LogStore, Memo};

@@ -12,6 +12,7 @@ use skyclaw_core::{Command, Operation, RollBack};
 use skyclaw_store::Position;
 
 use super::snapshot::{Builder, SnapshotData, place};
+use super::synced::Synced;
 use super::types::{Answers, Entry, LogId, Member, Place, RaftId, StorageError, TypeConfig};
 use crate::machine::{Applier, Machine};
 
@@ -23,14 +24,22 @@ pub(crate) struct StateMachine {
     place: Place,
     /// The place that was found at the start.
     found: Place,
+    /// How far the log is on disk: nothing is applied before.
+    synced: Synced,
     /// Where copies that are sent lie meanwhile.
     copies: PathBuf,
 }
 
 impl StateMachine {
     /// `place` is how far the machine had come when it was loaded.
-    pub(crate) fn new(machine: Machine, applier: Applier, place: Place, copies: PathBuf) -> Self {
-        Self { machine, applier, found: place.clone(), place, copies }
+    pub(crate) fn new(
+        machine: Machine,
+        applier: Applier,
+        place: Place,
+        synced: Synced,
+        copies: PathBuf,
+    ) -> Self {
+        Self { machine, applier, found: place.clone(), place, synced, copies }
     }
 }
 
@@ -75,6 +84,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         I::IntoIter: OptionalSend,
     {
         let (mut batches, mut answers) = (Vec::new(), Vec::new());
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        if let Some(last) = entries.last() {
+            self.synced.wait_for(last.log_id.index).await.map_err(|why| failed(ErrorVerb::Write, why))?;
+        }
         for entry in entries {
             let back = going_back(&entry.payload);
             if back.is_some() && !batches.is_empty() {
