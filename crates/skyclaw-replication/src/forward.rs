@@ -16,7 +16,7 @@ use crate::error::WriteError;
 use crate::leader::LeaderReply;
 use crate::node::Inner;
 use crate::peer::LeaderCall;
-use crate::proposer::{Decided, Queue, Waiting, decide, next_batch};
+use crate::proposer::{Batch, Decided, Queue, Waiting, decide};
 
 /// Most commands that wait; beyond, they are refused.
 const QUEUE: usize = 8192;
@@ -57,7 +57,7 @@ pub(crate) async fn serve(node: Weak<Inner>, mut queue: mpsc::Receiver<Waiting>,
     let slots = Arc::new(Semaphore::new(ON_THEIR_WAY));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let Some((batch, _)) = next_batch(&mut queue).await else { return };
+        let Some(Batch { waiting: batch, .. }) = Batch::next(&mut queue).await else { return };
         let Some(node) = node.upgrade() else { return };
         tracker.spawn(async move {
             deliver(&node, batch).await;

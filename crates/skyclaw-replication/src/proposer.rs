@@ -1,9 +1,9 @@
 //! The way of a command into the log.
 //!
 //! Commands that wait are put together. Where this node leads they become one entry of the log, and one
-//! entry is on its way at a time: while it is written and synced, the next batch gathers. So under load
-//! many commands share one fsync, and a lone command does not wait for company. Where another node
-//! leads, the batch is sent there ([`crate::forward`]).
+//! entry is on its way at a time: while it is written and synced, the next batch gathers, and waits a moment
+//! for the clients that were just answered. So under load many commands share one fsync, and a lone command does
+//! not wait for company. Where another node leads, the batch is sent there ([`crate::forward`]).
 //!
 //! What is refused here was never proposed. Once a command is proposed, only the log knows its fate.
 
@@ -29,6 +29,10 @@ const QUEUE: usize = 8192;
 pub(crate) const MAX_COMMANDS: usize = 2048;
 /// Past this an entry takes no more commands.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
+/// From so many commands on it is worth while to wait for others: each entry has a price of its own.
+const WORTH_WAITING: usize = 8;
+/// How long an entry waits for commands of clients that were just answered.
+const GATHER_FOR: Duration = Duration::from_millis(1);
 /// What the log must have room for beyond an entry: entries of its own, and an estimate that was low.
 pub(crate) const RESERVE_BYTES: u64 = 1024 * 1024;
 /// How long an entry may take to be committed before its clients are told that nobody knows.
@@ -64,17 +68,54 @@ fn enqueue(
     Ok(decision)
 }
 
-/// Takes what waits, up to the bounds of one entry; `None` when the queue has ended.
-pub(crate) async fn next_batch(queue: &mut mpsc::Receiver<Waiting>) -> Option<(Vec<Waiting>, usize)> {
-    let first = queue.recv().await?;
-    let mut bytes = first.command.approx_bytes();
-    let mut batch = vec![first];
-    while bytes < MAX_BYTES && batch.len() < MAX_COMMANDS {
-        let Ok(next) = queue.try_recv() else { break };
-        bytes += next.command.approx_bytes();
-        batch.push(next);
+/// Commands that go together.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) waiting: Vec<Waiting>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Takes what waits, up to the bounds of one entry; `None` when the queue has ended.
+    pub(crate) async fn next(queue: &mut mpsc::Receiver<Waiting>) -> Option<Self> {
+        let mut batch = Self::default();
+        batch.push(queue.recv().await?);
+        batch.fill(queue);
+        Some(batch)
     }
-    Some((batch, bytes))
+
+    fn push(&mut self, next: Waiting) {
+        self.bytes += next.command.approx_bytes();
+        self.waiting.push(next);
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < MAX_BYTES && self.waiting.len() < MAX_COMMANDS
+    }
+
+    fn fill(&mut self, queue: &mut mpsc::Receiver<Waiting>) {
+        while self.has_room() {
+            let Ok(next) = queue.try_recv() else { break };
+            self.push(next);
+        }
+    }
+
+    /// Waits for as many commands as are expected, but not for long.
+    async fn gather(&mut self, expected: usize, queue: &mut mpsc::Receiver<Waiting>) {
+        if expected < WORTH_WAITING {
+            return;
+        }
+        let mut over = std::pin::pin!(tokio::time::sleep(GATHER_FOR));
+        while self.waiting.len() < expected && self.has_room() {
+            tokio::select! {
+                next = queue.recv() => match next {
+                    Some(next) => self.push(next),
+                    None => return,
+                },
+                () = &mut over => return,
+            }
+        }
+    }
 }
 
 /// The handle of the leader's proposer.
@@ -171,17 +212,24 @@ struct Task {
 
 impl Task {
     async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Waiting>) {
-        while let Some((batch, bytes)) = next_batch(&mut queue).await {
+        // Whoever was answered, or waited, when the last entry was through: most of them ask again at once.
+        let mut expected = 0;
+        while let Some(mut batch) = Batch::next(&mut queue).await {
+            batch.gather(expected, &mut queue).await;
             let _on_its_way = self.gate.acquire().await;
+            let commands = batch.waiting.len();
             let meters = self.machine.meters();
-            meters.batch_commands.observe(batch.len() as f64);
-            meters.batch_bytes.observe(bytes as f64);
-            self.propose(batch, bytes as u64).await;
+            meters.batch_commands.observe(commands as f64);
+            meters.batch_bytes.observe(batch.bytes as f64);
+            self.propose(batch).await;
+            expected = commands + queue.len();
         }
     }
 
-    async fn propose(&self, batch: Vec<Waiting>, bytes: u64) {
-        let (commands, clients): (Vec<_>, Vec<_>) = batch.into_iter().map(|w| (w.command, w.decided)).unzip();
+    async fn propose(&self, batch: Batch) {
+        let bytes = batch.bytes as u64;
+        let (commands, clients): (Vec<_>, Vec<_>) =
+            batch.waiting.into_iter().map(|w| (w.command, w.decided)).unzip();
         let result = match self.obstacle(bytes) {
             Some(error) => Err(error),
             None => self.write(commands, COMMIT_TIMEOUT).await,
