@@ -55,8 +55,18 @@ fn start(loaded: Loaded<Settings>, env: &Environment) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let checked = settings.check()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if env.get("TOKIO_WORKER_THREADS").is_none() {
+        runtime.worker_threads(workers());
+    }
+    let runtime = runtime.enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(run(settings, checked))
+}
+
+/// How many threads answer requests. The other half of the processors has the writers of log and database to
+/// run; and what a request costs grows with the threads that it wanders between.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1))
 }
 
 async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
