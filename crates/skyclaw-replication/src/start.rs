@@ -89,6 +89,9 @@ impl Node {
         let network = Network { peers: Arc::clone(&peers), synced, tracker: tracker.clone() };
         let raft = Raft::new(identity.raft_id, config, network, log_store, state_machine).await;
         let raft = raft.map_err(|error| raft_error(&options, error.to_string()))?;
+        // Before it has begun, its metrics say that there are no members.
+        let begun = raft.with_raft_state(|_| ()).await;
+        begun.map_err(|error| raft_error(&options, error.to_string()))?;
 
         let needed = options.min_replications.max(1) - 1;
         let target = Arc::new(Target { needed, heard_of: AtomicU32::new(0), peers: Arc::clone(&peers) });
@@ -162,7 +165,6 @@ impl Node {
 
     /// Begins to form or join a cluster. A node without peers waits until it leads: it needs nobody.
     async fn begin(&self, options: &Options, tracker: &TaskTracker) -> Result<(), String> {
-        let raft = &self.0.raft;
         let forming = Forming {
             known: self.0.known.subscribe(),
             configured: options.peer_urls.clone(),
@@ -174,6 +176,8 @@ impl Node {
             // Whoever could lead alone must not, until it knows that it is among its own.
             if self.0.cluster.borrow().is_some() && is_sole(&self.0) {
                 self.0.stand(&Standing::Unsure);
+                // What its log holds is committed, as nobody else votes, and can be read whoever the others are.
+                self.lead_alone().await?;
             }
             tracker.spawn(async move {
                 let Some(node) = inner.upgrade() else { return };
@@ -194,7 +198,12 @@ impl Node {
         if self.members().len() > 1 {
             return Ok(());
         }
-        // Nobody else could be elected, so there is nothing to wait for.
+        self.lead_alone().await
+    }
+
+    /// Has the only voter elected, and waits until it leads: there is nobody to wait for.
+    async fn lead_alone(&self) -> Result<(), String> {
+        let raft = &self.0.raft;
         raft.trigger().elect().await.map_err(|error| error.to_string())?;
         let mut leading = self.0.leading.clone();
         let led = async {
