@@ -13,13 +13,15 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skyclaw_core::{
-    Assignment, Command, Completion, EndStatus, Ended, Host, IdempotencyKey, Job, Lease, LeaseRef, Operation,
-    Phase, Reply, Restore, RollBack, Run, Service, SnapshotOf, StagedPart, StoredReply,
+    Assignment, Command, Completion, Condition, Drain, EndStatus, Ended, Event, Freeze, History, Host,
+    IdempotencyKey, Job, Lease, LeaseRef, Lost, Operation, Phase, Reply, Restore, RollBack, Run, Service,
+    SnapshotOf, StagedPart, StoredReply, Thawed,
 };
-use skyclaw_proto::request::{DeployService, ReportService};
+use skyclaw_proto::record::Usage;
+use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, JobStatus, OpenclawPayload, Payload, ServiceStatus, ShellPayload,
-    Timestamp, record,
+    AssignmentStatus, Capabilities, Enforces, Isolation, JobStatus, Mount, OnLost, OpenclawPayload, Payload,
+    Resolution, Resources, Scope, ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, record,
 };
 
 use uuid::Uuid;
@@ -98,6 +100,10 @@ fn completion() -> Result<Completion, Failure> {
         stdout: "out\n".into(),
         stderr: "ünïcode".into(),
         error: text("broke"),
+        stopped: None,
+        usage: None,
+        oom: false,
+        events: Vec::new(),
     })
 }
 
@@ -116,6 +122,8 @@ fn merge() -> Result<Operation, Failure> {
         exit_code: 0,
         stdout: String::new(),
         stderr: String::new(),
+        usage: None,
+        oom: false,
     };
     let (host, job, service) = (host()?, job(Phase::Queued)?, service()?);
     let job = record::Job {
@@ -145,6 +153,8 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
         env: Some(pairs("B", "2")),
         replicas: 3,
         required_capabilities: Capabilities::new(["service-host"]),
+        labels: BTreeMap::new(),
+        agent_id: None,
     };
     let report = ReportService {
         host_id: id("host_1")?,
@@ -157,13 +167,19 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
     let enqueue = |payload, submitted_by, labels| -> Result<Operation, Failure> {
         let (id, payload) = (id("job_1")?, Arc::new(payload));
         let required = Capabilities::new(["shell"]);
-        Ok(Operation::Enqueue { id, payload, required, submitted_by, priority: 50, labels })
+        Ok(Operation::Enqueue { id, payload, required, submitted_by, priority: 50, labels, terms: None })
     };
     let host = || id("host_1");
     Ok(vec![
         (
             "register_host",
-            Operation::RegisterHost { id: host()?, name: "alpha".into(), capabilities, max_parallel: 4 },
+            Operation::RegisterHost {
+                id: host()?,
+                name: "alpha".into(),
+                capabilities,
+                max_parallel: 4,
+                enforces: None,
+            },
         ),
         ("enqueue_shell", enqueue(shell(), text("public:x"), pairs("team", "a"))?),
         ("enqueue_openclaw", enqueue(openclaw(), None, BTreeMap::new())?),
@@ -200,6 +216,154 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
     ])
 }
 
+fn terms() -> Result<Terms, Failure> {
+    Ok(Terms {
+        on_lost: OnLost::Hold,
+        isolation: Some(Isolation::Podman),
+        image: text("localhost/busybox:latest"),
+        resources: Resources {
+            cpu_millis: Some(500),
+            memory_bytes: Some(64 << 20),
+            pids: Some(32),
+            tmpfs_bytes: Some(1 << 20),
+        },
+        agent_id: Some(id("agent_1")?),
+        network: text("host"),
+        mounts: vec![Mount { source: "/srv/data".into(), target: "/data".into(), read_only: false }],
+        grace_ms: Some(2500),
+    })
+}
+
+fn enforces() -> Enforces {
+    Enforces {
+        can: vec!["podman".into(), "podman.memory".into()],
+        best_effort: vec!["podman.cpu".into()],
+        unavailable: pairs("process.memory", "no cgroups"),
+    }
+}
+
+fn scope() -> Result<Scope, Failure> {
+    Ok(Scope { labels: pairs("team", "a"), agent_id: Some(id("agent_1")?) })
+}
+
+fn event(kind: &str) -> Result<Event, Failure> {
+    Ok(Event {
+        at: at(3),
+        kind: kind.into(),
+        detail: Some("pid 7".into()),
+        host: Some(id("host_1")?),
+        fence: 7,
+    })
+}
+
+fn usage() -> Option<Usage> {
+    Some(Usage { cpu_ms: Some(120), peak_memory_bytes: Some(1 << 20) })
+}
+
+/// What jobs, hosts and operators can say since there are lost jobs, freezes and drained hosts.
+fn operations_of_v2() -> Result<Vec<(&'static str, Operation)>, Failure> {
+    let found = FoundResult { exit_code: 0, stdout: "done".into(), stderr: String::new(), duration_ms: 9 };
+    let host = || id("host_1");
+    let mut all = vec![
+        (
+            "register_host_enforcing",
+            Operation::RegisterHost {
+                id: host()?,
+                name: "alpha".into(),
+                capabilities: Capabilities::default(),
+                max_parallel: 4,
+                enforces: Some(Arc::new(enforces())),
+            },
+        ),
+        (
+            "enqueue_with_terms",
+            Operation::Enqueue {
+                id: id("job_1")?,
+                payload: Arc::new(openclaw()),
+                required: Capabilities::default(),
+                submitted_by: None,
+                priority: 50,
+                labels: BTreeMap::new(),
+                terms: Some(Arc::new(terms()?)),
+            },
+        ),
+        (
+            "complete_stopped",
+            Operation::Complete(Completion {
+                stopped: Some(Stopped::Frozen),
+                usage: usage(),
+                oom: true,
+                events: vec![event("exit")?],
+                ..completion()?
+            }),
+        ),
+        (
+            "resolve_job",
+            Operation::ResolveJob {
+                id: id("job_1")?,
+                action: Resolution::Complete,
+                reason: text("seen"),
+                by: text("ann"),
+                result: Some(found),
+            },
+        ),
+        (
+            "tell_events",
+            Operation::TellEvents { id: id("job_1")?, host: host()?, fence: 7, events: vec![event("started")?] },
+        ),
+        (
+            "freeze",
+            Operation::Freeze { id: id("freeze_1")?, scope: scope()?, reason: text("odd"), by: text("ann") },
+        ),
+        ("thaw", Operation::Thaw { id: id("freeze_1")?, by: text("ann") }),
+    ];
+    all.extend(operations_on_hosts()?);
+    Ok(all)
+}
+
+fn operations_on_hosts() -> Result<Vec<(&'static str, Operation)>, Failure> {
+    let host = || id("host_1");
+    Ok(vec![
+        (
+            "drain_host",
+            Operation::DrainHost {
+                id: host()?,
+                deadline_ms: Some(60_000),
+                reason: text("disk"),
+                by: text("ann"),
+            },
+        ),
+        ("undrain_host", Operation::UndrainHost { id: host()? }),
+        ("remove_host", Operation::RemoveHost { id: host()?, force: true }),
+        ("note_hosts", Operation::NoteHosts { up: vec![host()?], down: vec![id("host_2")?] }),
+        (
+            "deploy_service_labelled",
+            Operation::DeployService {
+                id: id("svc_1")?,
+                service: Box::new(DeployService {
+                    service_id: None,
+                    name: "my-api".into(),
+                    command: "node".into(),
+                    args: Vec::new(),
+                    cwd: None,
+                    env: None,
+                    replicas: 1,
+                    required_capabilities: Capabilities::default(),
+                    labels: pairs("team", "a"),
+                    agent_id: Some(id("agent_1")?),
+                }),
+            },
+        ),
+    ])
+}
+
+/// All of them, with the folder each is kept in.
+fn all_operations() -> Result<Vec<(&'static str, &'static str, Operation)>, Failure> {
+    let first = operations()?.into_iter().map(|(name, operation)| ("commands-v1", name, operation));
+    let second = operations_of_v2()?.into_iter().map(|(name, operation)| ("commands-v2", name, operation));
+    Ok(first.chain(second).collect())
+}
+
 /// A new kind of operation must be given a file: this does not compile until it has an arm, and the test
 /// fails until one of the [`operations`] is of it.
 fn kind(operation: &Operation) -> &'static str {
@@ -220,25 +384,34 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::CancelRestore { .. } => "cancel_restore",
         Operation::RollBack(_) => "roll_back",
         Operation::ReleaseClaims { .. } => "release_claims",
+        Operation::ResolveJob { .. } => "resolve_job",
+        Operation::TellEvents { .. } => "tell_events",
+        Operation::Freeze { .. } => "freeze",
+        Operation::Thaw { .. } => "thaw",
+        Operation::DrainHost { .. } => "drain_host",
+        Operation::UndrainHost { .. } => "undrain_host",
+        Operation::RemoveHost { .. } => "remove_host",
+        Operation::NoteHosts { .. } => "note_hosts",
     }
 }
 
 #[test]
-fn commands_of_the_first_version_are_read_and_written_as_ever() -> Result<(), Failure> {
+fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failure> {
     let mut kinds = std::collections::BTreeSet::new();
-    for (name, operation) in operations()? {
+    for (folder, name, operation) in all_operations()? {
         assert!(name.starts_with(kind(&operation)), "{name}");
         kinds.insert(kind(&operation));
         // Commands of the mesh's own have no key.
-        let own = ["prune_replies", "stage_restore", "cancel_restore", "roll_back", "release_claims"];
+        let own =
+            ["prune_replies", "stage_restore", "cancel_restore", "roll_back", "release_claims", "note_hosts"];
         let idempotency = (!own.contains(&name)).then(key);
         let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
-        let file = path(&format!("commands-v1/{name}.hex"));
+        let file = path(&format!("{folder}/{name}.hex"));
         expect_test::expect_file![&file].assert_eq(&hex(&rmp_serde::to_vec_named(&command)?));
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 16, "one of each kind");
+    assert_eq!(kinds.len(), 24, "one of each kind");
     Ok(())
 }
 
@@ -253,6 +426,8 @@ fn host() -> Result<Host, Failure> {
         registered_at: at(0),
         updated_by: id("node_1")?,
         version: 11,
+        condition: None,
+        enforces: None,
     })
 }
 
@@ -271,6 +446,8 @@ fn job(phase: Phase) -> Result<Job, Failure> {
         labels: pairs("team", "a"),
         submitted_by: text("public:x"),
         fence: 9,
+        terms: None,
+        history: None,
         phase,
     })
 }
@@ -300,6 +477,8 @@ fn service() -> Result<Service, Failure> {
             updated_at: at(8),
             failures: 2,
         }],
+        labels: BTreeMap::new(),
+        agent: None,
     })
 }
 
@@ -314,6 +493,8 @@ fn ended(status: EndStatus) -> Result<Phase, Failure> {
         exit_code: 3,
         stdout: "out\n".into(),
         stderr: "ünïcode".into(),
+        usage: None,
+        oom: false,
     };
     let error = text("broke");
     Ok(Phase::Ended(Ended { status, host: Some(id("host_1")?), run: Some(Arc::new(run)), error }))
@@ -324,7 +505,14 @@ fn frozen<T>(name: &str, record: &T) -> Result<(), Failure>
 where
     T: Serialize + DeserializeOwned + PartialEq + Debug,
 {
-    let file = path(&format!("records-v1/{name}.json"));
+    frozen_in("records-v1", name, record)
+}
+
+fn frozen_in<T>(folder: &str, name: &str, record: &T) -> Result<(), Failure>
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let file = path(&format!("{folder}/{name}.json"));
     expect_test::expect_file![&file].assert_eq(&(serde_json::to_string(record)? + "\n"));
     let read: T = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
     assert_eq!(read, *record, "{name}");
@@ -342,6 +530,42 @@ fn records_of_the_first_version_are_read_and_written_as_ever() -> Result<(), Fai
         frozen(&name, &job(ended(status)?)?)?;
     }
     Ok(())
+}
+
+#[test]
+fn records_of_the_second_version_are_read_and_written_as_ever() -> Result<(), Failure> {
+    let drain = Drain { since: at(2), deadline: Some(at(9)), reason: text("disk"), by: text("ann") };
+    let condition = Condition { down_since: Some(at(3)), up_since: Some(at(1)), drain: Some(drain) };
+    let enforces = Some(Arc::new(enforces()));
+    frozen_in("records-v2", "host", &Host { condition: Some(Box::new(condition)), enforces, ..host()? })?;
+    let mut history = History::default();
+    history.push(event("claimed")?);
+    let (terms, history) = (Some(Arc::new(terms()?)), Some(Arc::new(history)));
+    let lost = Phase::Lost(Lost { host: id("host_1")?, since: at(5), why: "its lease ran out".into() });
+    frozen_in("records-v2", "job_lost", &Job { terms, history, ..job(lost)? })?;
+    let mut completed = job(ended(EndStatus::Completed)?)?;
+    if let Phase::Ended(Ended { run: Some(run), .. }) = &mut completed.phase {
+        let run = Arc::make_mut(run);
+        (run.usage, run.oom) = (usage(), true);
+    }
+    frozen_in("records-v2", "job_completed", &completed)?;
+    let labelled = Service { labels: pairs("team", "a"), agent: Some(id("agent_1")?), ..service()? };
+    frozen_in("records-v2", "service", &labelled)?;
+    let mut freeze = Freeze {
+        number: 3,
+        id: id("freeze_1")?,
+        scope: scope()?,
+        at: at(1),
+        node: id("node_1")?,
+        reason: text("odd"),
+        by: text("ann"),
+        thawed: None,
+    };
+    frozen_in("records-v2", "freeze", &freeze)?;
+    let kept = StoredReply { key: key(), reply: Reply::Freeze(Arc::new(freeze.clone())) };
+    frozen_in("records-v2", "reply_freeze", &kept)?;
+    freeze.thawed = Some(Thawed { at: at(2), by: text("ann") });
+    frozen_in("records-v2", "freeze_thawed", &freeze)
 }
 
 #[test]

@@ -43,14 +43,20 @@ impl Draft<'_> {
     }
 
     fn merge_host(&mut self, incoming: &record::Host, touched: &mut BTreeSet<HostId>) -> bool {
-        let own = self.state.hosts.get(&incoming.id);
-        if own.is_some_and(|own| incoming.rank() <= rank(own.version, NEVER, &own.updated_by)) {
+        let own = self.state.hosts.get(&incoming.id).cloned();
+        if own.as_ref().is_some_and(|own| incoming.rank() <= rank(own.version, NEVER, &own.updated_by)) {
             return false;
         }
         self.saw_version(incoming.version);
-        let host = Arc::new(Host::from(incoming));
+        let mut host = Host::from(incoming);
+        // What only this mesh knows of it stays.
+        if let Some(own) = own {
+            host.condition.clone_from(&own.condition);
+            host.enforces.clone_from(&own.enforces);
+        }
+        let host = Arc::new(host);
         touched.insert(host.id.clone());
-        self.state.hosts.insert(host.id.clone(), Arc::clone(&host));
+        self.state.keep_host(Arc::clone(&host));
         self.changes.push(Change::Host(host));
         true
     }
@@ -69,6 +75,7 @@ impl Draft<'_> {
         self.saw_version(incoming.version);
         let seq = own.as_ref().map_or_else(|| self.state.next_seq(), |job| job.seq);
         let mut job = adopt_job(incoming, seq);
+        job.history = own.as_ref().and_then(|job| job.history.clone());
         let held_before = own.as_ref().and_then(|job| job.lease()).map(|lease| lease.host.clone());
         if let Phase::Leased(Lease { host, .. }) = &job.phase {
             // Our fencing tokens grow over all jobs; whatever number the other mesh used means nothing.
