@@ -8,15 +8,16 @@ use skyclaw_client::JobFilter;
 use skyclaw_config::clock;
 use skyclaw_proto::limits::MAX_PAGE;
 use skyclaw_proto::payload::Payload;
-use skyclaw_proto::record::Job;
-use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody};
-use skyclaw_proto::{JobStatus, Timestamp};
+use skyclaw_proto::record::{Event, Job, Usage};
+use skyclaw_proto::request::{EnqueueJobBody, MountBody, PayloadBody, RequirementBody, ResolveJobBody};
+use skyclaw_proto::{Isolation, JobStatus, Mount, OnLost, Resolution, Resources, Timestamp};
 
 use crate::arguments;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{self, Format, Table, age, command_line};
+use crate::snapshot::requested_by;
 use crate::{lookup, wait};
 
 /// What can be done with jobs.
@@ -31,7 +32,7 @@ pub(crate) enum JobCommand {
     Submit(Box<Submit>),
     /// List jobs, newest first
     List(List),
-    /// Show one job
+    /// Show one job and what happened to it
     Get {
         /// Its id, or the beginning of it, with or without job_
         id: String,
@@ -42,6 +43,11 @@ pub(crate) enum JobCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
+    /// Decide about a lost job: one whose host was lost, and that is not to be run again unasked
+    ///
+    /// Look first whether it was done. Its host may still report that it was, as long as nobody has decided.
+    #[command(group = clap::ArgGroup::new("decision").required(true))]
+    Resolve(Resolve),
     /// Call jobs off: queued ones at once, running ones by stopping them
     Cancel {
         /// Their ids, or the beginnings of them
@@ -73,6 +79,8 @@ pub(crate) struct Submit {
     /// Who submits it
     #[arg(long, value_name = "WHO")]
     submitted_by: Option<String>,
+    #[command(flatten)]
+    terms: TermsArgs,
     /// Wait for its end, print its output and end with its exit code
     #[arg(long)]
     wait: bool,
@@ -82,6 +90,103 @@ pub(crate) struct Submit {
     /// The command and its arguments; it is run as it is, without a shell
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+/// How a job is to be run.
+#[derive(Debug, Args)]
+struct TermsArgs {
+    /// What happens when its host is lost: retry, fail, or hold for work that must never be done twice
+    #[arg(long, value_name = "WHAT", value_parser = on_lost)]
+    on_lost: Option<OnLost>,
+    /// What keeps it apart from the rest of its host: process or podman
+    #[arg(long, value_name = "KIND", value_parser = isolation)]
+    isolation: Option<Isolation>,
+    /// The image of its container
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// How many processors it may use, such as 2 or 0.5
+    #[arg(long, value_name = "N", value_parser = arguments::cpus)]
+    cpus: Option<u32>,
+    /// How much memory it may use, such as 512MiB
+    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
+    memory: Option<u64>,
+    /// How many processes and threads it may have
+    #[arg(long, value_name = "N")]
+    pids: Option<u32>,
+    /// The size of /tmp in its container, such as 64MiB
+    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
+    tmpfs: Option<u64>,
+    /// The agent it runs for: all runs of one share one bound on a host
+    #[arg(long, value_name = "AGENT")]
+    agent: Option<String>,
+    /// The network of its container: none, host, or one by name
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<String>,
+    /// A directory of the host that its container sees; may be repeated
+    #[arg(long, value_name = "SOURCE[:TARGET][:rw]", value_parser = arguments::mount)]
+    mount: Vec<MountBody>,
+    /// How long it may take to stop by itself, such as 10s
+    #[arg(long, value_name = "DURATION", value_parser = arguments::duration)]
+    grace: Option<Duration>,
+}
+
+impl TermsArgs {
+    fn put(self, body: EnqueueJobBody) -> EnqueueJobBody {
+        let resources = Resources {
+            cpu_millis: self.cpus,
+            memory_bytes: self.memory,
+            pids: self.pids,
+            tmpfs_bytes: self.tmpfs,
+        };
+        EnqueueJobBody {
+            on_lost: self.on_lost.map(|on_lost| on_lost.to_string()),
+            isolation: self.isolation.map(|isolation| isolation.to_string()),
+            image: self.image,
+            resources: Some(resources).filter(|resources| !resources.is_empty()),
+            agent_id: self.agent,
+            network: self.network,
+            mounts: Some(self.mount).filter(|mounts| !mounts.is_empty()),
+            grace_ms: self.grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
+            ..body
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// Its id, or the beginning of it
+    id: String,
+    /// Queue it again: it was not done, and may be done now
+    #[arg(long, group = "decision")]
+    requeue: bool,
+    /// It has failed
+    #[arg(long, group = "decision")]
+    fail: bool,
+    /// It was done
+    #[arg(long, group = "decision")]
+    complete: bool,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Resolve {
+    fn action(&self) -> Resolution {
+        match (self.requeue, self.fail) {
+            (true, _) => Resolution::Requeue,
+            (_, true) => Resolution::Fail,
+            _ => Resolution::Complete,
+        }
+    }
+}
+
+/// A job with what happened to it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    job: Job,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Event>,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +211,14 @@ pub(crate) struct List {
     all: bool,
 }
 
+fn on_lost(text: &str) -> Result<OnLost, String> {
+    OnLost::parse(text).ok_or_else(|| "must be retry, fail or hold".to_owned())
+}
+
+fn isolation(text: &str) -> Result<Isolation, String> {
+    Isolation::parse(text).ok_or_else(|| "must be process or podman".to_owned())
+}
+
 fn status(text: &str) -> Result<JobStatus, String> {
     JobStatus::parse(text).ok_or_else(|| {
         let all: Vec<_> = JobStatus::ALL.iter().map(|status| status.as_str()).collect();
@@ -123,8 +236,28 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
         JobCommand::Submit(submit) => run_submit(*submit, context).await,
         JobCommand::List(list) => run_list(&list, context).await,
         JobCommand::Get { id } => {
-            let job = lookup::job(&context.client()?, &id).await?;
-            context.out.show(&job, || details(&job))?;
+            let client = context.client()?;
+            let job = lookup::job(&client, &id).await?;
+            let events = match client.job_events(&job.id).await {
+                // A coordinator that keeps no events.
+                Err(error) if error.is_not_found() => Vec::new(),
+                events => events?,
+            };
+            let shown = Shown { job, events };
+            context.out.show(&shown, || details(&shown.job, &shown.events))?;
+            Ok(Exit::Success)
+        }
+        JobCommand::Resolve(resolve) => {
+            let client = context.client()?;
+            let job = lookup::job(&client, &resolve.id).await?;
+            let body = ResolveJobBody {
+                action: Some(resolve.action().to_string()),
+                reason: resolve.reason,
+                by: requested_by(),
+                result: None,
+            };
+            let job = client.resolve_job(&job.id, &body, None).await?;
+            show_all(vec![job], context)?;
             Ok(Exit::Success)
         }
         JobCommand::Wait { ids } => {
@@ -176,7 +309,7 @@ fn body(submit: Submit) -> EnqueueJobBody {
     let mut command = submit.command.into_iter();
     let capabilities =
         if submit.capability.is_empty() { vec!["shell".to_owned()] } else { submit.capability };
-    EnqueueJobBody {
+    submit.terms.put(EnqueueJobBody {
         payload: Some(PayloadBody {
             kind: Some("shell".to_owned()),
             command: command.next(),
@@ -191,7 +324,8 @@ fn body(submit: Submit) -> EnqueueJobBody {
         submitted_by: submit.submitted_by,
         priority: submit.priority,
         labels: Some(submit.label).filter(|labels| !labels.is_empty()).map(|l| l.into_iter().collect()),
-    }
+        ..EnqueueJobBody::default()
+    })
 }
 
 async fn run_list(list: &List, context: &Context<'_>) -> Result<Exit, Error> {
@@ -250,8 +384,10 @@ fn payload_line(payload: &Payload) -> String {
     }
 }
 
-pub(crate) fn details(job: &Job) -> Table {
+pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
     let labels: Vec<_> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mounts: Vec<_> = job.mounts.iter().map(mount_line).collect();
+    let events: Vec<_> = events.iter().map(event_line).collect();
     let wants: Vec<_> = job.requirement.required_capabilities.iter().map(AsRef::as_ref).collect();
     let listed = |items: String| Some(items).filter(|text| !text.is_empty());
     let result = job.result.as_ref();
@@ -263,18 +399,58 @@ pub(crate) fn details(job: &Job) -> Table {
         ("host", job.assigned_host_id.as_ref().map(ToString::to_string)),
         ("attempts", Some(job.attempts.to_string())),
         ("priority", job.priority.map(|priority| priority.to_string())),
+        ("on lost", job.on_lost.map(|on_lost| on_lost.to_string())),
+        ("isolation", job.isolation.map(|isolation| isolation.to_string())),
+        ("image", job.image.clone()),
+        ("resources", job.resources.as_ref().map(resources_line)),
+        ("agent", job.agent_id.as_ref().map(ToString::to_string)),
+        ("network", job.network.clone()),
+        ("mounts", listed(mounts.join("\n"))),
+        ("grace", job.grace_ms.map(|ms| format!("{ms}ms"))),
         ("labels", listed(labels.join(","))),
         ("submitted by", job.submitted_by.clone()),
         ("created", Some(job.created_at.to_string())),
         ("updated", Some(job.updated_at.to_string())),
         ("lease until", job.lease_expires_at.map(|time| time.to_string())),
+        ("lost", job.lost_at.map(|time| time.to_string())),
         ("finished", result.map(|result| result.finished_at.to_string())),
         ("duration", result.map(|result| format!("{}ms", result.duration_ms))),
         ("exit code", result.map(|result| result.exit_code.to_string())),
+        ("usage", result.and_then(|result| result.usage.as_ref()).map(usage_line)),
+        ("out of memory", result.filter(|result| result.oom).map(|_| "yes".to_owned())),
         ("error", job.error.clone()),
+        ("events", listed(events.join("\n"))),
         ("stdout", result.and_then(|result| listed(result.stdout.clone()))),
         ("stderr", result.and_then(|result| listed(result.stderr.clone()))),
     ])
+}
+
+fn mount_line(mount: &Mount) -> String {
+    let mode = if mount.read_only { "ro" } else { "rw" };
+    format!("{}:{}:{mode}", mount.source, mount.target)
+}
+
+fn resources_line(resources: &Resources) -> String {
+    let all = [
+        resources.cpu_millis.map(|millis| format!("{millis} thousandths of a processor")),
+        resources.memory_bytes.map(|bytes| format!("{bytes} bytes of memory")),
+        resources.pids.map(|pids| format!("{pids} processes")),
+        resources.tmpfs_bytes.map(|bytes| format!("{bytes} bytes in /tmp")),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn usage_line(usage: &Usage) -> String {
+    let cpu = usage.cpu_ms.map(|ms| format!("{ms}ms of processors"));
+    let memory = usage.peak_memory_bytes.map(|bytes| format!("{bytes} bytes of memory at most"));
+    cpu.into_iter().chain(memory).collect::<Vec<_>>().join(", ")
+}
+
+fn event_line(event: &Event) -> String {
+    let host = event.host_id.as_ref().map(|host| format!(" {host}")).unwrap_or_default();
+    let fence = event.fence.map(|fence| format!(" #{fence}")).unwrap_or_default();
+    let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    format!("{} {}{host}{fence}{detail}", event.at, event.kind)
 }
 
 #[cfg(test)]
@@ -344,7 +520,58 @@ mod tests {
             error      exited with 3
             stdout     out
         "]]
-        .assert_eq(&details(&job).render(Look::PLAIN));
+        .assert_eq(&details(&job, &[]).render(Look::PLAIN));
+    }
+
+    #[test]
+    fn how_a_job_is_to_be_run_has_its_place_in_the_body() {
+        let flags = "--on-lost hold --isolation podman --image busybox --cpus 0.5 --memory 64MiB --pids 32 \
+                     --tmpfs 1M --agent bot --network lan --mount /srv:/data:rw --grace 5s train";
+        check_body(
+            &flags.split_whitespace().collect::<Vec<_>>(),
+            &expect![[
+                r#"{"payload":{"kind":"shell","command":"train","args":[]},"requirement":{"requiredCapabilities":["shell"]},"onLost":"hold","isolation":"podman","image":"busybox","resources":{"cpuMillis":500,"memoryBytes":67108864,"pids":32,"tmpfsBytes":1048576},"agentId":"bot","network":"lan","mounts":[{"source":"/srv","target":"/data","readOnly":false}],"graceMs":5000}"#
+            ]],
+        );
+        let wrong = Cli::try_parse_from(["skyctl", "job", "submit", "--on-lost", "cry", "ls"]);
+        assert!(wrong.expect_err("refused").to_string().contains("must be retry, fail or hold"));
+    }
+
+    #[test]
+    fn a_decision_about_a_lost_job_is_one_of_three() {
+        let action = |flag: &str| match Cli::try_parse_from(["skyctl", "job", "resolve", "j", flag]) {
+            Ok(Cli { command: Some(Command::Job(JobCommand::Resolve(resolve))), .. }) => {
+                Some(resolve.action())
+            }
+            _ => None,
+        };
+        assert_eq!(action("--requeue"), Some(Resolution::Requeue));
+        assert_eq!(action("--fail"), Some(Resolution::Fail));
+        assert_eq!(action("--complete"), Some(Resolution::Complete));
+        assert!(
+            Cli::try_parse_from(["skyctl", "job", "resolve", "j"]).is_err(),
+            "nobody decides by accident"
+        );
+        assert!(Cli::try_parse_from(["skyctl", "job", "resolve", "j", "--fail", "--requeue"]).is_err());
+    }
+
+    #[test]
+    fn what_happened_to_a_job_is_told_with_its_terms() {
+        let mut job = samples::job("job_1", JobStatus::Lost);
+        job.on_lost = Some(OnLost::Hold);
+        job.resources = Some(Resources { memory_bytes: Some(1024), ..Resources::default() });
+        job.mounts = vec![Mount { source: "/a".into(), target: "/b".into(), read_only: true }];
+        job.lost_at = Some(Timestamp::from_millis(1_767_225_603_000));
+        job.error = Some("its host h1 was lost".into());
+        let event = |kind: &str, detail: Option<&str>| Event {
+            at: Timestamp::from_millis(1_767_225_601_000),
+            kind: kind.into(),
+            detail: detail.map(str::to_owned),
+            host_id: skyclaw_proto::HostId::parse("h1").ok(),
+            fence: Some(7),
+        };
+        let events = [event("claimed", Some("attempt 1")), event("lost", None)];
+        expect![[r""]].assert_eq(&details(&job, &events).render(Look::PLAIN));
     }
 
     #[test]

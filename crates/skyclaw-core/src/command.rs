@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::record::{self, Usage};
 use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
-    Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution, RestoreId, Scope, ServiceId,
-    Stopped, Terms, Timestamp,
+    Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution, RestoreId, Scope,
+    ServiceId, Stopped, Terms, Timestamp,
 };
 
 use crate::history::Event;
@@ -314,7 +314,8 @@ impl Operation {
                 payload.approx_bytes() + set_bytes(required) + pairs_bytes(labels) + terms
             }
             Self::Complete(done) => {
-                let texts = done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len);
+                let texts =
+                    done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len);
                 texts + events_bytes(&done.events)
             }
             Self::Claim { .. }

@@ -104,7 +104,8 @@ impl History {
 
     /// What happened, oldest first, with a mark where something is left out.
     pub fn events(&self) -> impl Iterator<Item = Event> {
-        let mark = self.dropped.map(|(count, at)| Event::new(at, DROPPED, format!("{count} events are left out")));
+        let mark =
+            self.dropped.map(|(count, at)| Event::new(at, DROPPED, format!("{count} events are left out")));
         let split = FIRST.min(self.events.len());
         self.events[..split].iter().cloned().chain(mark).chain(self.events[split..].iter().cloned())
     }
@@ -122,7 +123,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn event(n: usize, detail: usize) -> Event {
-        Event::new(Timestamp::from_millis(i64::try_from(n).unwrap_or(0)), &format!("k{n}"), "x".repeat(detail))
+        Event::new(
+            Timestamp::from_millis(i64::try_from(n).unwrap_or(0)),
+            &format!("k{n}"),
+            "x".repeat(detail),
+        )
     }
 
     proptest! {
@@ -151,7 +156,10 @@ mod tests {
         (0..MAX_JOB_EVENTS + 3).for_each(|n| history.push(event(n, 0)));
         let shown: Vec<_> = history.events().collect();
         assert_eq!(shown.len(), MAX_JOB_EVENTS + 1);
-        assert_eq!((&*shown[FIRST].kind, shown[FIRST].detail.as_deref()), ("dropped", Some("3 events are left out")));
+        assert_eq!(
+            (&*shown[FIRST].kind, shown[FIRST].detail.as_deref()),
+            ("dropped", Some("3 events are left out"))
+        );
         assert_eq!(&*shown[FIRST + 1].kind, "k11");
     }
 

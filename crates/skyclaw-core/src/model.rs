@@ -11,7 +11,7 @@ use skyclaw_proto::payload::Env;
 use skyclaw_proto::record::Usage;
 use skyclaw_proto::{
     AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobId, JobStatus, NodeId, OnLost,
-    Payload,    ServiceId, ServiceStatus, Terms, Timestamp,
+    Payload, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 use crate::history::{Event, History};
@@ -383,7 +383,7 @@ fn with_words(set: &Capabilities, words: impl Iterator<Item = String>) -> Capabi
     if words.peek().is_none() {
         return set.clone();
     }
-    Capabilities::new(set.iter().map(|capability| capability.to_string()).chain(words))
+    Capabilities::new(set.iter().map(ToString::to_string).chain(words))
 }
 
 impl From<EndStatus> for JobStatus {

@@ -103,7 +103,10 @@ pub enum Refusal {
     #[error("unknown freeze: {0}")]
     UnknownFreeze(FreezeId),
     /// There are as many freezes as there may be.
-    #[error("{} freezes are in force, which is the most there may be: end some, or freeze everything", limits::MAX_FREEZES)]
+    #[error(
+        "{} freezes are in force, which is the most there may be: end some, or freeze everything",
+        limits::MAX_FREEZES
+    )]
     TooManyFreezes,
     /// The host is up, or holds work.
     #[error("host {host} {why}: drain it and wait, or stop it, or remove it by force")]

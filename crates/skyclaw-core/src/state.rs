@@ -266,9 +266,8 @@ impl State {
 
     /// Keeps a host as it is now.
     pub(crate) fn keep_host(&mut self, host: Arc<Host>) {
-        let is_same = |old: &Arc<Host>| {
-            (&old.capabilities, &old.enforces) == (&host.capabilities, &host.enforces)
-        };
+        let is_same =
+            |old: &Arc<Host>| (&old.capabilities, &old.enforces) == (&host.capabilities, &host.enforces);
         if !self.hosts.get(&host.id).is_some_and(is_same) {
             self.offers.insert(host.id.clone(), host.offers());
         }

@@ -309,7 +309,12 @@ fn operations_of_v2() -> Result<Vec<(&'static str, Operation)>, Failure> {
         ),
         (
             "tell_events",
-            Operation::TellEvents { id: id("job_1")?, host: host()?, fence: 7, events: vec![event("started")?] },
+            Operation::TellEvents {
+                id: id("job_1")?,
+                host: host()?,
+                fence: 7,
+                events: vec![event("started")?],
+            },
         ),
         (
             "freeze",

@@ -36,7 +36,7 @@ pub struct Heartbeat {
 }
 
 /// One service a host must stop; it reports its replica as failed once that is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StopService {
     /// The service.
@@ -46,7 +46,7 @@ pub struct StopService {
 }
 
 /// One run a host must stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stop {
     /// The job.
@@ -56,7 +56,7 @@ pub struct Stop {
 }
 
 /// Why a run must stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The job was called off.

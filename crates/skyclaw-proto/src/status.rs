@@ -86,8 +86,10 @@ status!(
 
 status!(
     /// What happens to a job whose host was lost, or had to stop it.
+    #[derive(Default)]
     OnLost {
         /// It is queued again.
+        #[default]
         Retry = "retry",
         /// It has failed.
         Fail = "fail",
@@ -145,12 +147,6 @@ status!(
         Complete = "complete",
     }
 );
-
-impl Default for OnLost {
-    fn default() -> Self {
-        Self::Retry
-    }
-}
 
 impl JobStatus {
     /// Whether nothing more will happen to a job in this state by itself.

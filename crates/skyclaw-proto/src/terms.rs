@@ -106,7 +106,8 @@ impl Terms {
             ("pids", self.resources.pids.is_some()),
             ("tmpfs", self.resources.tmpfs_bytes.is_some()),
         ];
-        let limits = limits.into_iter().filter(|(_, asked)| *asked).map(move |(name, _)| format!("{kind}.{name}"));
+        let limits =
+            limits.into_iter().filter(|(_, asked)| *asked).map(move |(name, _)| format!("{kind}.{name}"));
         let network = self.network.as_deref().filter(|name| *name != "none");
         let network = network.map(|name| format!("{kind}.network.{name}"));
         self.isolation.map(|kind| kind.to_string()).into_iter().chain(limits).chain(network)
@@ -128,7 +129,9 @@ mod tests {
         assert_eq!(needs(r#"{"isolation":"process"}"#), ["process"]);
         assert_eq!(needs(r#"{"resources":{"memoryBytes":1}}"#), ["process.memory"]);
         assert_eq!(
-            needs(r#"{"isolation":"podman","network":"host","resources":{"cpuMillis":1,"pids":1,"tmpfsBytes":1}}"#),
+            needs(
+                r#"{"isolation":"podman","network":"host","resources":{"cpuMillis":1,"pids":1,"tmpfsBytes":1}}"#
+            ),
             ["podman", "podman.cpu", "podman.pids", "podman.tmpfs", "podman.network.host"]
         );
         assert_eq!(needs(r#"{"isolation":"podman","network":"none"}"#), ["podman"]);

@@ -44,6 +44,12 @@ impl State {
         self.in_force.iter().find(|freeze| freeze.scope.covers(&service.labels, service.agent.as_ref()))
     }
 
+    /// Whether any freeze is in force.
+    #[must_use]
+    pub fn is_any_frozen(&self) -> bool {
+        !self.in_force.is_empty()
+    }
+
     /// Whether everything is frozen.
     pub(crate) fn is_all_frozen(&self) -> bool {
         self.in_force.iter().any(|freeze| freeze.scope.is_all())
@@ -51,9 +57,8 @@ impl State {
 
     /// Whether a queued job has no place in the queue. Where everything is frozen nobody looks there anyway.
     pub(crate) fn is_withheld(&self, job: &Job) -> bool {
-        let covers = |freeze: &Arc<Freeze>| {
-            !freeze.scope.is_all() && freeze.scope.covers(&job.labels, job.agent())
-        };
+        let covers =
+            |freeze: &Arc<Freeze>| !freeze.scope.is_all() && freeze.scope.covers(&job.labels, job.agent());
         self.in_force.iter().any(covers)
     }
 

@@ -121,16 +121,22 @@ impl Draft<'_> {
     pub(super) fn note_hosts(&mut self, up: &[HostId], down: &[HostId]) -> Reply {
         let at = self.stamp.at;
         for id in up {
-            let Some(host) = self.state.hosts.get(id).filter(|host| host.down_since().is_some()).cloned() else {
+            let Some(host) = self.state.hosts.get(id).filter(|host| host.down_since().is_some()).cloned()
+            else {
                 continue;
             };
-            self.put_condition(&host, |condition| (condition.down_since, condition.up_since) = (None, Some(at)));
+            self.put_condition(&host, |condition| {
+                (condition.down_since, condition.up_since) = (None, Some(at))
+            });
         }
         for id in down {
-            let Some(host) = self.state.hosts.get(id).filter(|host| host.down_since().is_none()).cloned() else {
+            let Some(host) = self.state.hosts.get(id).filter(|host| host.down_since().is_none()).cloned()
+            else {
                 continue;
             };
-            self.put_condition(&host, |condition| (condition.down_since, condition.up_since) = (Some(at), None));
+            self.put_condition(&host, |condition| {
+                (condition.down_since, condition.up_since) = (Some(at), None)
+            });
         }
         Reply::Done
     }

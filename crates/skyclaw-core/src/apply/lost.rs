@@ -32,7 +32,8 @@ impl Draft<'_> {
             OnLost::Retry => Phase::Queued,
             OnLost::Hold => Phase::Lost(Lost { host: host.clone(), since: self.stamp.at, why: why.into() }),
             OnLost::Fail => {
-                let none = Ended { status: EndStatus::Failed, host: Some(host.clone()), run: None, error: None };
+                let none =
+                    Ended { status: EndStatus::Failed, host: Some(host.clone()), run: None, error: None };
                 let ended = ended.unwrap_or(none);
                 Phase::Ended(Ended { error: Some(format!("{why}, and it is not to be run again")), ..ended })
             }

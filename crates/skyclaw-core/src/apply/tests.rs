@@ -6,8 +6,8 @@
 mod always_exact;
 mod always_fair;
 mod always_sound;
-mod generate;
 mod frozen;
+mod generate;
 mod idempotency;
 mod jobs;
 mod kit;

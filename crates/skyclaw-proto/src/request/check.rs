@@ -130,7 +130,7 @@ pub(super) fn status<T: Copy>(
 }
 
 /// A number that may be absent, between two bounds.
-pub(super) fn between<T: PartialOrd + std::fmt::Display>(
+pub(super) fn between<T: Copy + PartialOrd + std::fmt::Display>(
     field: &str,
     raw: Option<T>,
     least: T,

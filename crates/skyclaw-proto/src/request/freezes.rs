@@ -49,7 +49,10 @@ impl FreezeBody {
             return Err(Invalid::new("agentId", "must not be blank: leave it out to freeze every agent"));
         }
         if self.labels.as_ref().is_some_and(BTreeMap::is_empty) {
-            return Err(Invalid::new("labels", "must not be empty: leave it out to freeze whatever the labels"));
+            return Err(Invalid::new(
+                "labels",
+                "must not be empty: leave it out to freeze whatever the labels",
+            ));
         }
         let given = self.labels.unwrap_or_default();
         labels(&given)?;

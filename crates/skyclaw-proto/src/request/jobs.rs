@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Invalid;
 use super::check::{
     self, arguments, capabilities, environment, optional_text, required_host, required_text, timeout,
 };
 use super::events::{self, EventBody};
 use super::terms::{self, MountBody};
-use super::Invalid;
 use crate::limits;
 use crate::object;
 use crate::payload::{Env, OpenclawPayload, Payload, ShellPayload};
@@ -315,8 +315,7 @@ impl ResolveJobBody {
     /// # Errors
     /// The first field that is not as it must be.
     pub fn check(self) -> Result<ResolveJob, Invalid> {
-        let action =
-            check::status("action", self.action.as_deref(), Resolution::ALL, Resolution::as_str)?;
+        let action = check::status("action", self.action.as_deref(), Resolution::ALL, Resolution::as_str)?;
         let action = action.ok_or_else(|| Invalid::required("action"))?;
         if self.result.is_some() && action != Resolution::Complete {
             return Err(Invalid::new("result", "can only be given with the action \"complete\""));

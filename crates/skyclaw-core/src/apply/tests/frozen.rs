@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use skyclaw_proto::{
-    AgentId, AssignmentStatus, Isolation, OnLost, Resources, Scope, Stopped, Terms, limits,
-};
+use skyclaw_proto::{AgentId, AssignmentStatus, Isolation, OnLost, Resources, Scope, Stopped, Terms, limits};
 
 use super::generate::ids;
 use super::kit::{World, completion, host_id, host_of, job_id, service_of};
@@ -162,10 +160,7 @@ fn a_host_is_forgotten_once_it_is_down_or_drained_or_by_force() {
     let remove = |host: &str, force| Operation::RemoveHost { id: host_id(host), force };
     let mut world = world();
     let refused = world.run(remove("h1", false)).expect_err("it is up");
-    assert_eq!(
-        refused.to_string(),
-        "host h1 is up: drain it and wait, or stop it, or remove it by force"
-    );
+    assert_eq!(refused.to_string(), "host h1 is up: drain it and wait, or stop it, or remove it by force");
     world.claim("h1", 1);
     world.drain("h1", None);
     let refused = world.run(remove("h1", false)).expect_err("it has a job").to_string();

@@ -127,7 +127,8 @@ fn job_operation() -> impl Strategy<Value = Operation> {
 }
 
 fn enforces() -> impl Strategy<Value = Option<Arc<Enforces>>> {
-    let words = prop::sample::subsequence(vec!["podman", "podman.memory", "process", "process.memory"], 0..=4);
+    let words =
+        prop::sample::subsequence(vec!["podman", "podman.memory", "process", "process.memory"], 0..=4);
     prop::option::weighted(0.3, words).prop_map(|words| {
         let can = words?.into_iter().map(str::to_owned).collect();
         Some(Arc::new(Enforces { can, ..Enforces::default() }))

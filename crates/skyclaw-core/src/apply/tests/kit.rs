@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution, RestoreId,
-    Scope, ServiceId, Terms, Timestamp,
+    AssignmentStatus, Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution,
+    RestoreId, Scope, ServiceId, Terms, Timestamp,
 };
 
 use crate::archive::Archive;

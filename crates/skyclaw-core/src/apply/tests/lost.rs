@@ -62,7 +62,8 @@ fn a_lost_job_goes_the_way_it_says() {
     assert!(world.claim("h2", 1).is_empty());
 
     let (mut world, job) = self::world(OnLost::Hold);
-    let outcome = world.apply(&world.command(Operation::ExpireLeases { leases: vec![super::kit::lease_of(&job)] }));
+    let outcome =
+        world.apply(&world.command(Operation::ExpireLeases { leases: vec![super::kit::lease_of(&job)] }));
     assert!(outcome.effects.contains(&Effect::LeaseOver { job: job_id("j1") }));
     let lost = skyclaw_proto::record::Job::from(&*now(&world));
     assert_eq!(lost.status, skyclaw_proto::JobStatus::Lost);
