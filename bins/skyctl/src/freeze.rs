@@ -200,6 +200,11 @@ mod tests {
             thawed_by: None,
         };
         let at = |seconds: i64| Timestamp::from_millis(1_767_225_600_000 + seconds * 1000);
-        expect![[r""]].assert_eq(&table(&[freeze(None), freeze(Some(at(60)))], at(120)).render(Look::PLAIN));
+        expect![[r"
+            ID        COVERS     STATE          AGE  BY  REASON
+            freeze_1  agent bot  frozen         2m   -   odd trades
+            freeze_1  agent bot  thawed 1m ago  2m   -   odd trades
+        "]]
+        .assert_eq(&table(&[freeze(None), freeze(Some(at(60)))], at(120)).render(Look::PLAIN));
     }
 }

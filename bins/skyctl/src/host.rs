@@ -168,13 +168,34 @@ mod tests {
 
     #[test]
     fn a_host_is_shown_with_its_state_why_and_what_it_can_enforce() {
-        expect![[r""]].assert_eq(&details(&host()).render(Look::PLAIN));
+        expect![[r"
+            id             host_1
+            name           alpha
+            state          draining
+            since          2026-01-01T00:00:03.000Z
+            reason         new disk
+            drained        since 2026-01-01T00:00:03.000Z by ann, until 2026-01-01T00:01:03.000Z
+            capabilities   shell
+            active leases  1
+            max parallel   4
+            enforces       podman,podman.memory
+            best effort    podman.cpu
+            not available  process.memory: no cgroups
+            registered     2026-01-01T00:00:00.000Z
+            last seen      2026-01-01T00:00:05.000Z
+        "]]
+        .assert_eq(&details(&host()).render(Look::PLAIN));
     }
 
     #[test]
     fn a_list_shows_the_state_and_a_host_that_has_none_is_shown_without() {
         let silent = Host { state: None, ..host() };
         let now = Timestamp::from_millis(1_767_225_600_000 + 65_000);
-        expect![[r""]].assert_eq(&table(&[host(), silent], now).render(Look::PLAIN));
+        expect![[r"
+            ID      NAME   STATE     LEASES  SEEN  CAPABILITIES
+            host_1  alpha  draining  1/4     1m    shell
+            host_1  alpha  -         1/4     1m    shell
+        "]]
+        .assert_eq(&table(&[host(), silent], now).render(Look::PLAIN));
     }
 }

@@ -1,5 +1,8 @@
 //! `skyctl job …`.
 
+mod show;
+mod terms;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -7,16 +10,18 @@ use serde::Serialize;
 use skyclaw_client::JobFilter;
 use skyclaw_config::clock;
 use skyclaw_proto::limits::MAX_PAGE;
-use skyclaw_proto::payload::Payload;
-use skyclaw_proto::record::{Event, Job, Usage};
-use skyclaw_proto::request::{EnqueueJobBody, MountBody, PayloadBody, RequirementBody, ResolveJobBody};
-use skyclaw_proto::{Isolation, JobStatus, Mount, OnLost, Resolution, Resources, Timestamp};
+use skyclaw_proto::record::{Event, Job};
+use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody, ResolveJobBody};
+use skyclaw_proto::{JobStatus, Resolution};
 
+pub(crate) use self::show::details;
+use self::show::table;
+use self::terms::TermsArgs;
 use crate::arguments;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::{self, Format, Table, age, command_line};
+use crate::output::{self, Format, Table};
 use crate::snapshot::requested_by;
 use crate::{lookup, wait};
 
@@ -92,66 +97,6 @@ pub(crate) struct Submit {
     command: Vec<String>,
 }
 
-/// How a job is to be run.
-#[derive(Debug, Args)]
-struct TermsArgs {
-    /// What happens when its host is lost: retry, fail, or hold for work that must never be done twice
-    #[arg(long, value_name = "WHAT", value_parser = on_lost)]
-    on_lost: Option<OnLost>,
-    /// What keeps it apart from the rest of its host: process or podman
-    #[arg(long, value_name = "KIND", value_parser = isolation)]
-    isolation: Option<Isolation>,
-    /// The image of its container
-    #[arg(long, value_name = "IMAGE")]
-    image: Option<String>,
-    /// How many processors it may use, such as 2 or 0.5
-    #[arg(long, value_name = "N", value_parser = arguments::cpus)]
-    cpus: Option<u32>,
-    /// How much memory it may use, such as 512MiB
-    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
-    memory: Option<u64>,
-    /// How many processes and threads it may have
-    #[arg(long, value_name = "N")]
-    pids: Option<u32>,
-    /// The size of /tmp in its container, such as 64MiB
-    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
-    tmpfs: Option<u64>,
-    /// The agent it runs for: all runs of one share one bound on a host
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
-    /// The network of its container: none, host, or one by name
-    #[arg(long, value_name = "NETWORK")]
-    network: Option<String>,
-    /// A directory of the host that its container sees; may be repeated
-    #[arg(long, value_name = "SOURCE[:TARGET][:rw]", value_parser = arguments::mount)]
-    mount: Vec<MountBody>,
-    /// How long it may take to stop by itself, such as 10s
-    #[arg(long, value_name = "DURATION", value_parser = arguments::duration)]
-    grace: Option<Duration>,
-}
-
-impl TermsArgs {
-    fn put(self, body: EnqueueJobBody) -> EnqueueJobBody {
-        let resources = Resources {
-            cpu_millis: self.cpus,
-            memory_bytes: self.memory,
-            pids: self.pids,
-            tmpfs_bytes: self.tmpfs,
-        };
-        EnqueueJobBody {
-            on_lost: self.on_lost.map(|on_lost| on_lost.to_string()),
-            isolation: self.isolation.map(|isolation| isolation.to_string()),
-            image: self.image,
-            resources: Some(resources).filter(|resources| !resources.is_empty()),
-            agent_id: self.agent,
-            network: self.network,
-            mounts: Some(self.mount).filter(|mounts| !mounts.is_empty()),
-            grace_ms: self.grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
-            ..body
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Resolve {
     /// Its id, or the beginning of it
@@ -209,14 +154,6 @@ pub(crate) struct List {
     /// All of them, however many
     #[arg(long)]
     all: bool,
-}
-
-fn on_lost(text: &str) -> Result<OnLost, String> {
-    OnLost::parse(text).ok_or_else(|| "must be retry, fail or hold".to_owned())
-}
-
-fn isolation(text: &str) -> Result<Isolation, String> {
-    Isolation::parse(text).ok_or_else(|| "must be process or podman".to_owned())
 }
 
 fn status(text: &str) -> Result<JobStatus, String> {
@@ -356,108 +293,10 @@ fn show_all(jobs: Vec<Job>, context: &Context<'_>) -> Result<(), Error> {
     context.out.show(&body, || table(&body.jobs, clock::now()))
 }
 
-fn table(jobs: &[Job], now: Timestamp) -> Table {
-    let mut table = Table::new(&["ID", "STATUS", "AGE", "HOST", "EXIT", "COMMAND"]);
-    for job in jobs {
-        table.row(vec![
-            job.id.to_string(),
-            job.status.to_string(),
-            age(now.since(job.created_at)),
-            job.assigned_host_id.as_ref().map_or("-".into(), ToString::to_string),
-            job.result.as_ref().map_or("-".into(), |result| result.exit_code.to_string()),
-            payload_line(&job.payload),
-        ]);
-    }
-    table
-}
-
-fn payload_line(payload: &Payload) -> String {
-    match payload {
-        Payload::Shell(shell) => {
-            let args = shell.args.iter().flatten().map(String::as_str);
-            command_line(std::iter::once(shell.command.as_str()).chain(args))
-        }
-        Payload::OpenclawRun(run) => {
-            let args = run.args.iter().flatten().map(String::as_str);
-            command_line(std::iter::once("(openclaw)").chain(args)).replacen("'(openclaw)'", "(openclaw)", 1)
-        }
-    }
-}
-
-pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
-    let labels: Vec<_> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let mounts: Vec<_> = job.mounts.iter().map(mount_line).collect();
-    let events: Vec<_> = events.iter().map(event_line).collect();
-    let wants: Vec<_> = job.requirement.required_capabilities.iter().map(AsRef::as_ref).collect();
-    let listed = |items: String| Some(items).filter(|text| !text.is_empty());
-    let result = job.result.as_ref();
-    Table::of_fields(vec![
-        ("id", Some(job.id.to_string())),
-        ("status", Some(job.status.to_string())),
-        ("command", Some(payload_line(&job.payload))),
-        ("requires", listed(wants.join(","))),
-        ("host", job.assigned_host_id.as_ref().map(ToString::to_string)),
-        ("attempts", Some(job.attempts.to_string())),
-        ("priority", job.priority.map(|priority| priority.to_string())),
-        ("on lost", job.on_lost.map(|on_lost| on_lost.to_string())),
-        ("isolation", job.isolation.map(|isolation| isolation.to_string())),
-        ("image", job.image.clone()),
-        ("resources", job.resources.as_ref().map(resources_line)),
-        ("agent", job.agent_id.as_ref().map(ToString::to_string)),
-        ("network", job.network.clone()),
-        ("mounts", listed(mounts.join("\n"))),
-        ("grace", job.grace_ms.map(|ms| format!("{ms}ms"))),
-        ("labels", listed(labels.join(","))),
-        ("submitted by", job.submitted_by.clone()),
-        ("created", Some(job.created_at.to_string())),
-        ("updated", Some(job.updated_at.to_string())),
-        ("lease until", job.lease_expires_at.map(|time| time.to_string())),
-        ("lost", job.lost_at.map(|time| time.to_string())),
-        ("finished", result.map(|result| result.finished_at.to_string())),
-        ("duration", result.map(|result| format!("{}ms", result.duration_ms))),
-        ("exit code", result.map(|result| result.exit_code.to_string())),
-        ("usage", result.and_then(|result| result.usage.as_ref()).map(usage_line)),
-        ("out of memory", result.filter(|result| result.oom).map(|_| "yes".to_owned())),
-        ("error", job.error.clone()),
-        ("events", listed(events.join("\n"))),
-        ("stdout", result.and_then(|result| listed(result.stdout.clone()))),
-        ("stderr", result.and_then(|result| listed(result.stderr.clone()))),
-    ])
-}
-
-fn mount_line(mount: &Mount) -> String {
-    let mode = if mount.read_only { "ro" } else { "rw" };
-    format!("{}:{}:{mode}", mount.source, mount.target)
-}
-
-fn resources_line(resources: &Resources) -> String {
-    let all = [
-        resources.cpu_millis.map(|millis| format!("{millis} thousandths of a processor")),
-        resources.memory_bytes.map(|bytes| format!("{bytes} bytes of memory")),
-        resources.pids.map(|pids| format!("{pids} processes")),
-        resources.tmpfs_bytes.map(|bytes| format!("{bytes} bytes in /tmp")),
-    ];
-    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-fn usage_line(usage: &Usage) -> String {
-    let cpu = usage.cpu_ms.map(|ms| format!("{ms}ms of processors"));
-    let memory = usage.peak_memory_bytes.map(|bytes| format!("{bytes} bytes of memory at most"));
-    cpu.into_iter().chain(memory).collect::<Vec<_>>().join(", ")
-}
-
-fn event_line(event: &Event) -> String {
-    let host = event.host_id.as_ref().map(|host| format!(" {host}")).unwrap_or_default();
-    let fence = event.fence.map(|fence| format!(" #{fence}")).unwrap_or_default();
-    let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-    format!("{} {}{host}{fence}{detail}", event.at, event.kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::output::{Look, samples};
     use clap::Parser;
     use expect_test::{Expect, expect};
 
@@ -486,41 +325,6 @@ mod tests {
                 r#"{"payload":{"kind":"shell","command":"train","args":[],"cwd":"/tmp","env":{"A":"1"},"timeoutMs":300000},"requirement":{"requiredCapabilities":["gpu","big"]},"submittedBy":"me","priority":9,"labels":{"t":"x"}}"#
             ]],
         );
-    }
-
-    #[test]
-    fn a_list_is_a_table_of_what_one_looks_for() {
-        let mut failed = samples::job("job_2", JobStatus::Failed);
-        failed.result = Some(samples::result(3));
-        failed.assigned_host_id = skyclaw_proto::HostId::parse("host_a").ok();
-        let now = Timestamp::from_millis(1_767_225_600_000 + 125_000);
-        expect![[r"
-            ID     STATUS  AGE  HOST    EXIT  COMMAND
-            job_1  queued  2m   -       -     echo 'hello world'
-            job_2  failed  2m   host_a  3     echo 'hello world'
-        "]]
-        .assert_eq(&table(&[samples::job("job_1", JobStatus::Queued), failed], now).render(Look::PLAIN));
-    }
-
-    #[test]
-    fn the_details_of_a_job_show_what_is_known_of_it() {
-        let mut job = samples::job("job_1", JobStatus::Failed);
-        job.result = Some(samples::result(3));
-        job.error = Some("exited with 3".into());
-        expect![[r"
-            id         job_1
-            status     failed
-            command    echo 'hello world'
-            attempts   0
-            created    2026-01-01T00:00:00.000Z
-            updated    2026-01-01T00:00:01.000Z
-            finished   2026-01-01T00:00:02.000Z
-            duration   12ms
-            exit code  3
-            error      exited with 3
-            stdout     out
-        "]]
-        .assert_eq(&details(&job, &[]).render(Look::PLAIN));
     }
 
     #[test]
@@ -553,25 +357,6 @@ mod tests {
             "nobody decides by accident"
         );
         assert!(Cli::try_parse_from(["skyctl", "job", "resolve", "j", "--fail", "--requeue"]).is_err());
-    }
-
-    #[test]
-    fn what_happened_to_a_job_is_told_with_its_terms() {
-        let mut job = samples::job("job_1", JobStatus::Lost);
-        job.on_lost = Some(OnLost::Hold);
-        job.resources = Some(Resources { memory_bytes: Some(1024), ..Resources::default() });
-        job.mounts = vec![Mount { source: "/a".into(), target: "/b".into(), read_only: true }];
-        job.lost_at = Some(Timestamp::from_millis(1_767_225_603_000));
-        job.error = Some("its host h1 was lost".into());
-        let event = |kind: &str, detail: Option<&str>| Event {
-            at: Timestamp::from_millis(1_767_225_601_000),
-            kind: kind.into(),
-            detail: detail.map(str::to_owned),
-            host_id: skyclaw_proto::HostId::parse("h1").ok(),
-            fence: Some(7),
-        };
-        let events = [event("claimed", Some("attempt 1")), event("lost", None)];
-        expect![[r""]].assert_eq(&details(&job, &events).render(Look::PLAIN));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! differently from some version on gets a folder of its own beside the old one. To write a file that is
 //! not there yet, run the tests with `UPDATE_EXPECT=1`.
 
+mod second;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -13,15 +15,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skyclaw_core::{
-    Assignment, Command, Completion, Condition, Drain, EndStatus, Ended, Event, Freeze, History, Host,
-    IdempotencyKey, Job, Lease, LeaseRef, Lost, Operation, Phase, Reply, Restore, RollBack, Run, Service,
-    SnapshotOf, StagedPart, StoredReply, Thawed,
+    Assignment, Command, Completion, EndStatus, Ended, Host, IdempotencyKey, Job, Lease, LeaseRef, Operation,
+    Phase, Reply, Restore, RollBack, Run, Service, SnapshotOf, StagedPart, StoredReply,
 };
-use skyclaw_proto::record::Usage;
-use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
+use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, Enforces, Isolation, JobStatus, Mount, OnLost, OpenclawPayload, Payload,
-    Resolution, Resources, Scope, ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, record,
+    AssignmentStatus, Capabilities, JobStatus, OpenclawPayload, Payload, ServiceStatus, ShellPayload,
+    Timestamp, record,
 };
 
 use uuid::Uuid;
@@ -216,156 +216,10 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
     ])
 }
 
-fn terms() -> Result<Terms, Failure> {
-    Ok(Terms {
-        on_lost: OnLost::Hold,
-        isolation: Some(Isolation::Podman),
-        image: text("localhost/busybox:latest"),
-        resources: Resources {
-            cpu_millis: Some(500),
-            memory_bytes: Some(64 << 20),
-            pids: Some(32),
-            tmpfs_bytes: Some(1 << 20),
-        },
-        agent_id: Some(id("agent_1")?),
-        network: text("host"),
-        mounts: vec![Mount { source: "/srv/data".into(), target: "/data".into(), read_only: false }],
-        grace_ms: Some(2500),
-    })
-}
-
-fn enforces() -> Enforces {
-    Enforces {
-        can: vec!["podman".into(), "podman.memory".into()],
-        best_effort: vec!["podman.cpu".into()],
-        unavailable: pairs("process.memory", "no cgroups"),
-    }
-}
-
-fn scope() -> Result<Scope, Failure> {
-    Ok(Scope { labels: pairs("team", "a"), agent_id: Some(id("agent_1")?) })
-}
-
-fn event(kind: &str) -> Result<Event, Failure> {
-    Ok(Event {
-        at: at(3),
-        kind: kind.into(),
-        detail: Some("pid 7".into()),
-        host: Some(id("host_1")?),
-        fence: 7,
-    })
-}
-
-fn usage() -> Option<Usage> {
-    Some(Usage { cpu_ms: Some(120), peak_memory_bytes: Some(1 << 20) })
-}
-
-/// What jobs, hosts and operators can say since there are lost jobs, freezes and drained hosts.
-fn operations_of_v2() -> Result<Vec<(&'static str, Operation)>, Failure> {
-    let found = FoundResult { exit_code: 0, stdout: "done".into(), stderr: String::new(), duration_ms: 9 };
-    let host = || id("host_1");
-    let mut all = vec![
-        (
-            "register_host_enforcing",
-            Operation::RegisterHost {
-                id: host()?,
-                name: "alpha".into(),
-                capabilities: Capabilities::default(),
-                max_parallel: 4,
-                enforces: Some(Arc::new(enforces())),
-            },
-        ),
-        (
-            "enqueue_with_terms",
-            Operation::Enqueue {
-                id: id("job_1")?,
-                payload: Arc::new(openclaw()),
-                required: Capabilities::default(),
-                submitted_by: None,
-                priority: 50,
-                labels: BTreeMap::new(),
-                terms: Some(Arc::new(terms()?)),
-            },
-        ),
-        (
-            "complete_stopped",
-            Operation::Complete(Completion {
-                stopped: Some(Stopped::Frozen),
-                usage: usage(),
-                oom: true,
-                events: vec![event("exit")?],
-                ..completion()?
-            }),
-        ),
-        (
-            "resolve_job",
-            Operation::ResolveJob {
-                id: id("job_1")?,
-                action: Resolution::Complete,
-                reason: text("seen"),
-                by: text("ann"),
-                result: Some(found),
-            },
-        ),
-        (
-            "tell_events",
-            Operation::TellEvents {
-                id: id("job_1")?,
-                host: host()?,
-                fence: 7,
-                events: vec![event("started")?],
-            },
-        ),
-        (
-            "freeze",
-            Operation::Freeze { id: id("freeze_1")?, scope: scope()?, reason: text("odd"), by: text("ann") },
-        ),
-        ("thaw", Operation::Thaw { id: id("freeze_1")?, by: text("ann") }),
-    ];
-    all.extend(operations_on_hosts()?);
-    Ok(all)
-}
-
-fn operations_on_hosts() -> Result<Vec<(&'static str, Operation)>, Failure> {
-    let host = || id("host_1");
-    Ok(vec![
-        (
-            "drain_host",
-            Operation::DrainHost {
-                id: host()?,
-                deadline_ms: Some(60_000),
-                reason: text("disk"),
-                by: text("ann"),
-            },
-        ),
-        ("undrain_host", Operation::UndrainHost { id: host()? }),
-        ("remove_host", Operation::RemoveHost { id: host()?, force: true }),
-        ("note_hosts", Operation::NoteHosts { up: vec![host()?], down: vec![id("host_2")?] }),
-        (
-            "deploy_service_labelled",
-            Operation::DeployService {
-                id: id("svc_1")?,
-                service: Box::new(DeployService {
-                    service_id: None,
-                    name: "my-api".into(),
-                    command: "node".into(),
-                    args: Vec::new(),
-                    cwd: None,
-                    env: None,
-                    replicas: 1,
-                    required_capabilities: Capabilities::default(),
-                    labels: pairs("team", "a"),
-                    agent_id: Some(id("agent_1")?),
-                }),
-            },
-        ),
-    ])
-}
-
 /// All of them, with the folder each is kept in.
 fn all_operations() -> Result<Vec<(&'static str, &'static str, Operation)>, Failure> {
     let first = operations()?.into_iter().map(|(name, operation)| ("commands-v1", name, operation));
-    let second = operations_of_v2()?.into_iter().map(|(name, operation)| ("commands-v2", name, operation));
+    let second = second::operations()?.into_iter().map(|(name, operation)| ("commands-v2", name, operation));
     Ok(first.chain(second).collect())
 }
 
@@ -535,42 +389,6 @@ fn records_of_the_first_version_are_read_and_written_as_ever() -> Result<(), Fai
         frozen(&name, &job(ended(status)?)?)?;
     }
     Ok(())
-}
-
-#[test]
-fn records_of_the_second_version_are_read_and_written_as_ever() -> Result<(), Failure> {
-    let drain = Drain { since: at(2), deadline: Some(at(9)), reason: text("disk"), by: text("ann") };
-    let condition = Condition { down_since: Some(at(3)), up_since: Some(at(1)), drain: Some(drain) };
-    let enforces = Some(Arc::new(enforces()));
-    frozen_in("records-v2", "host", &Host { condition: Some(Box::new(condition)), enforces, ..host()? })?;
-    let mut history = History::default();
-    history.push(event("claimed")?);
-    let (terms, history) = (Some(Arc::new(terms()?)), Some(Arc::new(history)));
-    let lost = Phase::Lost(Lost { host: id("host_1")?, since: at(5), why: "its lease ran out".into() });
-    frozen_in("records-v2", "job_lost", &Job { terms, history, ..job(lost)? })?;
-    let mut completed = job(ended(EndStatus::Completed)?)?;
-    if let Phase::Ended(Ended { run: Some(run), .. }) = &mut completed.phase {
-        let run = Arc::make_mut(run);
-        (run.usage, run.oom) = (usage(), true);
-    }
-    frozen_in("records-v2", "job_completed", &completed)?;
-    let labelled = Service { labels: pairs("team", "a"), agent: Some(id("agent_1")?), ..service()? };
-    frozen_in("records-v2", "service", &labelled)?;
-    let mut freeze = Freeze {
-        number: 3,
-        id: id("freeze_1")?,
-        scope: scope()?,
-        at: at(1),
-        node: id("node_1")?,
-        reason: text("odd"),
-        by: text("ann"),
-        thawed: None,
-    };
-    frozen_in("records-v2", "freeze", &freeze)?;
-    let kept = StoredReply { key: key(), reply: Reply::Freeze(Arc::new(freeze.clone())) };
-    frozen_in("records-v2", "reply_freeze", &kept)?;
-    freeze.thawed = Some(Thawed { at: at(2), by: text("ann") });
-    frozen_in("records-v2", "freeze_thawed", &freeze)
 }
 
 #[test]
