@@ -24,6 +24,7 @@ pub struct HostBody {
 
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Heartbeat {
     /// The host.
     pub host: Host,

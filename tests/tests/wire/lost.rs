@@ -31,6 +31,7 @@ fn a_job_says_what_happens_when_its_host_is_lost() {
     let (job, over) = lost(&wire, "retry");
     assert_eq!(over["status"], "queued");
     assert_eq!(wire.claim("h2")["id"], json!(job));
+    wire.completion(&job, "h2").ok();
     let (_, over) = lost(&wire, "fail");
     assert_eq!(over["status"], "failed");
     assert_eq!(over["error"], "its host h1 was lost: the lease ran out, and it is not to be run again");
@@ -57,6 +58,7 @@ fn somebody_decides_about_a_lost_job_once() {
     again.refused(409, &format!("job {job} is not lost but queued"));
     assert_eq!(again.json()["code"], "not_lost");
     assert_eq!(wire.claim("h2")["id"], json!(job));
+    wire.completion(&job, "h2").ok();
 
     let (job, _) = lost(&wire, "hold");
     let failed = resolve(&wire, &job, &json!({"action": "fail", "reason": "half done"})).ok();

@@ -126,7 +126,7 @@ impl Draft<'_> {
                 continue;
             };
             self.put_condition(&host, |condition| {
-                (condition.down_since, condition.up_since) = (None, Some(at))
+                (condition.down_since, condition.up_since) = (None, Some(at));
             });
         }
         for id in down {
@@ -135,7 +135,7 @@ impl Draft<'_> {
                 continue;
             };
             self.put_condition(&host, |condition| {
-                (condition.down_since, condition.up_since) = (Some(at), None)
+                (condition.down_since, condition.up_since) = (Some(at), None);
             });
         }
         Reply::Done
