@@ -133,7 +133,7 @@ fn there_are_only_so_many_freezes_and_old_ones_are_forgotten() {
     }
     assert_eq!((world.state.freezes().len(), world.records.freezes.len()), (KEPT_FREEZES, KEPT_FREEZES));
     let next = freeze_of(world.freeze("next", of_agent("a")));
-    assert_eq!(next.number as usize, limits::MAX_FREEZES + 1, "numbers are not given out twice");
+    assert_eq!(next.number, limits::MAX_FREEZES as u64 + 1, "numbers are not given out twice");
 }
 
 #[test]
