@@ -1,5 +1,6 @@
 //! What a leader does unasked: it ends leases that ran out, writes down which were renewed and which hosts
-//! are heard of, tells drained hosts when their time is over, forgets replies that were kept long enough, and lets the log forget what the database holds.
+//! are heard of, tells drained hosts when their time is over, forgets replies that were kept long enough, and
+//! lets the log forget what the database holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

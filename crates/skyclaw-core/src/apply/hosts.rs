@@ -117,7 +117,8 @@ impl Draft<'_> {
         }
     }
 
-    /// What is no news is passed by.
+    /// What is no news is passed by. The version stays as it is: another mesh whose records are still taken over
+    /// knows nothing of who is heard of here, and what it says of such a host later must not look old.
     pub(super) fn note_hosts(&mut self, up: &[HostId], down: &[HostId]) -> Reply {
         let at = self.stamp.at;
         for id in up {
@@ -125,18 +126,18 @@ impl Draft<'_> {
             else {
                 continue;
             };
-            self.put_condition(&host, |condition| {
+            self.adopt_host(with_condition(&host, |condition| {
                 (condition.down_since, condition.up_since) = (None, Some(at));
-            });
+            }));
         }
         for id in down {
             let Some(host) = self.state.hosts.get(id).filter(|host| host.down_since().is_none()).cloned()
             else {
                 continue;
             };
-            self.put_condition(&host, |condition| {
+            self.adopt_host(with_condition(&host, |condition| {
                 (condition.down_since, condition.up_since) = (Some(at), None);
-            });
+            }));
         }
         Reply::Done
     }
@@ -146,9 +147,13 @@ impl Draft<'_> {
     }
 
     fn put_condition(&mut self, host: &Host, change: impl FnOnce(&mut Condition)) -> Arc<Host> {
-        let mut condition = host.condition.clone().unwrap_or_default();
-        change(&mut condition);
-        let condition = Some(condition).filter(|condition| **condition != Condition::default());
-        self.put_host(Host { condition, ..host.clone() })
+        self.put_host(with_condition(host, change))
     }
+}
+
+fn with_condition(host: &Host, change: impl FnOnce(&mut Condition)) -> Host {
+    let mut condition = host.condition.clone().unwrap_or_default();
+    change(&mut condition);
+    let condition = Some(condition).filter(|condition| **condition != Condition::default());
+    Host { condition, ..host.clone() }
 }

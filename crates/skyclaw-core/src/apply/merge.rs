@@ -5,7 +5,6 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use skyclaw_proto::record;
 use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, Timestamp};
@@ -13,7 +12,7 @@ use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, Timestamp};
 use super::Draft;
 use crate::archive::Archive;
 use crate::model::{Host, Lease, Phase};
-use crate::outcome::{Change, Effect, Reply};
+use crate::outcome::{Effect, Reply};
 use crate::wire::{adopt_job, adopt_service};
 
 impl Draft<'_> {
@@ -54,10 +53,8 @@ impl Draft<'_> {
             host.condition.clone_from(&own.condition);
             host.enforces.clone_from(&own.enforces);
         }
-        let host = Arc::new(host);
         touched.insert(host.id.clone());
-        self.state.keep_host(Arc::clone(&host));
-        self.changes.push(Change::Host(host));
+        self.adopt_host(host);
         true
     }
 

@@ -182,6 +182,11 @@ impl Draft<'_> {
     fn put_host(&mut self, mut host: Host) -> Arc<Host> {
         host.version = self.state.next_version();
         host.updated_by = self.stamp.node.clone();
+        self.adopt_host(host)
+    }
+
+    /// The same for a host that keeps its version and stamp.
+    fn adopt_host(&mut self, host: Host) -> Arc<Host> {
         let host = Arc::new(host);
         self.state.keep_host(Arc::clone(&host));
         self.changes.push(Change::Host(Arc::clone(&host)));

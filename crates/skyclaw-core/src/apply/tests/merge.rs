@@ -183,6 +183,17 @@ fn a_leased_job_without_a_host_is_queued_and_a_lost_one_waits_for_a_decision() {
 }
 
 #[test]
+fn a_host_of_another_mesh_that_is_not_heard_of_here_is_still_taken_over() {
+    let mut world = World::default();
+    assert!(merge(&mut world, &[host("h9", 3, 0)], &[job("j1", 90, 0, "ref", JobStatus::Queued)]));
+    let down = Operation::NoteHosts { up: vec![], down: vec![host_id("h9")] };
+    world.run(down).expect("noted");
+    assert!(merge(&mut world, &[host("h9", 4, 0)], &[]), "its next version is newer all the same");
+    let known = world.state.host(&host_id("h9")).expect("it is known");
+    assert!(known.version == 4 && known.down_since().is_some(), "{known:?}");
+}
+
+#[test]
 fn leases_of_a_host_that_is_not_known_count_once_it_registers() {
     let mut world = World::default();
     merge(&mut world, &[], &[job("j1", 1, 0, "ref", JobStatus::Leased)]);
