@@ -27,7 +27,7 @@ fn check(name: &str, value: &Value, body: &Value) {
             }
         }
         // The names of variables and labels are their owner's.
-        Value::Object(_) if matches!(name, "env" | "labels") => {}
+        Value::Object(_) if matches!(name, "env" | "labels" | "unavailable") => {}
         Value::Object(fields) => {
             for (name, value) in fields {
                 check(name, value, body);
@@ -62,7 +62,7 @@ pub fn is_id(text: &str, prefix: &str) -> bool {
     groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]) && groups.iter().all(hex)
 }
 
-/// The fields of a host.
+/// The fields of a host. (From `state` on: ours.)
 pub const HOST: Fields = Fields {
     always: &[
         "id",
@@ -75,7 +75,7 @@ pub const HOST: Fields = Fields {
         "updatedBy",
         "version",
     ],
-    sometimes: &[],
+    sometimes: &["state", "stateSince", "stateReason", "drain", "enforces"],
 };
 
 /// The fields of a job. (From `priority` on: ours.)
@@ -101,6 +101,15 @@ pub const JOB: Fields = Fields {
         "labels",
         "fence",
         "cancelRequestedAt",
+        "lostAt",
+        "onLost",
+        "isolation",
+        "image",
+        "resources",
+        "agentId",
+        "network",
+        "mounts",
+        "graceMs",
     ],
 };
 
@@ -120,7 +129,7 @@ pub const SERVICE: Fields = Fields {
         "version",
         "assignments",
     ],
-    sometimes: &["cwd", "env"],
+    sometimes: &["cwd", "env", "labels", "agentId"],
 };
 
 /// Which fields a record has.

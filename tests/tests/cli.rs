@@ -54,6 +54,51 @@ fn what_submit_is_told_reaches_the_job() {
 }
 
 #[test]
+fn an_operator_freezes_thaws_drains_and_decides() {
+    let node = Options::default().env("SKYCLAW_LEASE_MS", "300").start();
+    let wire = node.wire();
+    wire.host("h1", &[], 4);
+    let run = |line: &str| skyctl(&node.url(), &line.split_whitespace().collect::<Vec<_>>());
+    let frozen = run("freeze --agent bot --reason odd").ok();
+    assert!(frozen.contains("agent bot") && frozen.contains("odd"), "{frozen}");
+    let nobodys = run("thaw").ended(3);
+    assert!(
+        nobodys.stderr.contains("there is no freeze of everything: frozen are freeze_"),
+        "{}",
+        nobodys.stderr
+    );
+    assert_eq!(run("freeze list").ok().lines().count(), 2);
+    assert!(run("thaw --agent bot").ok().contains("thawed"));
+    assert_eq!(run("freeze list").ok().lines().count(), 1);
+    assert!(run("freeze list --all").ok().contains("thawed"));
+
+    let drained = run("host drain h1 --deadline 10m --reason disk").ok();
+    assert!(drained.contains("draining") && drained.contains("disk"), "{drained}");
+    assert!(run("host list").ok().contains("draining"));
+    assert!(run("host get h1").ok().contains("until 20"));
+    assert!(run("host undrain h1").ok().contains("up"));
+    assert!(run("host remove h1").ended(1).stderr.contains("host h1 is up"));
+
+    let job = run("job submit --on-lost hold --agent bot -- prog").ok();
+    let job = job.trim();
+    wire.host("h1", &["shell"], 4);
+    wire.claim("h1");
+    wait_until("it is lost", LONG, || (wire.job(job)["status"] == "lost").then_some(()));
+    let shown = run(&format!("job get {job}")).ok();
+    for word in ["lost", "hold", "bot", "claimed h1", "attempt 1", "lease_expired"] {
+        assert!(shown.contains(word), "{word} in {shown}");
+    }
+    assert!(run(&format!("job resolve {job} --complete --reason seen")).ok().contains("completed"));
+    let json = yaml_or_json(&run(&format!("job get {job} -o json")).ok());
+    let kinds: Vec<_> = json["events"].as_array().expect("events").iter().map(|e| &e["kind"]).collect();
+    assert_eq!(kinds, ["claimed", "lease_expired", "lost", "resolved", "completed"]);
+    assert!(run(&format!("job resolve {job} --fail")).ended(1).stderr.contains("is not lost but completed"));
+    wire.host("h2", &[], 1);
+    run("host remove h2 --force").ended(0);
+    assert_eq!(wire.get("/v1/hosts").ok()["hosts"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn the_commands_of_the_reference_send_and_print_what_it_does() {
     let node = node();
     let only_id = |args: &[&str], prefix: &str| {

@@ -39,6 +39,7 @@ impl Completion {
                 stderr: Some(outcome.stderr),
                 error: outcome.error,
                 fence: job.fence,
+                ..CompleteJobBody::default()
             },
         };
         completion.fit(MAX_BODY);

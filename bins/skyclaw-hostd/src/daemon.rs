@@ -110,6 +110,7 @@ fn card(settings: &Settings) -> RegisterHostBody {
         name: Some(settings.host_name.clone().or_else(machine).unwrap_or_else(|| "host".to_owned())),
         capabilities: Some(settings.capabilities.clone()),
         max_parallel: Some(settings.max_parallel),
+        ..RegisterHostBody::default()
     }
 }
 

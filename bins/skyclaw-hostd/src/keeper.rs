@@ -211,9 +211,15 @@ impl Task {
     fn take_in(&mut self, answer: &Heartbeat, named: &[RunningJob], sent: Instant) {
         self.prune();
         // A job that began while the heartbeat was on its way is not named in it, and may be called off.
-        for stop in answer.stop.iter().filter(|stop| stop.reason == StopReason::Cancelled) {
+        for stop in &answer.stop {
+            let why = match stop.reason {
+                StopReason::Cancelled => Stop::Cancelled,
+                StopReason::Frozen => Stop::Because("it is frozen".to_owned()),
+                StopReason::Draining => Stop::Because("its host is drained".to_owned()),
+                StopReason::NotLeased | StopReason::Unknown => continue,
+            };
             if let Some(run) = self.runs.get(&stop.job_id) {
-                run.stopper.stop(Stop::Cancelled);
+                run.stopper.stop(why);
             }
         }
         for job in named {
@@ -223,7 +229,9 @@ impl Task {
             }
             let stop = answer.stop.iter().find(|stop| stop.job_id == job.job_id).map(|stop| stop.reason);
             match stop {
-                None | Some(StopReason::Cancelled) => self.renew(job, sent),
+                None | Some(StopReason::Cancelled | StopReason::Frozen | StopReason::Draining) => {
+                    self.renew(job, sent);
+                }
                 Some(StopReason::NotLeased | StopReason::Unknown) => {
                     tracing::warn!(job = %job.job_id, "this host no longer holds its lease; the run is stopped");
                     if let Some(run) = self.runs.get(&job.job_id) {

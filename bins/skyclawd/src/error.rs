@@ -95,9 +95,13 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         use {ErrorCode as Code, StatusCode as Status};
         let (status, code) = match &refusal {
-            Refusal::UnknownHost(_) | Refusal::UnknownJob(_) | Refusal::UnknownService(_) => {
-                (Status::NOT_FOUND, Code::NotFound)
-            }
+            Refusal::UnknownHost(_)
+            | Refusal::UnknownJob(_)
+            | Refusal::UnknownService(_)
+            | Refusal::UnknownFreeze(_) => (Status::NOT_FOUND, Code::NotFound),
+            Refusal::NotLost { .. } => (Status::CONFLICT, Code::NotLost),
+            Refusal::HostBusy { .. } => (Status::CONFLICT, Code::HostBusy),
+            Refusal::TooManyFreezes => (Status::CONFLICT, Code::TooManyFreezes),
             Refusal::AssignedElsewhere { .. } | Refusal::NotAssigned { .. } => {
                 (Status::CONFLICT, Code::NotAssigned)
             }

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::classic::ClassicCommand;
 use crate::cluster::ClusterCommand;
+use crate::freeze::{FreezeArgs, ThawArgs};
 use crate::host::HostCommand;
 use crate::job::JobCommand;
 use crate::output::Format;
@@ -18,6 +19,7 @@ Examples:
   skyctl demo                                  see it work on this machine alone
   skyctl job submit --wait -- echo hello       run a command and show its output
   skyctl job list --status failed
+  skyctl freeze --reason \"odd trades\"          stop everything at once
   skyctl cluster members                       the coordinators, who leads, who is behind
   skyctl enqueue-shell bash -lc \"echo hello\"
 
@@ -82,12 +84,22 @@ pub(crate) struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Submit, list, follow and cancel jobs
+    /// Submit, list, follow and cancel jobs, and decide about lost ones
     #[command(subcommand)]
     Job(JobCommand),
-    /// Look at the hosts that run work
+    /// Look at the hosts that run work, drain and remove them
     #[command(subcommand)]
     Host(HostCommand),
+    /// Stop everything, or what has a label or belongs to an agent: nothing of it is claimed or runs until thaw
+    ///
+    /// Examples:
+    ///   skyctl freeze --reason "odd trades"
+    ///   skyctl freeze --agent bot-7
+    ///   skyctl freeze list
+    #[command(verbatim_doc_comment)]
+    Freeze(FreezeArgs),
+    /// End a freeze: without an id or a scope, the one of everything
+    Thaw(ThawArgs),
     /// Look at services
     #[command(subcommand)]
     Service(ServiceCommand),

@@ -68,7 +68,7 @@ async fn play(mesh: &mut Mesh, context: &Context<'_>) -> Result<Exit, Error> {
         job = timeout(RUN, watch.end()) => job.map_err(|_| late())??,
         ended = mesh.any_end() => return Err(ended),
     };
-    context.out.show(&job, || details(&job))?;
+    context.out.show(&job, || details(&job, &[]))?;
     Ok(Exit::of_job(&job))
 }
 

@@ -1,5 +1,8 @@
 //! `skyctl job …`.
 
+mod show;
+mod terms;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -7,16 +10,19 @@ use serde::Serialize;
 use skyclaw_client::JobFilter;
 use skyclaw_config::clock;
 use skyclaw_proto::limits::MAX_PAGE;
-use skyclaw_proto::payload::Payload;
-use skyclaw_proto::record::Job;
-use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody};
-use skyclaw_proto::{JobStatus, Timestamp};
+use skyclaw_proto::record::{Event, Job};
+use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody, ResolveJobBody};
+use skyclaw_proto::{JobStatus, Resolution};
 
+pub(crate) use self::show::details;
+use self::show::table;
+use self::terms::TermsArgs;
 use crate::arguments;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::{self, Format, Table, age, command_line};
+use crate::output::{self, Format, Table};
+use crate::snapshot::requested_by;
 use crate::{lookup, wait};
 
 /// What can be done with jobs.
@@ -31,7 +37,7 @@ pub(crate) enum JobCommand {
     Submit(Box<Submit>),
     /// List jobs, newest first
     List(List),
-    /// Show one job
+    /// Show one job and what happened to it
     Get {
         /// Its id, or the beginning of it, with or without job_
         id: String,
@@ -42,6 +48,11 @@ pub(crate) enum JobCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
+    /// Decide about a lost job: one whose host was lost, and that is not to be run again unasked
+    ///
+    /// Look first whether it was done. Its host may still report that it was, as long as nobody has decided.
+    #[command(group = clap::ArgGroup::new("decision").required(true))]
+    Resolve(Resolve),
     /// Call jobs off: queued ones at once, running ones by stopping them
     Cancel {
         /// Their ids, or the beginnings of them
@@ -73,6 +84,8 @@ pub(crate) struct Submit {
     /// Who submits it
     #[arg(long, value_name = "WHO")]
     submitted_by: Option<String>,
+    #[command(flatten)]
+    terms: TermsArgs,
     /// Wait for its end, print its output and end with its exit code
     #[arg(long)]
     wait: bool,
@@ -82,6 +95,43 @@ pub(crate) struct Submit {
     /// The command and its arguments; it is run as it is, without a shell
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// Its id, or the beginning of it
+    id: String,
+    /// Queue it again: it was not done, and may be done now
+    #[arg(long, group = "decision")]
+    requeue: bool,
+    /// It has failed
+    #[arg(long, group = "decision")]
+    fail: bool,
+    /// It was done
+    #[arg(long, group = "decision")]
+    complete: bool,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Resolve {
+    fn action(&self) -> Resolution {
+        match (self.requeue, self.fail) {
+            (true, _) => Resolution::Requeue,
+            (_, true) => Resolution::Fail,
+            _ => Resolution::Complete,
+        }
+    }
+}
+
+/// A job with what happened to it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    job: Job,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Event>,
 }
 
 #[derive(Debug, Args)]
@@ -123,8 +173,28 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
         JobCommand::Submit(submit) => run_submit(*submit, context).await,
         JobCommand::List(list) => run_list(&list, context).await,
         JobCommand::Get { id } => {
-            let job = lookup::job(&context.client()?, &id).await?;
-            context.out.show(&job, || details(&job))?;
+            let client = context.client()?;
+            let job = lookup::job(&client, &id).await?;
+            let events = match client.job_events(&job.id).await {
+                // A coordinator that keeps no events.
+                Err(error) if error.is_not_found() => Vec::new(),
+                events => events?,
+            };
+            let shown = Shown { job, events };
+            context.out.show(&shown, || details(&shown.job, &shown.events))?;
+            Ok(Exit::Success)
+        }
+        JobCommand::Resolve(resolve) => {
+            let client = context.client()?;
+            let job = lookup::job(&client, &resolve.id).await?;
+            let body = ResolveJobBody {
+                action: Some(resolve.action().to_string()),
+                reason: resolve.reason,
+                by: requested_by(),
+                result: None,
+            };
+            let job = client.resolve_job(&job.id, &body, None).await?;
+            show_all(vec![job], context)?;
             Ok(Exit::Success)
         }
         JobCommand::Wait { ids } => {
@@ -176,7 +246,7 @@ fn body(submit: Submit) -> EnqueueJobBody {
     let mut command = submit.command.into_iter();
     let capabilities =
         if submit.capability.is_empty() { vec!["shell".to_owned()] } else { submit.capability };
-    EnqueueJobBody {
+    submit.terms.put(EnqueueJobBody {
         payload: Some(PayloadBody {
             kind: Some("shell".to_owned()),
             command: command.next(),
@@ -191,7 +261,8 @@ fn body(submit: Submit) -> EnqueueJobBody {
         submitted_by: submit.submitted_by,
         priority: submit.priority,
         labels: Some(submit.label).filter(|labels| !labels.is_empty()).map(|l| l.into_iter().collect()),
-    }
+        ..EnqueueJobBody::default()
+    })
 }
 
 async fn run_list(list: &List, context: &Context<'_>) -> Result<Exit, Error> {
@@ -222,66 +293,10 @@ fn show_all(jobs: Vec<Job>, context: &Context<'_>) -> Result<(), Error> {
     context.out.show(&body, || table(&body.jobs, clock::now()))
 }
 
-fn table(jobs: &[Job], now: Timestamp) -> Table {
-    let mut table = Table::new(&["ID", "STATUS", "AGE", "HOST", "EXIT", "COMMAND"]);
-    for job in jobs {
-        table.row(vec![
-            job.id.to_string(),
-            job.status.to_string(),
-            age(now.since(job.created_at)),
-            job.assigned_host_id.as_ref().map_or("-".into(), ToString::to_string),
-            job.result.as_ref().map_or("-".into(), |result| result.exit_code.to_string()),
-            payload_line(&job.payload),
-        ]);
-    }
-    table
-}
-
-fn payload_line(payload: &Payload) -> String {
-    match payload {
-        Payload::Shell(shell) => {
-            let args = shell.args.iter().flatten().map(String::as_str);
-            command_line(std::iter::once(shell.command.as_str()).chain(args))
-        }
-        Payload::OpenclawRun(run) => {
-            let args = run.args.iter().flatten().map(String::as_str);
-            command_line(std::iter::once("(openclaw)").chain(args)).replacen("'(openclaw)'", "(openclaw)", 1)
-        }
-    }
-}
-
-pub(crate) fn details(job: &Job) -> Table {
-    let labels: Vec<_> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let wants: Vec<_> = job.requirement.required_capabilities.iter().map(AsRef::as_ref).collect();
-    let listed = |items: String| Some(items).filter(|text| !text.is_empty());
-    let result = job.result.as_ref();
-    Table::of_fields(vec![
-        ("id", Some(job.id.to_string())),
-        ("status", Some(job.status.to_string())),
-        ("command", Some(payload_line(&job.payload))),
-        ("requires", listed(wants.join(","))),
-        ("host", job.assigned_host_id.as_ref().map(ToString::to_string)),
-        ("attempts", Some(job.attempts.to_string())),
-        ("priority", job.priority.map(|priority| priority.to_string())),
-        ("labels", listed(labels.join(","))),
-        ("submitted by", job.submitted_by.clone()),
-        ("created", Some(job.created_at.to_string())),
-        ("updated", Some(job.updated_at.to_string())),
-        ("lease until", job.lease_expires_at.map(|time| time.to_string())),
-        ("finished", result.map(|result| result.finished_at.to_string())),
-        ("duration", result.map(|result| format!("{}ms", result.duration_ms))),
-        ("exit code", result.map(|result| result.exit_code.to_string())),
-        ("error", job.error.clone()),
-        ("stdout", result.and_then(|result| listed(result.stdout.clone()))),
-        ("stderr", result.and_then(|result| listed(result.stderr.clone()))),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::output::{Look, samples};
     use clap::Parser;
     use expect_test::{Expect, expect};
 
@@ -313,38 +328,35 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_a_table_of_what_one_looks_for() {
-        let mut failed = samples::job("job_2", JobStatus::Failed);
-        failed.result = Some(samples::result(3));
-        failed.assigned_host_id = skyclaw_proto::HostId::parse("host_a").ok();
-        let now = Timestamp::from_millis(1_767_225_600_000 + 125_000);
-        expect![[r"
-            ID     STATUS  AGE  HOST    EXIT  COMMAND
-            job_1  queued  2m   -       -     echo 'hello world'
-            job_2  failed  2m   host_a  3     echo 'hello world'
-        "]]
-        .assert_eq(&table(&[samples::job("job_1", JobStatus::Queued), failed], now).render(Look::PLAIN));
+    fn how_a_job_is_to_be_run_has_its_place_in_the_body() {
+        let flags = "--on-lost hold --isolation podman --image busybox --cpus 0.5 --memory 64MiB --pids 32 \
+                     --tmpfs 1M --agent bot --network lan --mount /srv:/data:rw --grace 5s train";
+        check_body(
+            &flags.split_whitespace().collect::<Vec<_>>(),
+            &expect![[
+                r#"{"payload":{"kind":"shell","command":"train","args":[]},"requirement":{"requiredCapabilities":["shell"]},"onLost":"hold","isolation":"podman","image":"busybox","resources":{"cpuMillis":500,"memoryBytes":67108864,"pids":32,"tmpfsBytes":1048576},"agentId":"bot","network":"lan","mounts":[{"source":"/srv","target":"/data","readOnly":false}],"graceMs":5000}"#
+            ]],
+        );
+        let wrong = Cli::try_parse_from(["skyctl", "job", "submit", "--on-lost", "cry", "ls"]);
+        assert!(wrong.expect_err("refused").to_string().contains("must be retry, fail or hold"));
     }
 
     #[test]
-    fn the_details_of_a_job_show_what_is_known_of_it() {
-        let mut job = samples::job("job_1", JobStatus::Failed);
-        job.result = Some(samples::result(3));
-        job.error = Some("exited with 3".into());
-        expect![[r"
-            id         job_1
-            status     failed
-            command    echo 'hello world'
-            attempts   0
-            created    2026-01-01T00:00:00.000Z
-            updated    2026-01-01T00:00:01.000Z
-            finished   2026-01-01T00:00:02.000Z
-            duration   12ms
-            exit code  3
-            error      exited with 3
-            stdout     out
-        "]]
-        .assert_eq(&details(&job).render(Look::PLAIN));
+    fn a_decision_about_a_lost_job_is_one_of_three() {
+        let action = |flag: &str| match Cli::try_parse_from(["skyctl", "job", "resolve", "j", flag]) {
+            Ok(Cli { command: Some(Command::Job(JobCommand::Resolve(resolve))), .. }) => {
+                Some(resolve.action())
+            }
+            _ => None,
+        };
+        assert_eq!(action("--requeue"), Some(Resolution::Requeue));
+        assert_eq!(action("--fail"), Some(Resolution::Fail));
+        assert_eq!(action("--complete"), Some(Resolution::Complete));
+        assert!(
+            Cli::try_parse_from(["skyctl", "job", "resolve", "j"]).is_err(),
+            "nobody decides by accident"
+        );
+        assert!(Cli::try_parse_from(["skyctl", "job", "resolve", "j", "--fail", "--requeue"]).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod context;
 mod demo;
 mod error;
 mod exit;
+mod freeze;
 mod host;
 mod job;
 mod lookup;
@@ -43,6 +44,8 @@ pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
     match cli.command.ok_or(Error::NoCommand)? {
         Command::Job(command) => job::run(command, &context).await,
         Command::Host(command) => host::run(command, &context).await,
+        Command::Freeze(args) => freeze::freeze(args, &context).await,
+        Command::Thaw(args) => freeze::thaw(args, &context).await,
         Command::Service(command) => service::run(command, &context).await,
         Command::Cluster(command) => cluster::run(command, &context).await,
         Command::State(command) => state::run(command, &context).await,

@@ -187,7 +187,7 @@ async fn commit(client: &Client, id: &RestoreId, args: &RestoreArgs) -> Result<R
 }
 
 /// Who asks for it: told, not proven.
-fn requested_by() -> Option<String> {
+pub(crate) fn requested_by() -> Option<String> {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
     Some(format!("{}@{}", user?, host?))

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use skyclaw_proto::record::Job;
-use skyclaw_proto::request::{ClaimBody, CompleteJobBody, EnqueueJobBody};
-use skyclaw_proto::response::{ClaimedJobs, JobBody, JobPage};
+use skyclaw_proto::record::{Event, Job};
+use skyclaw_proto::request::{ClaimBody, CompleteJobBody, EnqueueJobBody, JobEventsBody, ResolveJobBody};
+use skyclaw_proto::response::{ClaimedJobs, EventsBody, JobBody, JobPage};
 use skyclaw_proto::{HostId, JobId, JobStatus, route};
 
 use crate::Client;
@@ -77,6 +77,42 @@ impl Client {
     pub async fn cancel_job(&self, id: &JobId) -> Result<Job, Error> {
         let call = Call::post(route::cancel(id), &serde_json::json!({}))?.keyed(None)?;
         self.fetch(&call).await.map(|JobBody { job }| job)
+    }
+
+    /// `POST /v1/jobs/:id/resolve`: decides about a lost job.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn resolve_job(
+        &self,
+        id: &JobId,
+        decision: &ResolveJobBody,
+        key: Option<&str>,
+    ) -> Result<Job, Error> {
+        let call = Call::post(route::resolve(id), decision)?.keyed(key)?;
+        self.fetch(&call).await.map(|JobBody { job }| job)
+    }
+
+    /// `POST /v1/jobs/:id/events`: tells what happened to a run, under the lease it runs under.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn tell_events(
+        &self,
+        id: &JobId,
+        told: &JobEventsBody,
+        key: Option<&str>,
+    ) -> Result<Job, Error> {
+        let call = Call::post(route::job_events(id), told)?.keyed(key)?;
+        self.fetch(&call).await.map(|JobBody { job }| job)
+    }
+
+    /// `GET /v1/jobs/:id/events`: what happened to a job, oldest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn job_events(&self, id: &JobId) -> Result<Vec<Event>, Error> {
+        self.fetch(&Call::get(route::job_events(id))).await.map(|EventsBody { events }| events)
     }
 
     /// `POST /v1/hosts/:id/claim`. The answer may take as long as the body's `wait_ms`. The key makes

@@ -17,6 +17,7 @@ mod call;
 mod cluster;
 mod config;
 mod error;
+mod freezes;
 mod jobs;
 mod nodes;
 mod services;

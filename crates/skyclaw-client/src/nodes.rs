@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use skyclaw_proto::record::Host;
-use skyclaw_proto::request::{HeartbeatBody, RegisterHostBody};
+use skyclaw_proto::request::{DrainHostBody, HeartbeatBody, RegisterHostBody, RemoveHostBody};
 use skyclaw_proto::response::{Health, Heartbeat, HostBody, HostsBody, Peers};
 use skyclaw_proto::{HostId, route};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -37,6 +37,35 @@ impl Client {
     pub async fn heartbeat(&self, id: &HostId, beat: &HeartbeatBody) -> Result<Heartbeat, Error> {
         let poll = Duration::from_millis(beat.wait_ms.unwrap_or(0));
         self.fetch(&Call::post(route::heartbeat(id), beat)?.polling(poll)).await
+    }
+
+    /// `POST /v1/hosts/:id/drain`: the host takes no more work.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn drain_host(&self, id: &HostId, drain: &DrainHostBody) -> Result<Host, Error> {
+        let call = Call::post(route::drain(id), drain)?.keyed(None)?;
+        self.fetch(&call).await.map(|HostBody { host }| host)
+    }
+
+    /// `POST /v1/hosts/:id/undrain`: a drained host takes work again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn undrain_host(&self, id: &HostId) -> Result<Host, Error> {
+        let call = Call::post(route::undrain(id), &serde_json::json!({}))?.keyed(None)?;
+        self.fetch(&call).await.map(|HostBody { host }| host)
+    }
+
+    /// `POST /v1/hosts/:id/remove`: forgets a host that is down or drained; any, by force. The answer is the
+    /// host as it was.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn remove_host(&self, id: &HostId, force: bool) -> Result<Host, Error> {
+        let body = RemoveHostBody { force: force.then_some(true) };
+        let call = Call::post(route::remove_host(id), &body)?.keyed(None)?;
+        self.fetch(&call).await.map(|HostBody { host }| host)
     }
 
     /// `GET /v1/hosts`, by id.

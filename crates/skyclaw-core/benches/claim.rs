@@ -124,6 +124,7 @@ impl Bench {
             submitted_by,
             priority: limits::DEFAULT_PRIORITY,
             labels,
+            terms: None,
         };
         Ok(self.apply(operation).1)
     }
@@ -151,7 +152,8 @@ fn measure(mix: &Mix, size: usize) -> Result<Measured, Failure> {
     for (n, capabilities) in (mix.hosts)(&mut random).into_iter().enumerate() {
         let id = HostId::parse(&format!("host_{n}"))?;
         let (name, max_parallel) = (id.to_string(), limits::MAX_PARALLEL);
-        bench.apply(Operation::RegisterHost { id: id.clone(), name, capabilities, max_parallel });
+        let enforces = None;
+        bench.apply(Operation::RegisterHost { id: id.clone(), name, capabilities, max_parallel, enforces });
         hosts.push(id);
     }
     for n in 0..size {

@@ -24,7 +24,10 @@ impl Operation {
     pub fn named_jobs(&self) -> impl Iterator<Item = &JobId> {
         let (one, many): (Option<&JobId>, &[record::Job]) = match self {
             // A late copy of the command must not bring back a job that has ended since.
-            Self::Enqueue { id, .. } | Self::Cancel { id } => (Some(id), &[]),
+            Self::Enqueue { id, .. }
+            | Self::Cancel { id }
+            | Self::ResolveJob { id, .. }
+            | Self::TellEvents { id, .. } => (Some(id), &[]),
             Self::Complete(completion) => (Some(&completion.id), &[]),
             Self::Merge { jobs, .. } => (None, jobs),
             Self::RegisterHost { .. }
@@ -38,7 +41,13 @@ impl Operation {
             | Self::StageRestore(_)
             | Self::CancelRestore { .. }
             | Self::RollBack(_)
-            | Self::ReleaseClaims { .. } => (None, &[]),
+            | Self::ReleaseClaims { .. }
+            | Self::Freeze { .. }
+            | Self::Thaw { .. }
+            | Self::DrainHost { .. }
+            | Self::UndrainHost { .. }
+            | Self::RemoveHost { .. }
+            | Self::NoteHosts { .. } => (None, &[]),
         };
         one.into_iter().chain(many.iter().map(|job| &job.id))
     }

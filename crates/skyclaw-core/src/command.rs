@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::record;
-use skyclaw_proto::request::{DeployService, ReportService};
-use skyclaw_proto::{Capabilities, HostId, JobId, NodeId, Payload, RestoreId, ServiceId, Timestamp};
+use skyclaw_proto::record::{self, Usage};
+use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
+use skyclaw_proto::{
+    Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution, RestoreId, Scope,
+    ServiceId, Stopped, Terms, Timestamp,
+};
 
+use crate::history::Event;
 use crate::outcome::StagedPart;
 use crate::restore::RollBack;
 
@@ -73,6 +77,18 @@ pub struct Completion {
     /// Why it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why the host stopped it before its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
+    /// What it used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Whether it ran out of the memory it may use.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom: bool,
+    /// What happened to the run and was not told yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
 }
 
 /// What to do.
@@ -89,6 +105,9 @@ pub enum Operation {
         capabilities: Capabilities,
         /// How many jobs it takes at once.
         max_parallel: u32,
+        /// What it can enforce; `None` when it does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        enforces: Option<Arc<Enforces>>,
     },
     /// A job joins the queue.
     Enqueue {
@@ -106,6 +125,9 @@ pub enum Operation {
         /// For finding it again.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         labels: BTreeMap<String, String>,
+        /// How it is to be run; `None` when nothing was said of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Arc<Terms>>,
     },
     /// A host takes jobs.
     Claim {
@@ -185,6 +207,88 @@ pub enum Operation {
         /// The restore.
         restore: RestoreId,
     },
+    /// An operator decides about a lost job.
+    ResolveJob {
+        /// The job.
+        id: JobId,
+        /// What is decided.
+        action: Resolution,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Who decides it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// How the run ended, when it is found to be done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<FoundResult>,
+    },
+    /// A host tells what happened to a run.
+    TellEvents {
+        /// The job.
+        id: JobId,
+        /// The host.
+        host: HostId,
+        /// The fencing token of the lease.
+        fence: u64,
+        /// What happened, in its order.
+        events: Vec<Event>,
+    },
+    /// Nothing that this covers is claimed any more, and what of it runs is stopped.
+    Freeze {
+        /// Its id, made by the proposer.
+        id: FreezeId,
+        /// What it covers.
+        scope: Scope,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Who asks for it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// A freeze ends.
+    Thaw {
+        /// The freeze.
+        id: FreezeId,
+        /// Who asks for it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// A host takes no more work.
+    DrainHost {
+        /// The host.
+        id: HostId,
+        /// After how long what still runs is told to stop, in milliseconds; never, when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_ms: Option<u64>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Who asks for it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// A drained host takes work again.
+    UndrainHost {
+        /// The host.
+        id: HostId,
+    },
+    /// A host is forgotten.
+    RemoveHost {
+        /// The host.
+        id: HostId,
+        /// Also when it is up or holds work.
+        #[serde(default)]
+        force: bool,
+    },
+    /// The leader has not heard of hosts for some time, or hears of them again.
+    NoteHosts {
+        /// Heard of again.
+        up: Vec<HostId>,
+        /// Not heard of.
+        down: Vec<HostId>,
+    },
 }
 
 impl Command {
@@ -201,19 +305,37 @@ impl Command {
 impl Operation {
     fn approx_bytes(&self) -> usize {
         match self {
-            Self::RegisterHost { name, capabilities, .. } => name.len() + set_bytes(capabilities),
-            Self::Enqueue { payload, required, labels, .. } => {
-                let labels: usize = labels.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-                payload.approx_bytes() + set_bytes(required) + labels
+            Self::RegisterHost { name, capabilities, enforces, .. } => {
+                let enforces = enforces.as_ref().map_or(0, |enforces| enforces.approx_bytes());
+                name.len() + set_bytes(capabilities) + enforces
+            }
+            Self::Enqueue { payload, required, labels, terms, .. } => {
+                let terms = terms.as_ref().map_or(0, |terms| terms.approx_bytes());
+                payload.approx_bytes() + set_bytes(required) + pairs_bytes(labels) + terms
             }
             Self::Complete(done) => {
-                done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len)
+                let texts =
+                    done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len);
+                texts + events_bytes(&done.events)
             }
             Self::Claim { .. }
             | Self::Cancel { .. }
             | Self::PruneReplies
             | Self::CancelRestore { .. }
-            | Self::ReleaseClaims { .. } => 0,
+            | Self::ReleaseClaims { .. }
+            | Self::UndrainHost { .. }
+            | Self::RemoveHost { .. } => 0,
+            Self::ResolveJob { reason, by, result, .. } => {
+                let output = result.as_ref().map_or(0, |result| result.stdout.len() + result.stderr.len());
+                said_bytes(reason.as_ref(), by.as_ref()) + output
+            }
+            Self::TellEvents { events, .. } => events_bytes(events),
+            Self::Freeze { scope, reason, by, .. } => {
+                pairs_bytes(&scope.labels) + said_bytes(reason.as_ref(), by.as_ref())
+            }
+            Self::Thaw { by, .. } => said_bytes(None, by.as_ref()),
+            Self::DrainHost { reason, by, .. } => said_bytes(reason.as_ref(), by.as_ref()),
+            Self::NoteHosts { up, down } => (up.len() + down.len()) * 136,
             Self::StageRestore(part) => part.bytes.len(),
             Self::RollBack(back) => back.requested_by.as_ref().map_or(0, String::len),
             Self::RenewLeases { leases, .. } | Self::ExpireLeases { leases } => leases.len() * 160,
@@ -225,6 +347,7 @@ impl Operation {
                     + args
                     + env
                     + set_bytes(&service.required_capabilities)
+                    + pairs_bytes(&service.labels)
             }
             Self::ClaimService { running, .. } => running.as_ref().map_or(0, |ids| ids.len() * 136),
             Self::ReportService { report, .. } => {
@@ -241,6 +364,18 @@ impl Operation {
     }
 }
 
+fn pairs_bytes(pairs: &BTreeMap<String, String>) -> usize {
+    pairs.iter().map(|(key, value)| key.len() + value.len() + 8).sum()
+}
+
+fn events_bytes(events: &[Event]) -> usize {
+    events.iter().map(Event::approx_bytes).sum()
+}
+
+fn said_bytes(reason: Option<&String>, by: Option<&String>) -> usize {
+    reason.into_iter().chain(by).map(String::len).sum()
+}
+
 /// What the fixed fields of a record take.
 const FIXED_RECORD: usize = 1024;
 
@@ -250,7 +385,11 @@ fn set_bytes(set: &Capabilities) -> usize {
 
 fn merged_job_bytes(job: &record::Job) -> usize {
     let output = job.result.as_ref().map_or(0, |result| result.stdout.len() + result.stderr.len());
-    FIXED_RECORD + output + job.payload.approx_bytes() + set_bytes(&job.requirement.required_capabilities)
+    FIXED_RECORD
+        + output
+        + job.payload.approx_bytes()
+        + set_bytes(&job.requirement.required_capabilities)
+        + job.terms().approx_bytes()
 }
 
 fn merged_service_bytes(service: &record::Service) -> usize {

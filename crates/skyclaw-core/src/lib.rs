@@ -11,7 +11,8 @@
 //! every node. Nothing here knows of disks, sockets, clocks, tasks or the log.
 //!
 //! What always holds between two commands:
-//! - a job is queued or leased or ended, never two of them, and has at most one lease;
+//! - a job is queued, leased, lost or ended, never two of them, and has at most one lease;
+//! - nothing that is frozen is claimed, and a host that is drained claims nothing;
 //! - a host's `active_leases` is the number of leases held in its name;
 //! - within a priority, queued jobs are handed out in the order they were enqueued;
 //! - every claim has a fencing token greater than all before it;
@@ -21,6 +22,8 @@
 mod apply;
 mod archive;
 pub mod command;
+mod freeze;
+mod history;
 pub mod model;
 mod outcome;
 mod queue;
@@ -33,7 +36,11 @@ mod wire;
 pub use apply::Verdict;
 pub use archive::{Archive, NoArchive};
 pub use command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
-pub use model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
+pub use freeze::{Freeze, KEPT_FREEZES, Thawed};
+pub use history::{Event, History};
+pub use model::{
+    Assignment, Condition, Drain, EndStatus, Ended, Host, Job, Lease, Lost, Phase, Run, Service,
+};
 pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StagedPart, StoredReply};
 pub use restore::{KEPT_RESTORES, Restore, RollBack, SnapshotOf};
 pub use state::{Claimable, Counters, ServiceOffer, State};

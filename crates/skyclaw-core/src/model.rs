@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::payload::Env;
+use skyclaw_proto::record::Usage;
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, HostId, JobId, JobStatus, NodeId, Payload, ServiceId, ServiceStatus,
-    Timestamp,
+    AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobId, JobStatus, NodeId, OnLost,
+    Payload, ServiceId, ServiceStatus, Terms, Timestamp,
 };
+
+use crate::history::{Event, History};
 
 /// A machine that runs work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,43 @@ pub struct Host {
     pub updated_by: NodeId,
     /// Grows with each change.
     pub version: u64,
+    /// How it does, when there is something to say of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Box<Condition>>,
+    /// What it can enforce; `None` when it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforces: Option<Arc<Enforces>>,
+}
+
+/// How a host does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// Since when it has not been heard of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Timestamp>,
+    /// Since when it is heard of again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up_since: Option<Timestamp>,
+    /// That it takes no more work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+}
+
+/// That a host takes no more work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Since when.
+    pub since: Timestamp,
+    /// When what still runs is told to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who asked for it, as they say themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// One piece of work with an end.
@@ -68,6 +108,12 @@ pub struct Job {
     /// The fencing token of the newest lease; 0 before the first.
     #[serde(default)]
     pub fence: u64,
+    /// How it is to be run; `None` when nothing was said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Arc<Terms>>,
+    /// What happened to it; `None` before anything did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Arc<History>>,
     /// Where it is in its life.
     pub phase: Phase,
 }
@@ -80,8 +126,11 @@ pub struct Job {
 ///     │ └──cancel──┐    │ └──cancel──► (asked to stop) ──► Ended(cancelled)
 ///     │            ▼    │
 ///     │   Ended(cancelled)
-///     └──── lease runs out
+///     └─ lease runs out, or its host had to stop it ─► Lost ──resolve──► Queued | Ended
+///                                                        └─complete, cancel─► Ended
 /// ```
+///
+/// Which of the two it is, or an end as `failed`, is what the job says of being lost ([`OnLost`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -91,6 +140,19 @@ pub enum Phase {
     Leased(Lease),
     /// Nothing more happens to it.
     Ended(Ended),
+    /// Its host was lost, and it waits for a decision.
+    Lost(Lost),
+}
+
+/// A job that may or may not have been done, and must not be done twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Who had it.
+    pub host: HostId,
+    /// Since when.
+    pub since: Timestamp,
+    /// How it was lost.
+    pub why: Box<str>,
 }
 
 /// A host's right to run a job, for a time.
@@ -148,6 +210,12 @@ pub struct Run {
     pub stdout: String,
     /// What it wrote, bounded.
     pub stderr: String,
+    /// What it used, as far as that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Whether it ran out of the memory it may use.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom: bool,
 }
 
 /// A long-lived process with replicas.
@@ -185,6 +253,12 @@ pub struct Service {
     pub version: u64,
     /// Which hosts run it, in the order they took it; one a host.
     pub assignments: Vec<Assignment>,
+    /// For finding it again, and for freezing it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// On whose behalf it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
 }
 
 /// One replica of a service on one host.
@@ -219,7 +293,36 @@ impl Job {
             Phase::Queued => JobStatus::Queued,
             Phase::Leased(_) => JobStatus::Leased,
             Phase::Ended(ended) => ended.status.into(),
+            Phase::Lost(_) => JobStatus::Lost,
         }
+    }
+
+    /// What happens when its host is lost.
+    #[must_use]
+    pub fn on_lost(&self) -> OnLost {
+        self.terms.as_ref().map(|terms| terms.on_lost).unwrap_or_default()
+    }
+
+    /// On whose behalf it runs.
+    #[must_use]
+    pub fn agent(&self) -> Option<&AgentId> {
+        self.terms.as_ref()?.agent_id.as_ref()
+    }
+
+    /// Everything it asks of a host: the capabilities, and what the host must be able to enforce.
+    #[must_use]
+    pub fn needs(&self) -> Capabilities {
+        let Some(terms) = &self.terms else { return self.required.clone() };
+        with_words(&self.required, terms.needs())
+    }
+
+    /// What happened to it, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        self.history.iter().flat_map(|history| history.events())
+    }
+
+    pub(crate) fn remember(&mut self, event: Event) {
+        Arc::make_mut(self.history.get_or_insert_default()).push(event);
     }
 
     /// The lease, while there is one.
@@ -227,7 +330,7 @@ impl Job {
     pub fn lease(&self) -> Option<&Lease> {
         match &self.phase {
             Phase::Leased(lease) => Some(lease),
-            Phase::Queued | Phase::Ended(_) => None,
+            Phase::Queued | Phase::Ended(_) | Phase::Lost(_) => None,
         }
     }
 
@@ -238,6 +341,7 @@ impl Job {
             Phase::Queued => None,
             Phase::Leased(lease) => Some(&lease.host),
             Phase::Ended(ended) => ended.host.as_ref(),
+            Phase::Lost(lost) => Some(&lost.host),
         }
     }
 
@@ -246,6 +350,40 @@ impl Job {
     pub fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))
     }
+}
+
+impl Host {
+    /// That it takes no more work.
+    #[must_use]
+    pub fn drain(&self) -> Option<&Drain> {
+        self.condition.as_ref()?.drain.as_ref()
+    }
+
+    /// Since when it has not been heard of.
+    #[must_use]
+    pub fn down_since(&self) -> Option<Timestamp> {
+        self.condition.as_ref()?.down_since
+    }
+
+    /// Everything a job may ask of it: the capabilities, and what it can enforce. One that says nothing of
+    /// that runs processes.
+    #[must_use]
+    pub fn offers(&self) -> Capabilities {
+        match &self.enforces {
+            Some(enforces) => with_words(&self.capabilities, enforces.words().map(str::to_owned)),
+            None => with_words(&self.capabilities, [Isolation::Process.to_string()].into_iter()),
+        }
+    }
+}
+
+/// Capabilities and, beside them, words about what is enforced. A word begins with a character that no
+/// capability has, so no client can ask for or have one by another name.
+fn with_words(set: &Capabilities, words: impl Iterator<Item = String>) -> Capabilities {
+    let mut words = words.map(|word| format!("\0{word}")).peekable();
+    if words.peek().is_none() {
+        return set.clone();
+    }
+    Capabilities::new(set.iter().map(ToString::to_string).chain(words))
 }
 
 impl From<EndStatus> for JobStatus {

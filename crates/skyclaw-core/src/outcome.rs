@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, RestoreId, ServiceId, Timestamp};
+use skyclaw_proto::{
+    Capabilities, FreezeId, HostId, JobId, JobStatus, RestoreId, ServiceId, Timestamp, limits,
+};
 use uuid::Uuid;
 
 use crate::command::IdempotencyKey;
+use crate::freeze::Freeze;
 use crate::model::{Host, Job, Service};
 use crate::restore::Restore;
 
@@ -42,6 +45,8 @@ pub enum Reply {
     Done,
     /// The restore, which was carried out.
     Restored(Arc<Restore>),
+    /// The freeze.
+    Freeze(Arc<Freeze>),
 }
 
 /// Why a command was not carried out. Nothing changed.
@@ -85,6 +90,31 @@ pub enum Refusal {
         job: JobId,
         /// How.
         status: JobStatus,
+    },
+    /// The job is not lost, so there is nothing to decide about it.
+    #[error("job {job} is not lost but {status}")]
+    NotLost {
+        /// The job.
+        job: JobId,
+        /// What it is.
+        status: JobStatus,
+    },
+    /// There was no such freeze, or it is over for so long that it is forgotten.
+    #[error("unknown freeze: {0}")]
+    UnknownFreeze(FreezeId),
+    /// There are as many freezes as there may be.
+    #[error(
+        "{} freezes are in force, which is the most there may be: end some, or freeze everything",
+        limits::MAX_FREEZES
+    )]
+    TooManyFreezes,
+    /// The host is up, or holds work.
+    #[error("host {host} {why}: drain it and wait, or stop it, or remove it by force")]
+    HostBusy {
+        /// The host.
+        host: HostId,
+        /// What is in the way.
+        why: String,
     },
     /// The host has no replica of the service.
     #[error("service {service} is not assigned to host {host}")]
@@ -144,6 +174,8 @@ pub enum Refusal {
 pub enum Change {
     /// A host as it is now.
     Host(Arc<Host>),
+    /// A host is no more.
+    RemoveHost(HostId),
     /// A job as it is now.
     Job(Arc<Job>),
     /// A service as it is now.
@@ -159,6 +191,10 @@ pub enum Change {
     DropStaged,
     /// A restore as it is now. Only the newest [`KEPT_RESTORES`](crate::KEPT_RESTORES) are kept.
     Restore(Arc<Restore>),
+    /// A freeze as it is now.
+    Freeze(Arc<Freeze>),
+    /// The freeze with this number is forgotten.
+    ForgetFreeze(u64),
 }
 
 /// A part of a snapshot that a cluster goes back to.
@@ -204,10 +240,15 @@ pub enum Effect {
         /// The job.
         job: JobId,
     },
-    /// A running job was called off: tell its host.
+    /// A running job was called off or frozen: tell its host.
     StopRun {
         /// The job.
         job: JobId,
+        /// The host.
+        host: HostId,
+    },
+    /// A host must look at what it has to stop.
+    TellHost {
         /// The host.
         host: HostId,
     },

@@ -45,7 +45,7 @@ struct Kind {
 
 impl Kind {
     fn of(job: &Job) -> Self {
-        Self { required: job.required.clone(), priority: job.priority }
+        Self { required: job.needs(), priority: job.priority }
     }
 }
 

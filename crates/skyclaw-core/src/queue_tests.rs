@@ -21,6 +21,8 @@ fn job(seq: u64, priority: u8, required: Capabilities) -> Job {
         labels: Default::default(),
         submitted_by: None,
         fence: 0,
+        terms: None,
+        history: None,
         phase: Phase::Queued,
     }
 }

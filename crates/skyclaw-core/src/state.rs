@@ -1,12 +1,13 @@
 //! Everything that is active, in memory, with the indexes that make looking it up cheap.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ServiceId, Timestamp};
 
+use crate::freeze::Freeze;
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
 use crate::restore::Restore;
@@ -29,14 +30,22 @@ impl Default for Counters {
     }
 }
 
-/// Everything that is active: hosts, queued and leased jobs, services.
+/// Everything that is active: hosts, queued, leased and lost jobs, services.
 #[derive(Debug, Default)]
 pub struct State {
     pub(crate) counters: Counters,
     pub(crate) hosts: BTreeMap<HostId, Arc<Host>>,
-    /// Queued and leased ones only.
+    /// What a job may ask of each host.
+    pub(crate) offers: HashMap<HostId, Capabilities>,
+    /// Those that have not ended.
     pub(crate) jobs: HashMap<JobId, Arc<Job>>,
     pub(crate) queue: Queue,
+    /// Queued jobs that are not in the queue, as they are frozen.
+    pub(crate) withheld: HashSet<JobId>,
+    /// The freezes in force and the newest of those that are over, oldest first.
+    pub(crate) freezes: Vec<Arc<Freeze>>,
+    /// Those in force alone.
+    pub(crate) in_force: Vec<Arc<Freeze>>,
     /// The leased jobs of each host, registered or not.
     pub(crate) leases: BTreeMap<HostId, BTreeSet<JobId>>,
     pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
@@ -53,7 +62,7 @@ pub struct State {
 pub enum Claimable {
     /// The host is not registered.
     UnknownHost,
-    /// The host holds as many as it may.
+    /// The host holds as many as it may, or takes no more.
     Full,
     /// No queued job fits the host.
     Nothing,
@@ -83,7 +92,9 @@ impl State {
         counters: Counters,
     ) -> Self {
         let mut state = Self { counters, ..Self::default() };
-        state.hosts = hosts.into_iter().map(|host| (host.id.clone(), host)).collect();
+        for host in hosts {
+            state.keep_host(host);
+        }
         for job in active_jobs {
             state.index(&job);
             if !job.is_ended() {
@@ -114,13 +125,13 @@ impl State {
         self.hosts.values()
     }
 
-    /// A queued or leased job.
+    /// A queued, leased or lost job.
     #[must_use]
     pub fn job(&self, id: &JobId) -> Option<&Arc<Job>> {
         self.jobs.get(id)
     }
 
-    /// All queued and leased jobs, in no order.
+    /// All queued, leased and lost jobs, in no order.
     pub fn active_jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
         self.jobs.values()
     }
@@ -128,7 +139,13 @@ impl State {
     /// How many jobs are queued.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.withheld.len()
+    }
+
+    /// What a job may ask of a host.
+    #[must_use]
+    pub fn offers(&self, host: &HostId) -> Option<&Capabilities> {
+        self.offers.get(host)
     }
 
     /// All leased jobs, by host.
@@ -156,27 +173,32 @@ impl State {
 
     /// Whether a claim would find something. (Changes nothing but a cache.)
     pub fn claimable(&mut self, host: &HostId) -> Claimable {
-        let Some(host) = self.hosts.get(host) else { return Claimable::UnknownHost };
-        if self.claims_held() {
+        let Some(known) = self.hosts.get(host) else { return Claimable::UnknownHost };
+        if self.claims_stopped() {
             return Claimable::Nothing;
         }
-        if host.active_leases >= host.max_parallel {
+        if known.active_leases >= known.max_parallel || known.drain().is_some() {
             return Claimable::Full;
         }
-        if self.queue.first(&host.capabilities).is_some() { Claimable::Yes } else { Claimable::Nothing }
+        let Some(offers) = self.offers.get(host) else { return Claimable::UnknownHost };
+        if self.queue.first(offers).is_some() { Claimable::Yes } else { Claimable::Nothing }
     }
 
-    /// Whether a job is queued that a host with these capabilities could take. (Changes nothing but a
-    /// cache.)
-    pub fn queued_for(&mut self, capabilities: &Capabilities) -> bool {
-        !self.claims_held() && self.queue.first(capabilities).is_some()
+    /// Whether nobody is given a job at the moment.
+    pub(crate) fn claims_stopped(&self) -> bool {
+        self.claims_held() || self.is_all_frozen()
+    }
+
+    /// Whether a job is queued that a host that offers this could take. (Changes nothing but a cache.)
+    pub fn queued_for(&mut self, offers: &Capabilities) -> bool {
+        !self.claims_stopped() && self.queue.first(offers).is_some()
     }
 
     /// What a host that claims a service is told.
     ///
     /// First come services with a replica to spare, oldest first. Then those the host has already: of
     /// a host that says what runs, only what does not; to one that does not say, one after the other,
-    /// the one behind `after` first.
+    /// the one behind `after` first. What is frozen is nobody's, and a drained host is told of none.
     #[must_use]
     pub fn service_offer(
         &self,
@@ -186,15 +208,21 @@ impl State {
         now: Timestamp,
     ) -> ServiceOffer {
         let Some(host) = self.hosts.get(host) else { return ServiceOffer::UnknownHost };
-        let free = self
-            .services()
-            .find(|s| host.capabilities.covers(&s.required) && can_take_replica(s, &host.id, now));
+        if host.drain().is_some() {
+            return ServiceOffer::Nothing;
+        }
+        let free = self.services().find(|s| {
+            host.capabilities.covers(&s.required)
+                && can_take_replica(s, &host.id, now)
+                && self.freeze_of_service(s).is_none()
+        });
         if let Some(service) = free {
             return ServiceOffer::Free(service.id.clone());
         }
         let is_held = |s: &&Arc<Service>| {
             s.assignment(&host.id).is_some_and(|a| a.status != AssignmentStatus::Failed)
                 && running.is_none_or(|ids| !ids.contains(&s.id))
+                && self.freeze_of_service(s).is_none()
         };
         let last = after.and_then(|id| self.services.get(id)).map_or(0, |s| s.seq);
         let held = |(_, id): (&u64, &ServiceId)| self.services.get(id).filter(is_held).cloned();
@@ -208,17 +236,21 @@ impl State {
     /// Puts a job into the indexes its phase asks for.
     pub(crate) fn index(&mut self, job: &Job) {
         match &job.phase {
+            Phase::Queued if self.is_withheld(job) => {
+                self.withheld.insert(job.id.clone());
+            }
             Phase::Queued => self.queue.insert(job),
             Phase::Leased(lease) => {
                 self.leases.entry(lease.host.clone()).or_default().insert(job.id.clone());
             }
-            Phase::Ended(_) => {}
+            Phase::Ended(_) | Phase::Lost(_) => {}
         }
     }
 
     /// Takes a job out of the indexes of its phase.
     pub(crate) fn unindex(&mut self, job: &Job) {
         match &job.phase {
+            Phase::Queued if self.withheld.remove(&job.id) => {}
             Phase::Queued => self.queue.remove(job),
             Phase::Leased(lease) => {
                 if let Some(held) = self.leases.get_mut(&lease.host) {
@@ -228,8 +260,18 @@ impl State {
                     }
                 }
             }
-            Phase::Ended(_) => {}
+            Phase::Ended(_) | Phase::Lost(_) => {}
         }
+    }
+
+    /// Keeps a host as it is now.
+    pub(crate) fn keep_host(&mut self, host: Arc<Host>) {
+        let is_same =
+            |old: &Arc<Host>| (&old.capabilities, &old.enforces) == (&host.capabilities, &host.enforces);
+        if !self.hosts.get(&host.id).is_some_and(is_same) {
+            self.offers.insert(host.id.clone(), host.offers());
+        }
+        self.hosts.insert(host.id.clone(), host);
     }
 
     pub(crate) fn next_version(&mut self) -> u64 {

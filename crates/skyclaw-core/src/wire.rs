@@ -2,15 +2,30 @@
 
 use std::sync::Arc;
 
-use skyclaw_proto::{AssignmentStatus, JobStatus, limits};
+use skyclaw_proto::{AssignmentStatus, HostState, JobStatus, limits};
 use skyclaw_proto::{record, response};
 
-use crate::model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
+use crate::freeze::Freeze;
+use crate::model::{Assignment, Drain, EndStatus, Ended, Host, Job, Lease, Lost, Phase, Run, Service};
 use crate::restore::Restore;
 
+/// How a host does is said when there is something to say of it: who answers a client says the rest.
 impl From<&Host> for record::Host {
     fn from(host: &Host) -> Self {
+        let drain = host.drain();
+        let (state, since, reason) = match (host.down_since(), drain) {
+            (Some(since), _) => {
+                (Some(HostState::Down), Some(since), Some("it has not been heard of since".to_owned()))
+            }
+            (None, Some(drain)) => (Some(HostState::Draining), Some(drain.since), drain.reason.clone()),
+            (None, None) => (None, host.condition.as_ref().and_then(|condition| condition.up_since), None),
+        };
         Self {
+            state,
+            state_since: since,
+            state_reason: reason,
+            drain: drain.map(Into::into),
+            enforces: host.enforces.as_deref().cloned(),
             id: host.id.clone(),
             name: host.name.clone(),
             capabilities: host.capabilities.clone(),
@@ -24,9 +39,36 @@ impl From<&Host> for record::Host {
     }
 }
 
+impl From<&Drain> for record::Drain {
+    fn from(drain: &Drain) -> Self {
+        Self {
+            since: drain.since,
+            deadline_at: drain.deadline,
+            reason: drain.reason.clone(),
+            by: drain.by.clone(),
+        }
+    }
+}
+
+impl From<&Freeze> for record::Freeze {
+    fn from(freeze: &Freeze) -> Self {
+        Self {
+            id: freeze.id.clone(),
+            scope: freeze.scope.clone(),
+            frozen_at: freeze.at,
+            reason: freeze.reason.clone(),
+            by: freeze.by.clone(),
+            thawed_at: freeze.thawed.as_ref().map(|thawed| thawed.at),
+            thawed_by: freeze.thawed.as_ref().and_then(|thawed| thawed.by.clone()),
+        }
+    }
+}
+
 impl From<&record::Host> for Host {
     fn from(host: &record::Host) -> Self {
         Self {
+            condition: None,
+            enforces: host.enforces.clone().map(Arc::new),
             id: host.id.clone(),
             name: host.name.clone(),
             capabilities: host.capabilities.clone(),
@@ -42,11 +84,12 @@ impl From<&record::Host> for Host {
 
 impl From<&Job> for record::Job {
     fn from(job: &Job) -> Self {
-        let ended = match &job.phase {
-            Phase::Ended(ended) => Some(ended),
-            Phase::Queued | Phase::Leased(_) => None,
+        let (ended, lost) = match &job.phase {
+            Phase::Ended(ended) => (Some(ended), None),
+            Phase::Lost(lost) => (None, Some(lost)),
+            Phase::Queued | Phase::Leased(_) => (None, None),
         };
-        Self {
+        let record = Self {
             id: job.id.clone(),
             created_at: job.created_at,
             updated_at: job.updated_at,
@@ -60,11 +103,24 @@ impl From<&Job> for record::Job {
             payload: (*job.payload).clone(),
             submitted_by: job.submitted_by.clone(),
             result: ended.and_then(|e| e.run.as_deref()).map(Into::into),
-            error: ended.and_then(|e| e.error.clone()),
+            error: ended.and_then(|e| e.error.clone()).or_else(|| lost.map(|lost| lost.why.to_string())),
             priority: (job.priority != limits::DEFAULT_PRIORITY).then_some(job.priority),
             labels: job.labels.clone(),
             fence: (job.fence != 0).then_some(job.fence),
             cancel_requested_at: job.lease().and_then(|lease| lease.cancel_requested_at),
+            lost_at: lost.map(|lost| lost.since),
+            on_lost: None,
+            isolation: None,
+            image: None,
+            resources: None,
+            agent_id: None,
+            network: None,
+            mounts: Vec::new(),
+            grace_ms: None,
+        };
+        match &job.terms {
+            Some(terms) => record.with_terms(terms),
+            None => record,
         }
     }
 }
@@ -77,6 +133,8 @@ impl From<&Run> for record::JobResult {
             exit_code: run.exit_code,
             stdout: run.stdout.clone(),
             stderr: run.stderr.clone(),
+            usage: run.usage,
+            oom: run.oom,
         }
     }
 }
@@ -92,6 +150,8 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
             exit_code: result.exit_code,
             stdout: result.stdout.clone(),
             stderr: result.stderr.clone(),
+            usage: result.usage,
+            oom: result.oom,
         })
     });
     let host = job.assigned_host_id.clone();
@@ -107,8 +167,16 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
             }),
         },
         JobStatus::Completed => ended(EndStatus::Completed),
-        // A lost job of another mesh is not ours to run again.
-        JobStatus::Failed | JobStatus::Lost => ended(EndStatus::Failed),
+        // A lost job of another mesh is not ours to run again unless somebody decides so.
+        JobStatus::Lost => match host {
+            None => ended(EndStatus::Failed),
+            Some(host) => Phase::Lost(Lost {
+                host,
+                since: job.lost_at.unwrap_or(job.updated_at),
+                why: job.error.clone().unwrap_or_default().into(),
+            }),
+        },
+        JobStatus::Failed => ended(EndStatus::Failed),
         JobStatus::Cancelled => ended(EndStatus::Cancelled),
         JobStatus::Expired => ended(EndStatus::Expired),
     };
@@ -126,6 +194,8 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
         labels: job.labels.clone(),
         submitted_by: job.submitted_by.clone(),
         fence: job.fence.unwrap_or(0),
+        terms: job.terms().kept().map(Into::into),
+        history: None,
         phase,
     }
 }
@@ -164,6 +234,8 @@ impl From<&Service> for record::Service {
             updated_by: service.updated_by.clone(),
             version: service.version,
             assignments: service.assignments.iter().map(Into::into).collect(),
+            labels: service.labels.clone(),
+            agent_id: service.agent.clone(),
         }
     }
 }
@@ -214,5 +286,7 @@ pub(crate) fn adopt_service(service: &record::Service, seq: u64) -> Service {
         updated_by: service.updated_by.clone(),
         version: service.version,
         assignments,
+        labels: service.labels.clone(),
+        agent: service.agent_id.clone(),
     }
 }

@@ -5,6 +5,8 @@
 //! differently from some version on gets a folder of its own beside the old one. To write a file that is
 //! not there yet, run the tests with `UPDATE_EXPECT=1`.
 
+mod second;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -98,6 +100,10 @@ fn completion() -> Result<Completion, Failure> {
         stdout: "out\n".into(),
         stderr: "ünïcode".into(),
         error: text("broke"),
+        stopped: None,
+        usage: None,
+        oom: false,
+        events: Vec::new(),
     })
 }
 
@@ -116,6 +122,8 @@ fn merge() -> Result<Operation, Failure> {
         exit_code: 0,
         stdout: String::new(),
         stderr: String::new(),
+        usage: None,
+        oom: false,
     };
     let (host, job, service) = (host()?, job(Phase::Queued)?, service()?);
     let job = record::Job {
@@ -145,6 +153,8 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
         env: Some(pairs("B", "2")),
         replicas: 3,
         required_capabilities: Capabilities::new(["service-host"]),
+        labels: BTreeMap::new(),
+        agent_id: None,
     };
     let report = ReportService {
         host_id: id("host_1")?,
@@ -157,13 +167,19 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
     let enqueue = |payload, submitted_by, labels| -> Result<Operation, Failure> {
         let (id, payload) = (id("job_1")?, Arc::new(payload));
         let required = Capabilities::new(["shell"]);
-        Ok(Operation::Enqueue { id, payload, required, submitted_by, priority: 50, labels })
+        Ok(Operation::Enqueue { id, payload, required, submitted_by, priority: 50, labels, terms: None })
     };
     let host = || id("host_1");
     Ok(vec![
         (
             "register_host",
-            Operation::RegisterHost { id: host()?, name: "alpha".into(), capabilities, max_parallel: 4 },
+            Operation::RegisterHost {
+                id: host()?,
+                name: "alpha".into(),
+                capabilities,
+                max_parallel: 4,
+                enforces: None,
+            },
         ),
         ("enqueue_shell", enqueue(shell(), text("public:x"), pairs("team", "a"))?),
         ("enqueue_openclaw", enqueue(openclaw(), None, BTreeMap::new())?),
@@ -200,6 +216,13 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
     ])
 }
 
+/// All of them, with the folder each is kept in.
+fn all_operations() -> Result<Vec<(&'static str, &'static str, Operation)>, Failure> {
+    let first = operations()?.into_iter().map(|(name, operation)| ("commands-v1", name, operation));
+    let second = second::operations()?.into_iter().map(|(name, operation)| ("commands-v2", name, operation));
+    Ok(first.chain(second).collect())
+}
+
 /// A new kind of operation must be given a file: this does not compile until it has an arm, and the test
 /// fails until one of the [`operations`] is of it.
 fn kind(operation: &Operation) -> &'static str {
@@ -220,25 +243,34 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::CancelRestore { .. } => "cancel_restore",
         Operation::RollBack(_) => "roll_back",
         Operation::ReleaseClaims { .. } => "release_claims",
+        Operation::ResolveJob { .. } => "resolve_job",
+        Operation::TellEvents { .. } => "tell_events",
+        Operation::Freeze { .. } => "freeze",
+        Operation::Thaw { .. } => "thaw",
+        Operation::DrainHost { .. } => "drain_host",
+        Operation::UndrainHost { .. } => "undrain_host",
+        Operation::RemoveHost { .. } => "remove_host",
+        Operation::NoteHosts { .. } => "note_hosts",
     }
 }
 
 #[test]
-fn commands_of_the_first_version_are_read_and_written_as_ever() -> Result<(), Failure> {
+fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failure> {
     let mut kinds = std::collections::BTreeSet::new();
-    for (name, operation) in operations()? {
+    for (folder, name, operation) in all_operations()? {
         assert!(name.starts_with(kind(&operation)), "{name}");
         kinds.insert(kind(&operation));
         // Commands of the mesh's own have no key.
-        let own = ["prune_replies", "stage_restore", "cancel_restore", "roll_back", "release_claims"];
+        let own =
+            ["prune_replies", "stage_restore", "cancel_restore", "roll_back", "release_claims", "note_hosts"];
         let idempotency = (!own.contains(&name)).then(key);
         let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
-        let file = path(&format!("commands-v1/{name}.hex"));
+        let file = path(&format!("{folder}/{name}.hex"));
         expect_test::expect_file![&file].assert_eq(&hex(&rmp_serde::to_vec_named(&command)?));
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 16, "one of each kind");
+    assert_eq!(kinds.len(), 24, "one of each kind");
     Ok(())
 }
 
@@ -253,6 +285,8 @@ fn host() -> Result<Host, Failure> {
         registered_at: at(0),
         updated_by: id("node_1")?,
         version: 11,
+        condition: None,
+        enforces: None,
     })
 }
 
@@ -271,6 +305,8 @@ fn job(phase: Phase) -> Result<Job, Failure> {
         labels: pairs("team", "a"),
         submitted_by: text("public:x"),
         fence: 9,
+        terms: None,
+        history: None,
         phase,
     })
 }
@@ -300,6 +336,8 @@ fn service() -> Result<Service, Failure> {
             updated_at: at(8),
             failures: 2,
         }],
+        labels: BTreeMap::new(),
+        agent: None,
     })
 }
 
@@ -314,6 +352,8 @@ fn ended(status: EndStatus) -> Result<Phase, Failure> {
         exit_code: 3,
         stdout: "out\n".into(),
         stderr: "ünïcode".into(),
+        usage: None,
+        oom: false,
     };
     let error = text("broke");
     Ok(Phase::Ended(Ended { status, host: Some(id("host_1")?), run: Some(Arc::new(run)), error }))
@@ -324,7 +364,14 @@ fn frozen<T>(name: &str, record: &T) -> Result<(), Failure>
 where
     T: Serialize + DeserializeOwned + PartialEq + Debug,
 {
-    let file = path(&format!("records-v1/{name}.json"));
+    frozen_in("records-v1", name, record)
+}
+
+fn frozen_in<T>(folder: &str, name: &str, record: &T) -> Result<(), Failure>
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let file = path(&format!("{folder}/{name}.json"));
     expect_test::expect_file![&file].assert_eq(&(serde_json::to_string(record)? + "\n"));
     let read: T = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
     assert_eq!(read, *record, "{name}");

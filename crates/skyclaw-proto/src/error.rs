@@ -47,6 +47,12 @@ pub enum ErrorCode {
     StaleFence,
     /// The job has ended already.
     JobFinished,
+    /// The job is not lost, so there is nothing to decide about it.
+    NotLost,
+    /// The host is up, or holds work; it is drained or stopped first.
+    HostBusy,
+    /// There are as many freezes as there may be.
+    TooManyFreezes,
     /// The public API is off.
     PublicApiDisabled,
     /// Fewer peers are known than the replication target needs.

@@ -121,6 +121,14 @@ id_type!(
     /// A snapshot on its way back into a cluster.
     RestoreId, "restore_"
 );
+id_type!(
+    /// One use of the switch that stops everything.
+    FreezeId, "freeze_"
+);
+id_type!(
+    /// On whose behalf a job runs: all runs of one agent share one bound on a host.
+    AgentId, "agent_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,9 @@
 
 pub mod canonical;
 pub mod capabilities;
+pub mod enforces;
 pub mod error;
+pub mod freeze;
 pub mod id;
 pub mod limits;
 mod object;
@@ -21,12 +23,18 @@ pub mod request;
 pub mod response;
 pub mod route;
 pub mod status;
+pub mod terms;
 pub mod time;
 
 pub use capabilities::Capabilities;
+pub use enforces::Enforces;
 pub use error::{ErrorBody, ErrorCode};
-pub use id::{HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
+pub use freeze::Scope;
+pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
 pub use request::Invalid;
-pub use status::{AssignmentStatus, JobStatus, ServiceStatus};
+pub use status::{
+    AssignmentStatus, HostState, Isolation, JobStatus, OnLost, Resolution, ServiceStatus, Stopped,
+};
+pub use terms::{Mount, Resources, Terms};
 pub use time::Timestamp;

@@ -46,3 +46,37 @@ pub const MAX_PEERS: usize = 256;
 pub const MAX_PRIORITY: u8 = 100;
 /// Priority of a job whose client named none.
 pub const DEFAULT_PRIORITY: u8 = 50;
+/// Longest reference of a container image, in bytes.
+pub const MAX_IMAGE_LEN: usize = 512;
+/// Longest name of a network, in bytes.
+pub const MAX_NETWORK_LEN: usize = 128;
+/// Most mounts of a job.
+pub const MAX_MOUNTS: usize = 32;
+/// Longest time a run may be given to stop by itself, in milliseconds.
+pub const MAX_GRACE_MS: u64 = 10 * 60 * 1000;
+/// Most of a processor a job may be bounded to, in thousandths of one.
+pub const MAX_CPU_MILLIS: u32 = 1_024_000;
+/// Least memory a job may be bounded to, in bytes: with less no process starts.
+pub const MIN_MEMORY_BYTES: u64 = 1024 * 1024;
+/// Most memory a job may be bounded to, in bytes.
+pub const MAX_MEMORY_BYTES: u64 = 1 << 50;
+/// Most processes a job may be bounded to.
+pub const MAX_PIDS: u32 = 4_000_000;
+/// Most words a host may say about what it can enforce.
+pub const MAX_ENFORCES: usize = 256;
+/// Longest reason for an operator's act, in bytes.
+pub const MAX_REASON_LEN: usize = 1024;
+/// Longest deadline of a drain, in milliseconds (a year).
+pub const MAX_DRAIN_MS: u64 = MAX_TIMEOUT_MS;
+/// Most freezes in force at once.
+pub const MAX_FREEZES: usize = 256;
+/// Most events one request may bring.
+pub const MAX_EVENTS_AT_ONCE: usize = 64;
+/// Longest kind of an event, in bytes.
+pub const MAX_EVENT_KIND_LEN: usize = 64;
+/// Longest detail of an event, in bytes.
+pub const MAX_EVENT_DETAIL_LEN: usize = 1024;
+/// Most events kept of a job: its first ones and its newest.
+pub const MAX_JOB_EVENTS: usize = 64;
+/// Most bytes the events of a job may take together.
+pub const MAX_JOB_EVENT_BYTES: usize = 16 * 1024;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Host, Job, Service};
-use crate::{JobId, NodeId, RestoreId, Timestamp};
+use crate::record::{Event, Freeze, Host, Job, Service};
+use crate::{JobId, NodeId, RestoreId, ServiceId, Timestamp};
 
 /// `{"ok": true, "nodeId": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,16 +24,30 @@ pub struct HostBody {
 
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Heartbeat {
     /// The host.
     pub host: Host,
     /// Runs the host must stop: called off, or no longer its own. (Ours.)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<Stop>,
+    /// Services the host must stop. (Ours.)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop_services: Vec<StopService>,
+}
+
+/// One service a host must stop; it reports its replica as failed once that is done.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StopService {
+    /// The service.
+    pub service_id: ServiceId,
+    /// Why.
+    pub reason: StopReason,
 }
 
 /// One run a host must stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stop {
     /// The job.
@@ -43,13 +57,17 @@ pub struct Stop {
 }
 
 /// Why a run must stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The job was called off.
     Cancelled,
     /// The host holds no lease of it (any more); whatever it reports will be refused.
     NotLeased,
+    /// It is frozen: an operator has stopped everything, or what it belongs to.
+    Frozen,
+    /// The host is drained, and the time for that is over.
+    Draining,
     /// A word of a newer version.
     #[serde(other)]
     Unknown,
@@ -291,4 +309,25 @@ pub struct RestoreBody {
 pub struct RestoresBody {
     /// The newest of them.
     pub restores: Vec<Restore>,
+}
+
+/// `{"events": […]}`: what happened to a job, oldest first. (Ours.)
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsBody {
+    /// The first and the newest of them; one of the kind `dropped` stands for those that are left out.
+    pub events: Vec<Event>,
+}
+
+/// `{"freeze": …}`. (Ours.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeBody {
+    /// The freeze.
+    pub freeze: Freeze,
+}
+
+/// `{"freezes": […]}`: what is frozen, oldest first. (Ours.)
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezesBody {
+    /// The freezes.
+    pub freezes: Vec<Freeze>,
 }

@@ -1,6 +1,6 @@
 //! Paths and headers.
 
-use crate::id::{HostId, JobId, NodeId, RestoreId, ServiceId};
+use crate::id::{FreezeId, HostId, JobId, NodeId, RestoreId, ServiceId};
 
 /// Carries the shared token of the core routes.
 pub const TOKEN_HEADER: &str = "x-skyclaw-token";
@@ -43,6 +43,45 @@ pub const CLUSTER_TRANSFER: &str = "/v1/cluster/transfer";
 pub const SNAPSHOT: &str = "/v1/snapshot";
 /// `GET`: what the cluster went back to.
 pub const RESTORES: &str = "/v1/restores";
+
+/// `POST`: freeze everything, or what a scope covers; `GET`: list what is frozen.
+pub const FREEZES: &str = "/v1/freezes";
+
+/// `POST`: end a freeze.
+#[must_use]
+pub fn thaw(id: &FreezeId) -> String {
+    format!("/v1/freezes/{id}/thaw")
+}
+
+/// `POST`: let a host take no more work.
+#[must_use]
+pub fn drain(id: &HostId) -> String {
+    format!("/v1/hosts/{id}/drain")
+}
+
+/// `POST`: let a drained host take work again.
+#[must_use]
+pub fn undrain(id: &HostId) -> String {
+    format!("/v1/hosts/{id}/undrain")
+}
+
+/// `POST`: forget a host.
+#[must_use]
+pub fn remove_host(id: &HostId) -> String {
+    format!("/v1/hosts/{id}/remove")
+}
+
+/// `POST`: decide about a lost job.
+#[must_use]
+pub fn resolve(id: &JobId) -> String {
+    format!("/v1/jobs/{id}/resolve")
+}
+
+/// `POST`: tell what happened to a run; `GET`: what happened to a job.
+#[must_use]
+pub fn job_events(id: &JobId) -> String {
+    format!("/v1/jobs/{id}/events")
+}
 
 /// `POST`: lay a part of a snapshot by.
 #[must_use]

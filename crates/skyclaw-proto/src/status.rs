@@ -84,6 +84,70 @@ status!(
     }
 );
 
+status!(
+    /// What happens to a job whose host was lost, or had to stop it.
+    #[derive(Default)]
+    OnLost {
+        /// It is queued again.
+        #[default]
+        Retry = "retry",
+        /// It has failed.
+        Fail = "fail",
+        /// It is `lost` until an operator decides: for work that must never be done twice.
+        Hold = "hold",
+    }
+);
+
+status!(
+    /// What keeps a run apart from the rest of its host.
+    Isolation {
+        /// A process of its own.
+        Process = "process",
+        /// A container.
+        Podman = "podman",
+    }
+);
+
+status!(
+    /// How a host does.
+    HostState {
+        /// It is heard of, and takes work.
+        Up = "up",
+        /// It has not been heard of for some time.
+        Down = "down",
+        /// It takes no more work.
+        Draining = "draining",
+    }
+);
+
+status!(
+    /// Why a host stopped a run before its end.
+    Stopped {
+        /// The job was called off.
+        Cancelled = "cancelled",
+        /// The job, or the host itself, was frozen.
+        Frozen = "frozen",
+        /// The host is drained, and the time for that is over.
+        Draining = "draining",
+        /// The host's daemon was stopped.
+        Shutdown = "shutdown",
+        /// The lease could not be renewed in time.
+        Lease = "lease",
+    }
+);
+
+status!(
+    /// What an operator decides about a lost job.
+    Resolution {
+        /// It is queued again.
+        Requeue = "requeue",
+        /// It has failed.
+        Fail = "fail",
+        /// It was done.
+        Complete = "complete",
+    }
+);
+
 impl JobStatus {
     /// Whether nothing more will happen to a job in this state by itself.
     #[must_use]

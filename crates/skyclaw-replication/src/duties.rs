@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use skyclaw_core::{IdempotencyKey, Operation, Refusal, Reply, ServiceOffer};
 use skyclaw_proto::request::RunningJob;
-use skyclaw_proto::response::Stop;
-use skyclaw_proto::{HostId, NodeId, ServiceId, record};
+use skyclaw_proto::response;
+use skyclaw_proto::{HostId, NodeId, ServiceId};
 use tokio::time::Instant;
 
 use crate::error::WriteError;
@@ -96,7 +96,7 @@ impl Inner {
         host: &HostId,
         running: Vec<RunningJob>,
         wait: Duration,
-    ) -> Result<(record::Host, Vec<Stop>), LeaderError> {
+    ) -> Result<response::Heartbeat, LeaderError> {
         let deadline = Instant::now() + wait;
         let names_runs = !running.is_empty();
         let first = self.beat(host, running, !wait.is_zero()).await?;
@@ -106,13 +106,13 @@ impl Inner {
             // would go on to renew, and not know. So the quorum is asked, once for all that wait.
             self.read_index.get().await?;
         }
-        let Some(woken) = first.wait else { return Ok((first.host, first.stop)) };
+        let Some(woken) = first.wait else { return Ok(first.answer) };
         let _ = tokio::time::timeout_at(deadline, woken).await;
         if !*self.leading.borrow() {
             return Err(LeaderError::NotLeader);
         }
         let last = self.beat(host, Vec::new(), false).await?;
-        Ok((last.host, last.stop))
+        Ok(last.answer)
     }
 
     async fn beat(

@@ -1,5 +1,6 @@
-//! What a leader does unasked: it ends leases that ran out, writes down which were renewed, forgets
-//! replies that were kept long enough, and lets the log forget what the database holds.
+//! What a leader does unasked: it ends leases that ran out, writes down which were renewed and which hosts
+//! are heard of, tells drained hosts when their time is over, forgets replies that were kept long enough, and
+//! lets the log forget what the database holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use openraft::ServerState;
 use skyclaw_core::Operation;
+use skyclaw_proto::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +22,12 @@ use crate::raft::Raft;
 const TICK: Duration = Duration::from_millis(200);
 /// Most leases one command speaks of.
 const LEASES_AT_ONCE: usize = 1000;
+/// Most hosts of each kind that one command speaks of.
+const HOSTS_AT_ONCE: usize = 1000;
 /// How often replies that were kept long enough are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked which hosts are heard of.
+const HOSTS_EVERY: Duration = Duration::from_secs(1);
 /// How many bytes the log gathers before it is compacted.
 const COMPACT_BYTES: u64 = 64 * 1024 * 1024;
 /// How long the parts of a snapshot are kept for a restore that nobody finishes.
@@ -42,13 +48,21 @@ pub(crate) struct Keeper {
     pub(crate) leading: watch::Sender<bool>,
 }
 
+/// What was last looked at, and when.
+struct Seen {
+    pruned: Instant,
+    hosts: Instant,
+    /// Up to which time hosts were told that their time to be drained is over.
+    drains: Timestamp,
+}
+
 impl Keeper {
     pub(crate) async fn run(self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut role = self.raft.server_metrics();
         let mut term_led = None;
-        let mut pruned = Instant::now();
+        let mut seen = Seen { pruned: Instant::now(), hosts: Instant::now(), drains: self.stamper.now() };
         let mut compacted_at = 0;
         loop {
             tokio::select! {
@@ -63,11 +77,11 @@ impl Keeper {
                     tracing::warn!(%error, "the log cannot be compacted");
                 }
             }
-            let Ok(()) = self.lead(&mut term_led, &mut pruned).await else { return };
+            let Ok(()) = self.lead(&mut term_led, &mut seen).await else { return };
         }
     }
 
-    async fn lead(&self, term_led: &mut Option<u64>, pruned: &mut Instant) -> Result<(), Gone> {
+    async fn lead(&self, term_led: &mut Option<u64>, seen: &mut Seen) -> Result<(), Gone> {
         let (state, term) = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow();
@@ -92,9 +106,31 @@ impl Keeper {
         }
         self.look_after_leases().await?;
         self.look_after_restores().await?;
-        if pruned.elapsed() > PRUNE_EVERY {
-            *pruned = Instant::now();
+        self.look_after_hosts(seen).await?;
+        if seen.pruned.elapsed() > PRUNE_EVERY {
+            seen.pruned = Instant::now();
             self.propose(Operation::PruneReplies).await;
+        }
+        Ok(())
+    }
+
+    /// The wall clock decides no more than when a drained host is told to stop; what becomes of its runs does
+    /// not depend on it.
+    async fn look_after_hosts(&self, seen: &mut Seen) -> Result<(), Gone> {
+        let (before, now) = (seen.drains, self.stamper.now());
+        seen.drains = now;
+        let is_time = seen.hosts.elapsed() > HOSTS_EVERY;
+        let look = move |memory: &mut Memory| {
+            memory.wake_drained(before, now);
+            is_time.then(|| memory.hosts_news(Instant::now(), HOSTS_AT_ONCE))
+        };
+        let Some(news) = self.machine.look(look).await? else { return Ok(()) };
+        seen.hosts = Instant::now();
+        if !news.is_empty() {
+            if let Some(first) = news.down.first() {
+                tracing::warn!(hosts = news.down.len(), %first, "hosts have not been heard of for some time");
+            }
+            self.propose(Operation::NoteHosts { up: news.up, down: news.down }).await;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::record;
-use skyclaw_proto::response::{self, Stop};
+use skyclaw_proto::response;
 use tokio::time::Instant;
 
 use crate::error::WriteError;
@@ -41,7 +41,7 @@ pub(crate) enum LeaderReply {
     /// To a claim.
     Written(Written),
     /// To a heartbeat.
-    Beat(record::Host, Vec<Stop>),
+    Beat(Box<response::Heartbeat>),
     /// To the question up to where a read must see.
     Index(u64),
     /// All hosts.
@@ -157,8 +157,8 @@ impl Inner {
                 self.lead_claim(&host, max, wait, idempotency, node).await.map(LeaderReply::Written)
             }
             LeaderCall::Heartbeat { host, running, wait } => {
-                let (host, stop) = self.lead_heartbeat(&host, running, wait).await?;
-                Ok(LeaderReply::Beat(host, stop))
+                let answer = self.lead_heartbeat(&host, running, wait).await?;
+                Ok(LeaderReply::Beat(Box::new(answer)))
             }
             LeaderCall::ClaimService { host, running, idempotency, node } => {
                 let written = self.lead_claim_service(&host, running, idempotency, node).await?;

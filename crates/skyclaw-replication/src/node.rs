@@ -9,9 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_core::{IdempotencyKey, Job, Operation, Reply, Service};
+use skyclaw_core::{Freeze, IdempotencyKey, Job, Operation, Reply, Service};
 use skyclaw_proto::request::RunningJob;
-use skyclaw_proto::response::{self, Stop};
+use skyclaw_proto::response;
 use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, record};
 use skyclaw_store::{Export, JobFilter, Store};
 use tokio::sync::watch;
@@ -153,10 +153,10 @@ impl Node {
         host: &HostId,
         running: Vec<RunningJob>,
         wait: Duration,
-    ) -> Result<(record::Host, Vec<Stop>), WriteError> {
+    ) -> Result<response::Heartbeat, WriteError> {
         let call = LeaderCall::Heartbeat { host: host.clone(), running, wait };
         match self.0.at_leader(call).await? {
-            LeaderReply::Beat(host, stop) => Ok((host, stop)),
+            LeaderReply::Beat(answer) => Ok(*answer),
             _ => Err(WriteError::OutcomeUnknown),
         }
     }
@@ -265,6 +265,14 @@ impl Node {
             return Ok(hosts);
         }
         Ok(self.0.machine.look(|memory| memory.hosts()).await?)
+    }
+
+    /// The freezes in force and the newest of those that are over, oldest first.
+    ///
+    /// # Errors
+    /// When the node goes down.
+    pub async fn freezes(&self) -> Result<Vec<Arc<Freeze>>, ReadError> {
+        Ok(self.0.machine.look(|memory| memory.state.freezes().to_vec()).await?)
     }
 
     /// A service.

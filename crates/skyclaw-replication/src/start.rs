@@ -70,7 +70,8 @@ impl Node {
         tracing::info!(node = %identity.node_id, applied = must_reach, log = recovered.last, "opened");
 
         let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters)
-            .with_restores(opened.restores, opened.staging);
+            .with_restores(opened.restores, opened.staging)
+            .with_freezes(opened.freezes);
         let start = machine::Options { state, position: opened.position, lease: options.lease };
         let (machine, applier) = Machine::start(start, opened.store, tracker);
         // What was found may be in the memory of the system only, and what the log purges must be on disk.

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod cluster;
+mod frozen;
 mod net;
 
 use std::path::Path;
@@ -65,6 +66,7 @@ async fn register(node: &Node, max_parallel: u32) {
         name: "a".into(),
         capabilities: Capabilities::new(["shell"]),
         max_parallel,
+        enforces: None,
     };
     node.write(None, operation).await.expect("registered");
 }
@@ -77,6 +79,7 @@ fn enqueue() -> Operation {
         submitted_by: None,
         priority: 50,
         labels: Default::default(),
+        terms: None,
     }
 }
 
@@ -105,6 +108,10 @@ fn completion(id: &JobId, fence: Option<u64>) -> Operation {
         stdout: "out".into(),
         stderr: String::new(),
         error: None,
+        stopped: None,
+        usage: None,
+        oom: false,
+        events: Vec::new(),
     })
 }
 
@@ -224,11 +231,10 @@ async fn a_heartbeat_learns_of_a_cancelled_run_and_of_one_that_is_not_its_own() 
     let id = enqueued(&node.0).await;
     let fence = claimed(&node.0, Duration::ZERO, None).await[0].fence;
     let running = |fence| vec![RunningJob { job_id: id.clone(), fence }];
-    let (_, stop_now) = node.0.heartbeat(&host(), running(fence), Duration::ZERO).await.expect("beat");
-    assert!(stop_now.is_empty());
-    let (_, stop_now) =
-        node.0.heartbeat(&host(), running(fence + 1), Duration::from_secs(30)).await.expect("beat");
-    assert_eq!(stop_now[0].reason, StopReason::NotLeased);
+    let told = node.0.heartbeat(&host(), running(fence), Duration::ZERO).await.expect("beat");
+    assert!(told.stop.is_empty());
+    let told = node.0.heartbeat(&host(), running(fence + 1), Duration::from_secs(30)).await.expect("beat");
+    assert_eq!(told.stop[0].reason, StopReason::NotLeased);
 
     let waiting = {
         let (node, running) = (node.0.clone(), running(fence));
@@ -238,8 +244,8 @@ async fn a_heartbeat_learns_of_a_cancelled_run_and_of_one_that_is_not_its_own() 
         )
     };
     node.0.write(None, Operation::Cancel { id: id.clone() }).await.expect("cancelled");
-    let (_, stop_now) = waiting.await.expect("joined").expect("beat");
-    assert_eq!(stop_now[0].reason, StopReason::Cancelled);
+    let told = waiting.await.expect("joined").expect("beat");
+    assert_eq!(told.stop[0].reason, StopReason::Cancelled);
     stop(node).await;
 }
 

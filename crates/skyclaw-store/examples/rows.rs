@@ -40,6 +40,8 @@ fn job(seq: u64, life: Life) -> Result<Arc<Job>> {
                 exit_code: 0,
                 stdout: "hello\n".into(),
                 stderr: String::new(),
+                usage: None,
+                oom: false,
             };
             let run = Some(Arc::new(run));
             Phase::Ended(Ended { status: EndStatus::Completed, host: Some(host), run, error: None })
@@ -61,6 +63,8 @@ fn job(seq: u64, life: Life) -> Result<Arc<Job>> {
         labels: BTreeMap::new(),
         submitted_by: None,
         fence: 0,
+        terms: None,
+        history: None,
         phase,
     }))
 }

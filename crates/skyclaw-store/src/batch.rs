@@ -2,7 +2,7 @@
 //!
 //! A batch is also where readers find what is not in the file yet, so it must be asked before the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skyclaw_core::model::{Host, Job, Phase, Service};
 use skyclaw_core::{
-    Change, Counters, IdempotencyKey, KEPT_RESTORES, Reply, Restore, StagedPart, StoredReply,
+    Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Reply, Restore, StagedPart, StoredReply,
 };
 use skyclaw_proto::{HostId, JobId, Payload, ServiceId, Timestamp};
 
@@ -62,6 +62,8 @@ impl fmt::Display for ReplyId {
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub(crate) hosts: BTreeMap<HostId, Arc<Host>>,
+    /// Hosts that are no more.
+    pub(crate) removed_hosts: BTreeSet<HostId>,
     pub(crate) jobs: HashMap<JobId, Arc<Job>>,
     pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
     /// `None` where the prune forgot one that was put before: an older one must not show through.
@@ -73,6 +75,8 @@ pub struct Batch {
     pub(crate) staged: BTreeMap<u32, Arc<StagedPart>>,
     /// By their numbers.
     pub(crate) restores: BTreeMap<u64, Arc<Restore>>,
+    /// By their numbers; `None` for one that is forgotten.
+    pub(crate) freezes: BTreeMap<u64, Option<Arc<Freeze>>>,
     pub(crate) applied: Option<(Position, Counters)>,
     bytes: usize,
 }
@@ -84,8 +88,14 @@ impl Batch {
             match change {
                 Change::Host(host) => {
                     self.grow(host_bytes(&host));
+                    self.removed_hosts.remove(&host.id);
                     let old = self.hosts.insert(host.id.clone(), host);
                     self.shrink(old.map(|old| host_bytes(&old)));
+                }
+                Change::RemoveHost(id) => {
+                    let old = self.hosts.remove(&id);
+                    self.shrink(old.map(|old| host_bytes(&old)));
+                    self.removed_hosts.insert(id);
                 }
                 Change::Job(job) => {
                     self.grow(job_bytes(&job));
@@ -120,6 +130,15 @@ impl Batch {
                         let oldest = self.restores.pop_first();
                         self.shrink(oldest.map(|(_, old)| restore_bytes(&old)));
                     }
+                }
+                Change::Freeze(freeze) => {
+                    self.grow(freeze_bytes(&freeze));
+                    let old = self.freezes.insert(freeze.number, Some(freeze));
+                    self.shrink(old.flatten().map(|old| freeze_bytes(&old)));
+                }
+                Change::ForgetFreeze(number) => {
+                    let old = self.freezes.insert(number, None);
+                    self.shrink(old.flatten().map(|old| freeze_bytes(&old)));
                 }
             }
         }
@@ -166,7 +185,8 @@ impl Batch {
     /// Whether there is nothing to write, not even a place in the log.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.prune.is_none() && !self.drop_staged && self.applied.is_none()
+        let keeps_all = self.prune.is_none() && !self.drop_staged && self.removed_hosts.is_empty();
+        self.bytes == 0 && keeps_all && self.freezes.is_empty() && self.applied.is_none()
     }
 
     fn prune(&mut self, before: Timestamp) {
@@ -200,7 +220,10 @@ impl Batch {
 const FIXED_BYTES: usize = 512;
 
 fn host_bytes(host: &Host) -> usize {
-    FIXED_BYTES + host.name.len() + host.capabilities.iter().map(|c| c.len() + 3).sum::<usize>()
+    FIXED_BYTES
+        + host.name.len()
+        + host.capabilities.iter().map(|c| c.len() + 3).sum::<usize>()
+        + host.enforces.as_ref().map_or(0, |enforces| enforces.approx_bytes())
 }
 
 fn job_bytes(job: &Job) -> usize {
@@ -213,10 +236,12 @@ fn job_bytes(job: &Job) -> usize {
             ended.run.as_ref().map_or(0, |run| run.stdout.len() + run.stderr.len())
                 + ended.error.as_ref().map_or(0, String::len)
         }
-        Phase::Queued | Phase::Leased(_) => 0,
+        Phase::Queued | Phase::Leased(_) | Phase::Lost(_) => 0,
     };
     FIXED_BYTES
         + output
+        + job.terms.as_ref().map_or(0, |terms| terms.approx_bytes())
+        + job.history.as_ref().map_or(0, |history| history.approx_bytes())
         + args.iter().flatten().map(|arg| arg.len() + 3).sum::<usize>()
         + env.as_ref().map_or(0, pairs)
         + 2 * pairs(&job.labels)
@@ -227,6 +252,7 @@ fn service_bytes(service: &Service) -> usize {
     FIXED_BYTES
         + service.args.iter().map(|arg| arg.len() + 3).sum::<usize>()
         + service.env.as_ref().map_or(0, pairs)
+        + pairs(&service.labels)
         + FIXED_BYTES * service.assignments.len()
 }
 
@@ -238,6 +264,11 @@ fn restore_bytes(restore: &Restore) -> usize {
     FIXED_BYTES + restore.requested_by.as_ref().map_or(0, String::len)
 }
 
+fn freeze_bytes(freeze: &Freeze) -> usize {
+    let said = [&freeze.reason, &freeze.by];
+    FIXED_BYTES + pairs(&freeze.scope.labels) + said.into_iter().flatten().map(String::len).sum::<usize>()
+}
+
 fn reply_bytes(stored: &StoredReply) -> usize {
     let key = &stored.key;
     let reply = match &stored.reply {
@@ -247,6 +278,7 @@ fn reply_bytes(stored: &StoredReply) -> usize {
         Reply::Service(service) => service_bytes(service),
         Reply::ClaimedService(service) => service.as_ref().map_or(0, |service| service_bytes(service)),
         Reply::Restored(restore) => restore_bytes(restore),
+        Reply::Freeze(freeze) => freeze_bytes(freeze),
         Reply::Merged(_) | Reply::Done => 0,
     };
     FIXED_BYTES + key.caller.len() + key.route.len() + key.key.len() + reply

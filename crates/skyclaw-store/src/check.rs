@@ -22,6 +22,7 @@ pub(crate) async fn whole(conn: &mut SqliteConnection) -> Result<(), Error> {
     each(conn, "SELECT seq, id, body, crc FROM services", |row| row::service(row).map(drop)).await?;
     each(conn, "SELECT id, body, crc, expires_at FROM replies", reply).await?;
     each(conn, "SELECT number, body, crc FROM restores", |row| row::restore(row).map(drop)).await?;
+    each(conn, "SELECT number, body, crc FROM freezes", |row| row::freeze(row).map(drop)).await?;
     each(conn, "SELECT bytes, crc, part FROM staged", staged).await
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use skyclaw_core::{Counters, Host, Job, Restore, Service};
+use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Service};
 use skyclaw_proto::RestoreId;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -19,6 +19,7 @@ pub(crate) struct Loaded {
     pub(crate) active_jobs: Vec<Arc<Job>>,
     pub(crate) services: Vec<Arc<Service>>,
     pub(crate) restores: Vec<Arc<Restore>>,
+    pub(crate) freezes: Vec<Arc<Freeze>>,
     /// The restore whose parts are staged.
     pub(crate) staging: Option<RestoreId>,
     pub(crate) applied: Option<(Position, Counters)>,
@@ -36,11 +37,12 @@ pub(crate) async fn load(conn: &mut SqliteConnection) -> Result<Loaded, Error> {
     let applied = applied(&mut tx).await?;
     let hosts = all(&mut tx, "SELECT id, body, crc FROM hosts ORDER BY id", row::host).await?;
     let active = "SELECT seq, id, status, body, crc FROM jobs INDEXED BY jobs_by_status \
-                  WHERE status IN (0, 1) ORDER BY seq";
+                  WHERE status IN (0, 1, 6) ORDER BY seq";
     let active_jobs = all(&mut tx, active, row::job).await?;
     let services = all(&mut tx, "SELECT seq, id, body, crc FROM services ORDER BY seq", row::service).await?;
     let restores =
         all(&mut tx, "SELECT number, body, crc FROM restores ORDER BY number", row::restore).await?;
+    let freezes = all(&mut tx, "SELECT number, body, crc FROM freezes ORDER BY number", row::freeze).await?;
     let staging = staging(&mut tx).await?;
     let newest: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM jobs").fetch_one(&mut *tx).await?;
     let empty = hosts.is_empty() && newest.is_none() && services.is_empty();
@@ -52,7 +54,7 @@ pub(crate) async fn load(conn: &mut SqliteConnection) -> Result<Loaded, Error> {
         _ => {}
     }
     tx.rollback().await?;
-    Ok(Loaded { hosts, active_jobs, services, restores, staging, applied })
+    Ok(Loaded { hosts, active_jobs, services, restores, freezes, staging, applied })
 }
 
 /// How far in the log the file is.

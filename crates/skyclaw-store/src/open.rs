@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skyclaw_core::{Counters, Host, Job, Restore, Service};
+use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Service};
 use skyclaw_proto::RestoreId;
 use sqlx::sqlite::{SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
@@ -43,12 +43,14 @@ pub struct Opened {
     pub store: Store,
     /// All hosts, by id.
     pub hosts: Vec<Arc<Host>>,
-    /// All queued and leased jobs, in the order of enqueueing.
+    /// All queued, leased and lost jobs, in the order of enqueueing.
     pub active_jobs: Vec<Arc<Job>>,
     /// All services, oldest first.
     pub services: Vec<Arc<Service>>,
     /// What was gone back to, oldest first.
     pub restores: Vec<Arc<Restore>>,
+    /// What is frozen, and the newest of what was, oldest first.
+    pub freezes: Vec<Arc<Freeze>>,
     /// The restore whose parts are staged.
     pub staging: Option<RestoreId>,
     /// The numbers that come next.
@@ -131,6 +133,7 @@ impl Store {
             active_jobs: loaded.active_jobs,
             services: loaded.services,
             restores: loaded.restores,
+            freezes: loaded.freezes,
             staging: loaded.staging,
             counters,
             position,

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skyclaw_core::{Counters, Host, Job, Restore, Service};
+use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Service};
 use skyclaw_proto::RestoreId;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection};
@@ -18,7 +18,7 @@ use crate::copy;
 use crate::file::{self, Found};
 use crate::load::Loaded;
 use crate::open;
-use crate::schema::{APPLIED_TABLE, RESTORES_TABLE, STAGED_TABLE, STATE_TABLES};
+use crate::schema::{APPLIED_TABLE, FREEZES_TABLE, RESTORES_TABLE, STAGED_TABLE, STATE_TABLES};
 use crate::store::Store;
 use crate::write::{self, Failure};
 use crate::writer::{Error as CommitError, Request};
@@ -29,12 +29,14 @@ use crate::writer::{Error as CommitError, Request};
 pub struct Installed {
     /// All hosts, by id.
     pub hosts: Vec<Arc<Host>>,
-    /// All queued and leased jobs, in the order of enqueueing.
+    /// All queued, leased and lost jobs, in the order of enqueueing.
     pub active_jobs: Vec<Arc<Job>>,
     /// All services, oldest first.
     pub services: Vec<Arc<Service>>,
     /// What was gone back to, oldest first.
     pub restores: Vec<Arc<Restore>>,
+    /// What is frozen, and the newest of what was, oldest first.
+    pub freezes: Vec<Arc<Freeze>>,
     /// The restore whose parts are staged.
     pub staging: Option<RestoreId>,
     /// The numbers that come next.
@@ -77,10 +79,10 @@ impl From<open::Error> for Error {
 
 /// How far the new content goes.
 pub(crate) enum Reach {
-    /// As far as the copy says; what is staged comes along.
+    /// As far as the copy says; what is staged and what is frozen come along.
     AsCopied,
     /// As far as this batch, which is written over it; nothing is staged any more, and what was gone back
-    /// to before stays.
+    /// to before and what is frozen stay.
     To(Arc<Batch>),
 }
 
@@ -103,9 +105,9 @@ impl Store {
 
 impl Installed {
     pub(crate) fn of(loaded: Loaded) -> Self {
-        let Loaded { hosts, active_jobs, services, restores, staging, applied } = loaded;
+        let Loaded { hosts, active_jobs, services, restores, freezes, staging, applied } = loaded;
         let (position, counters) = applied.map_or((None, Counters::default()), |(p, c)| (Some(p), c));
-        Self { hosts, active_jobs, services, restores, staging, counters, position }
+        Self { hosts, active_jobs, services, restores, freezes, staging, counters, position }
     }
 }
 
@@ -138,6 +140,7 @@ pub(crate) async fn content(
             move_table(&mut tx, APPLIED_TABLE).await?;
             move_table(&mut tx, STAGED_TABLE).await?;
             move_table(&mut tx, RESTORES_TABLE).await?;
+            move_table(&mut tx, FREEZES_TABLE).await?;
         }
         Reach::To(batch) => {
             sqlx::query("DELETE FROM main.staged").execute(&mut *tx).await?;
@@ -192,7 +195,9 @@ mod tests {
             .execute(&mut conn)
             .await
             .expect("it is there");
-        for table in STATE_TABLES.iter().chain([&APPLIED_TABLE, &STAGED_TABLE, &RESTORES_TABLE]) {
+        for table in
+            STATE_TABLES.iter().chain([&APPLIED_TABLE, &STAGED_TABLE, &RESTORES_TABLE, &FREEZES_TABLE])
+        {
             let [_, insert] = moves(table);
             let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {insert}")));
             let program = explain.fetch_all(&mut conn).await.expect("a program");

@@ -92,7 +92,8 @@ impl Store {
     /// the place that `over` [reaches](Batch::reach) must be committed.
     ///
     /// `over` brings the numbers that come next; see [`Assembled::counters`]. When this returns, the new
-    /// content is durable; the state in memory is to be loaded anew from it. Handles stay valid.
+    /// content is durable; the state in memory is to be loaded anew from it. What is frozen is in force on, and
+    /// is not named by what is returned. Handles stay valid.
     ///
     /// # Errors
     /// When it was not written, or not durably: the store holds its old content or the new, whole. This node
@@ -104,7 +105,7 @@ impl Store {
         };
         let mut installed = Installed::of(loaded);
         // Those of the copy are another cluster's, or what this one knew then.
-        (installed.restores, installed.staging) = (Vec::new(), None);
+        (installed.restores, installed.freezes, installed.staging) = (Vec::new(), Vec::new(), None);
         (installed.counters, installed.position) = (counters, Some(position));
         let (path, reach) = (unfinished.path().to_owned(), Reach::To(Arc::new(over)));
         self.ask(|done| Request::Replace { path, reach, done }).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skyclaw_core::model::{Host, Job, Service};
-use skyclaw_core::{Counters, Restore, StagedPart, StoredReply};
+use skyclaw_core::{Counters, Freeze, Restore, StagedPart, StoredReply};
 use sqlx::Row as _;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::{Sqlite, SqliteRow};
@@ -183,6 +183,23 @@ impl Insert for RestoreRow {
     }
 }
 
+pub(crate) struct FreezeRow {
+    pub(crate) number: i64,
+    pub(crate) body: Body,
+}
+
+impl Insert for FreezeRow {
+    const HEAD: &'static str = "INSERT INTO freezes (number, body, crc) ";
+    const CONFLICT: &'static str =
+        " ON CONFLICT (number) DO UPDATE SET body = excluded.body, crc = excluded.crc";
+    fn bytes(&self) -> usize {
+        self.body.text.len()
+    }
+    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
+        values.push_bind(self.number).push_bind(self.body.text).push_bind(i64::from(self.body.crc));
+    }
+}
+
 /// The label of a job as one text. A key holds no `=`, so no two labels look alike.
 pub(crate) fn label(key: &str, value: &str) -> String {
     format!("{key}={value}")
@@ -229,6 +246,14 @@ pub(crate) fn restore(row: &SqliteRow) -> Result<Restore, Error> {
     let restore: Restore = body(row, 1, || format!("restore {number}"))?;
     agree(i64::try_from(restore.number) == Ok(number), || format!("restore {number}"))?;
     Ok(restore)
+}
+
+/// Reads `number, body, crc`.
+pub(crate) fn freeze(row: &SqliteRow) -> Result<Freeze, Error> {
+    let number: i64 = row.try_get(0)?;
+    let freeze: Freeze = body(row, 1, || format!("freeze {number}"))?;
+    agree(i64::try_from(freeze.number) == Ok(number), || format!("freeze {number}"))?;
+    Ok(freeze)
 }
 
 /// Reads `log_index, position, counters, crc`.

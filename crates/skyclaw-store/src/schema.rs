@@ -12,7 +12,7 @@ use skyclaw_proto::JobStatus;
 pub(crate) const APPLICATION_ID: u32 = 0x536b_7943;
 
 /// The schema this program writes: the version of the last migration.
-pub(crate) const VERSION: i64 = 3;
+pub(crate) const VERSION: i64 = 4;
 
 /// The migrations, oldest first. One that was released is never changed, only followed by another.
 pub(crate) fn migrator() -> Migrator {
@@ -22,11 +22,13 @@ pub(crate) fn migrator() -> Migrator {
     Migrator::with_migrations(vec![
         migration(1, "state", include_str!("../migrations/0001_state.sql")),
         migration(2, "staged", include_str!("../migrations/0002_staged.sql")),
-        migration(VERSION, "restores", include_str!("../migrations/0003_restores.sql")),
+        migration(3, "restores", include_str!("../migrations/0003_restores.sql")),
+        migration(VERSION, "freezes", include_str!("../migrations/0004_freezes.sql")),
     ])
 }
 
-/// The tables that a snapshot brings back: all but how far it goes, what is staged, and what was gone back to.
+/// The tables that a snapshot brings back: all but how far it goes, what is staged, what was gone back to, and
+/// what is frozen: a freeze ends by a command alone.
 pub(crate) const STATE_TABLES: &[&str] = &["hosts", "jobs", "labels", "services", "replies"];
 /// The place in the log.
 pub(crate) const APPLIED_TABLE: &str = "applied";
@@ -34,6 +36,8 @@ pub(crate) const APPLIED_TABLE: &str = "applied";
 pub(crate) const STAGED_TABLE: &str = "staged";
 /// What was gone back to.
 pub(crate) const RESTORES_TABLE: &str = "restores";
+/// What is frozen.
+pub(crate) const FREEZES_TABLE: &str = "freezes";
 
 /// How the writer opens the file.
 ///
@@ -100,11 +104,12 @@ mod tests {
     fn every_table_of_the_migrations_is_known_by_name() {
         let sql = include_str!("../migrations/0001_state.sql").to_owned()
             + include_str!("../migrations/0002_staged.sql")
-            + include_str!("../migrations/0003_restores.sql");
+            + include_str!("../migrations/0003_restores.sql")
+            + include_str!("../migrations/0004_freezes.sql");
         let made: BTreeSet<&str> =
             sql.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" (")).collect();
-        let known =
-            STATE_TABLES.iter().copied().chain([APPLIED_TABLE, STAGED_TABLE, RESTORES_TABLE]).collect();
+        let others = [APPLIED_TABLE, STAGED_TABLE, RESTORES_TABLE, FREEZES_TABLE];
+        let known = STATE_TABLES.iter().copied().chain(others).collect();
         assert_eq!(made, known);
     }
 

@@ -8,7 +8,8 @@ use sqlx::{Connection, QueryBuilder};
 
 use crate::batch::{Batch, Position};
 use crate::row::{
-    Body, HostRow, Insert, JobRow, LabelRow, ReplyRow, RestoreRow, ServiceRow, StagedRow, applied_crc, label,
+    Body, FreezeRow, HostRow, Insert, JobRow, LabelRow, ReplyRow, RestoreRow, ServiceRow, StagedRow,
+    applied_crc, label,
 };
 use crate::schema::status_code;
 
@@ -55,6 +56,7 @@ pub(crate) async fn batch(
 /// Writes all of a batch but how far it goes.
 pub(crate) async fn content(tx: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
     prune(tx, batch).await?;
+    remove_hosts(tx, batch).await?;
     let hosts = batch
         .hosts
         .values()
@@ -79,7 +81,26 @@ pub(crate) async fn content(tx: &mut SqliteConnection, batch: &Batch) -> Result<
     rows(tx, replies).await?;
     drop_staged(tx, batch).await?;
     rows(tx, batch.staged.values().map(|part| Ok(StagedRow { part: Arc::clone(part) }))).await?;
-    restores(tx, batch).await
+    restores(tx, batch).await?;
+    freezes(tx, batch).await
+}
+
+async fn remove_hosts(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
+    for host in &batch.removed_hosts {
+        let gone = sqlx::query("DELETE FROM hosts WHERE id = ?").bind(host.as_str().to_owned());
+        gone.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn freezes(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
+    for (number, _) in batch.freezes.iter().filter(|(_, freeze)| freeze.is_none()) {
+        let gone = sqlx::query("DELETE FROM freezes WHERE number = ?").bind(integer(*number)?);
+        gone.execute(&mut *conn).await?;
+    }
+    let kept = batch.freezes.values().flatten();
+    rows(conn, kept.map(|freeze| Ok(FreezeRow { number: integer(freeze.number)?, body: Body::of(freeze)? })))
+        .await
 }
 
 /// Forgets replies: those that expired, and those whose successor in the batch did.

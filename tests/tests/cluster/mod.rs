@@ -7,6 +7,7 @@ mod disks;
 mod faults;
 mod foreign;
 mod forming;
+mod freezing;
 mod growth;
 mod ledger;
 mod load;

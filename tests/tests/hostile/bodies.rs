@@ -8,6 +8,10 @@ const COMPLETE: &str = "/v1/jobs/j1/complete";
 const HEARTBEAT: &str = "/v1/hosts/h1/heartbeat";
 const CLAIM: &str = "/v1/hosts/h1/claim";
 const SERVICES: &str = "/v1/services";
+const RESOLVE: &str = "/v1/jobs/j1/resolve";
+const EVENTS: &str = "/v1/jobs/j1/events";
+const FREEZES: &str = "/v1/freezes";
+const DRAIN: &str = "/v1/hosts/h1/drain";
 const REPORT: &str = "/v1/services/s1/report";
 const SNAPSHOT: &str = "/v1/replicate/snapshot";
 
@@ -124,6 +128,68 @@ const FIELDS: &[(&str, &str, &str)] = &[
     (JOBS, r#"{"payload":{"kind":"openclaw-run"},"labels":{"a":1}}"#, "labels"),
     (JOBS, r#"{"payload":{"kind":"openclaw-run"},"labels":{"a b":"x"}}"#, "labels"),
     (JOBS, r#"{"payload":{"kind":"openclaw-run"},"labels":{"":"x"}}"#, "labels"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"onLost":"cry"}"#, "onLost"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"onLost":5}"#, "onLost"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"isolation":"docker"}"#, "isolation"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"isolation":true}"#, "isolation"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"image":"a"}"#, "image"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"isolation":"podman","image":"a b"}"#, "image"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"isolation":"podman","image":"a\u0000"}"#, "image"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"network":"host"}"#, "network"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"resources":5}"#, "resources"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"resources":{"cpuMillis":0}}"#, "cpuMillis"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"resources":{"cpuMillis":-1}}"#, "cpuMillis"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"resources":{"memoryBytes":5}}"#, "memoryBytes"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"resources":{"pids":0}}"#, "pids"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"resources":{"tmpfsBytes":4096}}"#, "tmpfsBytes"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"agentId":"a b"}"#, "agentId"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"mounts":[{"source":"/a"}]}"#, "mounts"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"isolation":"podman","mounts":[{}]}"#, "mounts[0].source"),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"isolation":"podman","mounts":[{"source":"a"}]}"#,
+        "mounts[0]",
+    ),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"isolation":"podman","mounts":[{"source":"/a/../b"}]}"#,
+        "mounts[0].source",
+    ),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"graceMs":600001}"#, "graceMs"),
+    (REGISTER, r#"{"name":"a","enforces":[]}"#, "enforces"),
+    (REGISTER, r#"{"name":"a","enforces":{"can":"podman"}}"#, "can"),
+    (REGISTER, r#"{"name":"a","enforces":{"can":["a\u0000"]}}"#, "enforces.can"),
+    (COMPLETE, r#"{"hostId":"h1","success":false,"stopped":"bored"}"#, ""),
+    (
+        COMPLETE,
+        r#"{"hostId":"h1","success":false,"durationMs":1,"exitCode":0,"stdout":"","stderr":"","stopped":"bored"}"#,
+        "stopped",
+    ),
+    (
+        COMPLETE,
+        r#"{"hostId":"h1","success":false,"durationMs":1,"exitCode":0,"stdout":"","stderr":"","usage":{"cpuMs":-1}}"#,
+        "cpuMs",
+    ),
+    (RESOLVE, r#"{}"#, "action"),
+    (RESOLVE, r#"{"action":"forget"}"#, "action"),
+    (RESOLVE, r#"{"action":"fail","result":{}}"#, "result"),
+    (EVENTS, r#"{"hostId":"h1","events":[]}"#, "fence"),
+    (EVENTS, r#"{"hostId":"h1","fence":1}"#, "events"),
+    (EVENTS, r#"{"hostId":"h1","fence":1,"events":[{}]}"#, "events[0].kind"),
+    (EVENTS, r#"{"hostId":"h1","fence":1,"events":[{"kind":"a"}]}"#, "events[0].at"),
+    (
+        EVENTS,
+        r#"{"hostId":"h1","fence":1,"events":[{"kind":"A B","at":"2026-01-01T00:00:00Z"}]}"#,
+        "events[0].kind",
+    ),
+    (EVENTS, r#"{"hostId":"h1","fence":1,"events":[{"kind":"a","at":"yesterday"}]}"#, "at"),
+    (FREEZES, r#"{"labels":{"a b":"c"}}"#, "labels"),
+    (FREEZES, r#"{"labels":{}}"#, "labels"),
+    (FREEZES, r#"{"agentId":" "}"#, "agentId"),
+    (FREEZES, r#"{"agentId":"a/b"}"#, "agentId"),
+    (FREEZES, r#"{"reason":5}"#, "reason"),
+    (DRAIN, r#"{"deadlineMs":"5"}"#, "deadlineMs"),
+    (DRAIN, r#"{"deadlineMs":99999999999999}"#, "deadlineMs"),
     (COMPLETE, r#"{"hostId":5,"success":true}"#, "hostId"),
     (COMPLETE, r#"{"hostId":"h1","success":"true"}"#, "success"),
     (COMPLETE, r#"{"hostId":"h1","success":1}"#, "success"),
@@ -194,6 +260,15 @@ fn too_much() -> Vec<Case> {
         Case::post(JOBS, job(format!(r#""labels":{{{}}}"#, labels.join(","))), "labels"),
         Case::post(JOBS, job(format!(r#""labels":{{"a":"{}"}}"#, long(257))), "labels"),
         Case::post(JOBS, job(format!(r#""labels":{{"{}":"a"}}"#, long(65))), "labels"),
+        Case::post(
+            EVENTS,
+            format!(
+                r#"{{"hostId":"h1","fence":1,"events":[{{"at":"2026-01-01T00:00:00Z","kind":"a","detail":"{}"}}]}}"#,
+                long(1025)
+            ),
+            "detail",
+        ),
+        Case::post(FREEZES, format!(r#"{{"reason":"{}"}}"#, long(1025)), "reason"),
         Case::post(JOBS, format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), ""),
         Case::post(JOBS, "[".repeat(500_000), ""),
         // Nobody reads this field; but with a key the whole body is to be compared.

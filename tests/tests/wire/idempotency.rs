@@ -12,7 +12,10 @@ struct Stage {
     node: Coordinator,
     wire: Wire,
     leased: String,
+    /// Another job of `h1`.
+    running: Value,
     service: String,
+    freeze: String,
 }
 
 impl Stage {
@@ -23,6 +26,12 @@ impl Stage {
         wire.enqueue();
         let leased = id(&wire.claim("h1"));
         wire.enqueue();
+        let running = wire.claim("h1");
+        wire.enqueue();
+        for other in ["h2", "h3"] {
+            wire.host(other, &[], 1);
+        }
+        let freeze = id(&wire.post("/v1/freezes", &json!({"labels": {"a": "b"}})).ok()["freeze"]);
         let service = |name: &str| {
             let body = json!({"name": name, "command": "node"});
             id(&wire.post("/v1/services", &body).ok()["service"])
@@ -30,7 +39,13 @@ impl Stage {
         let claimed = service("first");
         wire.post("/v1/hosts/h1/services/claim", &json!({})).ok();
         service("second");
-        Self { node, wire, leased, service: claimed }
+        Self { node, wire, leased, running, service: claimed, freeze }
+    }
+
+    /// What the host of the running job tells.
+    fn told(&self) -> Value {
+        let event = json!({"at": "2026-01-01T00:00:00.000Z", "kind": "started"});
+        json!({"hostId": "h1", "fence": self.running["fence"], "events": [event]})
     }
 
     /// Each mutating route that keeps a record, with a body it takes.
@@ -42,6 +57,12 @@ impl Stage {
             ("/v1/jobs".to_owned(), shell_job(&json!({"submittedBy": "me"}))),
             (format!("/v1/jobs/{}/complete", self.leased), success_of("h1")),
             (format!("/v1/jobs/{}/cancel", id(&another)), json!({})),
+            (format!("/v1/jobs/{}/events", self.running["id"].as_str().expect("an id")), self.told()),
+            ("/v1/freezes".to_owned(), json!({"agentId": "bot", "reason": "odd"})),
+            (format!("/v1/freezes/{}/thaw", self.freeze), json!({"by": "ann"})),
+            ("/v1/hosts/h2/drain".to_owned(), json!({"deadlineMs": 5000})),
+            ("/v1/hosts/h2/undrain".to_owned(), json!({})),
+            ("/v1/hosts/h3/remove".to_owned(), json!({"force": true})),
             ("/v1/services".to_owned(), json!({"name": "api", "command": "node", "args": ["x"]})),
             ("/v1/hosts/h1/services/claim".to_owned(), json!({})),
             (

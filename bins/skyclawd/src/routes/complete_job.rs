@@ -29,6 +29,10 @@ pub(crate) async fn handle(
         stdout: end.stdout,
         stderr: end.stderr,
         error: end.error,
+        stopped: end.stopped,
+        usage: end.usage,
+        oom: end.oom,
+        events: end.events.into_iter().map(Into::into).collect(),
     });
     let written = app.node.write(key, operation).await?;
     reply::job(&written)

@@ -33,5 +33,6 @@ pub(super) fn operation(app: &App, job: EnqueueJob) -> Operation {
         submitted_by: job.submitted_by,
         priority: job.priority,
         labels: job.labels,
+        terms: job.terms.map(Into::into),
     }
 }

@@ -24,15 +24,14 @@ pub(crate) async fn handle(
     let beat = body.value.check()?;
     let wait = Duration::from_millis(beat.wait_ms);
     if wait.is_zero() {
-        let (host, stop) = app.node.heartbeat(&id, beat.running, wait).await?;
-        return Ok(Json(Heartbeat { host, stop }));
+        return Ok(Json(app.node.heartbeat(&id, beat.running, wait).await?));
     }
     let _parked = permit.park()?;
     let waited = app.unless_ending(app.node.heartbeat(&id, beat.running, wait)).await;
-    let (host, stop) = match waited {
+    let told = match waited {
         Some(told) => told?,
         // The leases were renewed before the wait began.
         None => app.node.heartbeat(&id, Vec::new(), Duration::ZERO).await?,
     };
-    Ok(Json(Heartbeat { host, stop }))
+    Ok(Json(told))
 }

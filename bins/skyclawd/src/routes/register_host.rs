@@ -23,6 +23,7 @@ pub(crate) async fn handle(
         name: host.name,
         capabilities: host.capabilities,
         max_parallel: host.max_parallel,
+        enforces: host.enforces.map(Into::into),
     };
     let written = app.node.write(key, operation).await?;
     reply::host(&written)

@@ -4,8 +4,8 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use skyclaw_core::Reply;
-use skyclaw_proto::record;
-use skyclaw_proto::response::{ClaimedService, HostBody, JobBody, ServiceBody};
+use skyclaw_proto::response::{ClaimedService, FreezeBody, HostBody, JobBody, ServiceBody};
+use skyclaw_proto::{HostState, record};
 use skyclaw_replication::Written;
 
 use crate::error::ApiError;
@@ -43,7 +43,19 @@ fn at<T>(written: &Written, body: T) -> At<T> {
 
 pub(super) fn host(written: &Written) -> Result<At<HostBody>, ApiError> {
     match &written.reply {
-        Reply::Host(host) => Ok(at(written, HostBody { host: record::Host::from(&**host) })),
+        Reply::Host(host) => {
+            let mut host = record::Host::from(&**host);
+            host.state.get_or_insert(HostState::Up);
+            host.state_since.get_or_insert(host.registered_at);
+            Ok(at(written, HostBody { host }))
+        }
+        other => Err(unexpected(other)),
+    }
+}
+
+pub(super) fn freeze(written: &Written) -> Result<At<FreezeBody>, ApiError> {
+    match &written.reply {
+        Reply::Freeze(freeze) => Ok(at(written, FreezeBody { freeze: record::Freeze::from(&**freeze) })),
         other => Err(unexpected(other)),
     }
 }

@@ -21,6 +21,9 @@ pub(crate) enum Error {
     /// The job asks for more than the key's capabilities.
     #[error("requested capabilities are not allowed for this api key")]
     Capabilities,
+    /// What reaches beyond the job itself is not for callers from outside.
+    #[error("{0} is not allowed for an api key")]
+    Terms(&'static str),
     /// The key's rule does not end in `:shell`.
     #[error("shell jobs are not allowed for this api key")]
     Shell,
@@ -52,6 +55,16 @@ fn allowed(job: EnqueueJob, rule: &PublicKey) -> Result<EnqueueJob, Error> {
     let required = job.required_capabilities.unwrap_or_else(|| rule.capabilities.clone());
     if !rule.capabilities.covers(&required) {
         return Err(Error::Capabilities);
+    }
+    if let Some(terms) = &job.terms {
+        let beyond = [
+            ("agentId", terms.agent_id.is_some()),
+            ("network", terms.network.is_some()),
+            ("mounts", !terms.mounts.is_empty()),
+        ];
+        if let Some((field, _)) = beyond.into_iter().find(|(_, given)| *given) {
+            return Err(Error::Terms(field));
+        }
     }
     match &job.payload {
         Payload::Shell(_) if !rule.shell => return Err(Error::Shell),
@@ -96,6 +109,19 @@ mod tests {
         let shell = json!({"payload": {"kind": "shell", "command": "true"}});
         assert_eq!(submit("k:ann:shell", shell.clone()), Err(Error::Shell));
         assert!(submit("k:ann:shell:shell", shell).is_ok());
+    }
+
+    #[test]
+    fn what_reaches_beyond_the_job_is_not_for_callers_from_outside() {
+        let with = |field: &str, value: serde_json::Value| {
+            let mut body = json!({"payload": {"kind": "openclaw-run"}, "isolation": "podman"});
+            body[field] = value;
+            submit("k:ann:", body)
+        };
+        assert_eq!(with("agentId", json!("bot")), Err(Error::Terms("agentId")));
+        assert_eq!(with("network", json!("host")), Err(Error::Terms("network")));
+        assert_eq!(with("mounts", json!([{"source": "/etc"}])), Err(Error::Terms("mounts")));
+        assert!(with("onLost", json!("hold")).is_ok());
     }
 
     #[test]

@@ -30,6 +30,15 @@ pub(crate) fn job(id: &str, status: JobStatus) -> Job {
         labels: BTreeMap::new(),
         fence: None,
         cancel_requested_at: None,
+        lost_at: None,
+        on_lost: None,
+        isolation: None,
+        image: None,
+        resources: None,
+        agent_id: None,
+        network: None,
+        mounts: Vec::new(),
+        grace_ms: None,
     }
 }
 
@@ -40,5 +49,7 @@ pub(crate) fn result(exit_code: i32) -> JobResult {
         exit_code,
         stdout: "out\n".into(),
         stderr: String::new(),
+        usage: None,
+        oom: false,
     }
 }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_proto::{Capabilities, HostId, JobId, Payload};
+use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, Payload, Terms};
 
 use super::Draft;
 use crate::archive::Archive;
 use crate::command::Completion;
+use crate::history::Event;
 use crate::model::{EndStatus, Ended, Job, Lease, Phase, Run};
 use crate::outcome::{Effect, Refusal, Reply};
 
 impl Draft<'_> {
+    #[expect(clippy::too_many_arguments, reason = "the fields of the command, one by one")]
     pub(super) fn enqueue(
         &mut self,
         id: &JobId,
@@ -21,6 +23,7 @@ impl Draft<'_> {
         submitted_by: Option<&String>,
         priority: u8,
         labels: &BTreeMap<String, String>,
+        terms: Option<&Arc<Terms>>,
     ) -> Reply {
         let job = Job {
             id: id.clone(),
@@ -36,6 +39,8 @@ impl Draft<'_> {
             labels: labels.clone(),
             submitted_by: submitted_by.cloned(),
             fence: 0,
+            terms: terms.cloned(),
+            history: None,
             phase: Phase::Queued,
         };
         Reply::Job(self.put_job(job))
@@ -43,14 +48,15 @@ impl Draft<'_> {
 
     pub(super) fn claim(&mut self, id: &HostId, max: u32, lease_ms: u64) -> Result<Reply, Refusal> {
         let host = self.state.hosts.get(id).cloned().ok_or_else(|| Refusal::UnknownHost(id.clone()))?;
-        if self.state.claims_held() {
+        if self.state.claims_stopped() || host.drain().is_some() {
             return Ok(Reply::Claimed(Vec::new()));
         }
+        let offers = self.state.offers.get(id).cloned().unwrap_or_else(|| host.offers());
         let room = host.max_parallel.saturating_sub(host.active_leases).min(max);
         let expires_at = self.stamp.at.plus(Duration::from_millis(lease_ms));
         let mut claimed = Vec::new();
         for _ in 0..room {
-            let Some(next) = self.state.queue.first(&host.capabilities).cloned() else { break };
+            let Some(next) = self.state.queue.first(&offers).cloned() else { break };
             let Some(job) = self.state.jobs.get(&next) else { break };
             let mut job = (**job).clone();
             // A record of another mesh may claim any number of attempts.
@@ -58,6 +64,8 @@ impl Draft<'_> {
             job.fence = self.state.counters.next_fence;
             job.phase = Phase::Leased(Lease { host: id.clone(), expires_at, cancel_requested_at: None });
             self.state.counters.next_fence += 1;
+            let claimed_now = Event::new(self.stamp.at, "claimed", format!("attempt {}", job.attempts));
+            job.remember(Event { host: Some(id.clone()), fence: job.fence, ..claimed_now });
             let job = self.put_job(job);
             self.effects.push(Effect::LeaseHeld { job: next, fence: job.fence, host: id.clone() });
             claimed.push(job);
@@ -76,27 +84,48 @@ impl Draft<'_> {
         if job.host() != Some(&done.host) {
             return Err(Refusal::AssignedElsewhere { job: job.id.clone(), holder: job.host().cloned() });
         }
-        let Some(lease) = job.lease() else { return Err(Refusal::NotLeased(job.id.clone())) };
+        let current = match &job.phase {
+            Phase::Leased(_) => true,
+            // Nobody else has it, so what its host did is what was done. Only the token tells that it is not
+            // an earlier run that is spoken of.
+            Phase::Lost(_) => done.fence.is_some(),
+            Phase::Queued | Phase::Ended(_) => false,
+        };
+        if !current {
+            return Err(Refusal::NotLeased(job.id.clone()));
+        }
         if let Some(given) = done.fence.filter(|given| *given != job.fence) {
             return Err(Refusal::StaleFence { job: job.id.clone(), current: job.fence, given });
         }
+        let mut told = (*job).clone();
+        for event in &done.events {
+            told.remember(Event { fence: job.fence, ..event.clone() });
+        }
+        let is_cancelled = job.lease().is_some_and(|lease| lease.cancel_requested_at.is_some());
+        if let Some(why) = done.stopped.filter(|_| !done.success && !is_cancelled) {
+            return Ok(Reply::Job(self.given_back(told, why, done)));
+        }
         // Work that was done before the call to stop it arrived is done.
-        let status = match (done.success, lease.cancel_requested_at) {
+        let status = match (done.success, is_cancelled) {
             (true, _) => EndStatus::Completed,
-            (false, Some(_)) => EndStatus::Cancelled,
-            (false, None) => EndStatus::Failed,
+            (false, true) => EndStatus::Cancelled,
+            (false, false) => EndStatus::Failed,
         };
+        Ok(Reply::Job(self.end(&Arc::new(told), self.ended(status, done))))
+    }
+
+    /// How a run ended, as its host reports it.
+    pub(super) fn ended(&self, status: EndStatus, done: &Completion) -> Ended {
         let run = Run {
             finished_at: self.stamp.at,
             duration_ms: done.duration_ms,
             exit_code: done.exit_code,
             stdout: done.stdout.clone(),
             stderr: done.stderr.clone(),
+            usage: done.usage,
+            oom: done.oom,
         };
-        let error = done.error.clone();
-        Ok(Reply::Job(
-            self.end(&job, Ended { status, host: Some(done.host.clone()), run: Some(Arc::new(run)), error }),
-        ))
+        Ended { status, host: Some(done.host.clone()), run: Some(Arc::new(run)), error: done.error.clone() }
     }
 
     /// A queued job ends at once; the host of a leased one is asked to stop it and has the last word.
@@ -107,11 +136,18 @@ impl Draft<'_> {
                 let ended = Ended { status: EndStatus::Cancelled, host: None, run: None, error: None };
                 Ok(Reply::Job(self.end(&job, ended)))
             }
+            Phase::Lost(lost) => {
+                let host = Some(lost.host.clone());
+                let ended = Ended { status: EndStatus::Cancelled, host, run: None, error: None };
+                Ok(Reply::Job(self.end(&job, ended)))
+            }
             Phase::Leased(Lease { cancel_requested_at: Some(_), .. }) => Ok(Reply::Job(job)),
             Phase::Leased(lease) => {
                 let host = lease.host.clone();
                 let lease = Lease { cancel_requested_at: Some(self.stamp.at), ..lease.clone() };
-                let job = self.put_job(Job { phase: Phase::Leased(lease), ..(*job).clone() });
+                let mut job = Job { phase: Phase::Leased(lease), ..(*job).clone() };
+                job.remember(Event::new(self.stamp.at, "cancel_requested", ""));
+                let job = self.put_job(job);
                 self.effects.push(Effect::StopRun { job: id.clone(), host });
                 Ok(Reply::Job(job))
             }
@@ -123,14 +159,25 @@ impl Draft<'_> {
     /// Ends a job, and its lease if it had one.
     pub(super) fn end(&mut self, job: &Arc<Job>, ended: Ended) -> Arc<Job> {
         let holder = job.lease().map(|lease| lease.host.clone());
-        let job = self.put_job(Job { phase: Phase::Ended(ended), ..(**job).clone() });
+        let detail = match (&ended.run, &ended.error) {
+            (Some(run), Some(error)) => format!("exit code {}: {error}", run.exit_code),
+            (Some(run), None) => format!("exit code {}", run.exit_code),
+            (None, error) => error.clone().unwrap_or_default(),
+        };
+        let kind = JobStatus::from(ended.status).as_str();
+        let mut over = Job { phase: Phase::Ended(ended), ..(**job).clone() };
+        // What nobody ever took has no history beyond its record.
+        if over.history.is_some() {
+            over.remember(Event { fence: over.fence, ..Event::new(self.stamp.at, kind, detail) });
+        }
+        let job = self.put_job(over);
         if let Some(host) = holder {
             self.lease_over(&job.id, &host);
         }
         job
     }
 
-    fn find(&self, id: &JobId, archive: &impl Archive) -> Result<Arc<Job>, Refusal> {
+    pub(super) fn find(&self, id: &JobId, archive: &impl Archive) -> Result<Arc<Job>, Refusal> {
         self.known(id, archive).ok_or_else(|| Refusal::UnknownJob(id.clone()))
     }
 

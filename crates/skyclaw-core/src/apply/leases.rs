@@ -24,7 +24,8 @@ impl Draft<'_> {
         Reply::Done
     }
 
-    /// A job whose lease ran out is queued again, in its old place; one that was called off has ended.
+    /// A job whose lease ran out is lost, and goes the way it says ([`Draft::lose`]); one that was called off
+    /// has ended.
     pub(super) fn expire_leases(&mut self, leases: &[LeaseRef]) -> Reply {
         let mut hosts = BTreeSet::new();
         for named in leases {
@@ -35,7 +36,8 @@ impl Draft<'_> {
                 self.end(&job, Ended { status: EndStatus::Cancelled, host, run: None, error });
                 continue;
             }
-            self.put_job(Job { phase: Phase::Queued, ..(*job).clone() });
+            let why = format!("its host {} was lost: the lease ran out", lease.host);
+            self.lose((*job).clone(), &lease.host, "lease_expired", &why, None);
             self.effects.push(Effect::LeaseOver { job: named.job.clone() });
             hosts.insert(lease.host);
         }

@@ -5,7 +5,6 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use skyclaw_proto::record;
 use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, Timestamp};
@@ -13,7 +12,7 @@ use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, Timestamp};
 use super::Draft;
 use crate::archive::Archive;
 use crate::model::{Host, Lease, Phase};
-use crate::outcome::{Change, Effect, Reply};
+use crate::outcome::{Effect, Reply};
 use crate::wire::{adopt_job, adopt_service};
 
 impl Draft<'_> {
@@ -43,15 +42,19 @@ impl Draft<'_> {
     }
 
     fn merge_host(&mut self, incoming: &record::Host, touched: &mut BTreeSet<HostId>) -> bool {
-        let own = self.state.hosts.get(&incoming.id);
-        if own.is_some_and(|own| incoming.rank() <= rank(own.version, NEVER, &own.updated_by)) {
+        let own = self.state.hosts.get(&incoming.id).cloned();
+        if own.as_ref().is_some_and(|own| incoming.rank() <= rank(own.version, NEVER, &own.updated_by)) {
             return false;
         }
         self.saw_version(incoming.version);
-        let host = Arc::new(Host::from(incoming));
+        let mut host = Host::from(incoming);
+        // What only this mesh knows of it stays.
+        if let Some(own) = own {
+            host.condition.clone_from(&own.condition);
+            host.enforces.clone_from(&own.enforces);
+        }
         touched.insert(host.id.clone());
-        self.state.hosts.insert(host.id.clone(), Arc::clone(&host));
-        self.changes.push(Change::Host(host));
+        self.adopt_host(host);
         true
     }
 
@@ -69,6 +72,7 @@ impl Draft<'_> {
         self.saw_version(incoming.version);
         let seq = own.as_ref().map_or_else(|| self.state.next_seq(), |job| job.seq);
         let mut job = adopt_job(incoming, seq);
+        job.history = own.as_ref().and_then(|job| job.history.clone());
         let held_before = own.as_ref().and_then(|job| job.lease()).map(|lease| lease.host.clone());
         if let Phase::Leased(Lease { host, .. }) = &job.phase {
             // Our fencing tokens grow over all jobs; whatever number the other mesh used means nothing.

@@ -1,8 +1,10 @@
 //! Applying a command: total, deterministic, and the only way the state changes.
 
+mod freezes;
 mod hosts;
 mod jobs;
 mod leases;
+mod lost;
 mod merge;
 mod restores;
 mod services;
@@ -83,7 +85,7 @@ fn found_nothing(reply: &Reply) -> bool {
         Reply::Claimed(jobs) => jobs.is_empty(),
         // With a service in it and no change, the host was reminded of one it has.
         Reply::ClaimedService(_) | Reply::Merged(_) | Reply::Done | Reply::Restored(_) => true,
-        Reply::Host(_) | Reply::Job(_) | Reply::Service(_) => false,
+        Reply::Host(_) | Reply::Job(_) | Reply::Service(_) | Reply::Freeze(_) => false,
     }
 }
 
@@ -100,16 +102,17 @@ fn known_reply<'k>(
 impl Draft<'_> {
     fn operate(&mut self, operation: &Operation, archive: &impl Archive) -> Result<Reply, Refusal> {
         match operation {
-            Operation::RegisterHost { id, name, capabilities, max_parallel } => {
-                Ok(self.register_host(id, name, capabilities, *max_parallel))
+            Operation::RegisterHost { id, name, capabilities, max_parallel, enforces } => {
+                Ok(self.register_host(id, name, capabilities, *max_parallel, enforces.as_ref()))
             }
-            Operation::Enqueue { id, payload, required, submitted_by, priority, labels } => {
+            Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms } => {
                 // The proposer's ids are new; one that is there already is this very command, come twice,
                 // and the job may have ended in between.
-                Ok(match self.known(id, archive) {
-                    Some(job) => Reply::Job(job),
-                    None => self.enqueue(id, payload, required, submitted_by.as_ref(), *priority, labels),
-                })
+                if let Some(job) = self.known(id, archive) {
+                    return Ok(Reply::Job(job));
+                }
+                let submitted_by = submitted_by.as_ref();
+                Ok(self.enqueue(id, payload, required, submitted_by, *priority, labels, terms.as_ref()))
             }
             Operation::Claim { host, max, lease_ms } => self.claim(host, *max, *lease_ms),
             Operation::Complete(completion) => self.complete(completion, archive),
@@ -131,6 +134,22 @@ impl Draft<'_> {
             // Where it is alone it does not come here.
             Operation::RollBack(back) => Err(Refusal::RestoreNotAlone(back.restore.clone())),
             Operation::ReleaseClaims { restore } => Ok(self.release_claims(restore)),
+            Operation::ResolveJob { id, action, reason, by, result } => {
+                self.resolve(id, *action, reason.as_ref(), by.as_ref(), result.as_ref(), archive)
+            }
+            Operation::TellEvents { id, host, fence, events } => {
+                self.tell_events(id, host, *fence, events, archive)
+            }
+            Operation::Freeze { id, scope, reason, by } => {
+                self.freeze(id, scope, reason.as_ref(), by.as_ref())
+            }
+            Operation::Thaw { id, by } => self.thaw(id, by.as_ref()),
+            Operation::DrainHost { id, deadline_ms, reason, by } => {
+                self.drain_host(id, *deadline_ms, reason.as_ref(), by.as_ref())
+            }
+            Operation::UndrainHost { id } => self.undrain_host(id),
+            Operation::RemoveHost { id, force } => self.remove_host(id, *force),
+            Operation::NoteHosts { up, down } => Ok(self.note_hosts(up, down)),
         }
     }
 
@@ -155,7 +174,7 @@ impl Draft<'_> {
         self.changes.push(Change::Job(Arc::clone(&job)));
         self.effects.push(Effect::JobChanged { job: job.id.clone() });
         if matches!(job.phase, Phase::Queued) {
-            self.effects.push(Effect::JobQueued { required: job.required.clone() });
+            self.effects.push(Effect::JobQueued { required: job.needs() });
         }
         job
     }
@@ -163,8 +182,13 @@ impl Draft<'_> {
     fn put_host(&mut self, mut host: Host) -> Arc<Host> {
         host.version = self.state.next_version();
         host.updated_by = self.stamp.node.clone();
+        self.adopt_host(host)
+    }
+
+    /// The same for a host that keeps its version and stamp.
+    fn adopt_host(&mut self, host: Host) -> Arc<Host> {
         let host = Arc::new(host);
-        self.state.hosts.insert(host.id.clone(), Arc::clone(&host));
+        self.state.keep_host(Arc::clone(&host));
         self.changes.push(Change::Host(Arc::clone(&host)));
         host
     }

@@ -34,6 +34,8 @@ impl Draft<'_> {
             updated_by: self.stamp.node.clone(),
             version: 0,
             assignments: Vec::new(),
+            labels: service.labels.clone(),
+            agent: service.agent_id.clone(),
         };
         Reply::Service(self.put_service(service))
     }
@@ -94,12 +96,15 @@ impl Draft<'_> {
             return Ok(Reply::Service(service));
         }
         let at = self.stamp.at;
+        // It failed because it was told to stop: it may start again as soon as that is over.
+        let was_told = self.state.freeze_of_service(&service).is_some()
+            || self.state.hosts.get(host).is_some_and(|host| host.drain().is_some());
         let changed = Arc::make_mut(&mut service);
         let own = &mut changed.assignments[index];
         if own.status == AssignmentStatus::Running && at.since(own.updated_at) > RECOVERED_AFTER {
             own.failures = 0;
         }
-        if own.status != AssignmentStatus::Failed && report.status == AssignmentStatus::Failed {
+        if own.status != AssignmentStatus::Failed && report.status == AssignmentStatus::Failed && !was_told {
             own.failures = own.failures.saturating_add(1);
         }
         own.status = report.status;

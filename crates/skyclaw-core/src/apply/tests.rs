@@ -6,10 +6,12 @@
 mod always_exact;
 mod always_fair;
 mod always_sound;
+mod frozen;
 mod generate;
 mod idempotency;
 mod jobs;
 mod kit;
+mod lost;
 mod merge;
 mod restores;
 mod services;

@@ -1,5 +1,7 @@
 //! What the checks of several resources share.
 
+use std::collections::BTreeMap;
+
 use super::Invalid;
 use crate::limits;
 use crate::payload::Env;
@@ -87,6 +89,58 @@ pub(super) fn timeout(field: &str, raw: Option<u64>) -> Result<(), Invalid> {
             Err(Invalid::new(field, format!("must be at most {}", limits::MAX_TIMEOUT_MS)))
         }
         _ => Ok(()),
+    }
+}
+
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    if labels.len() > limits::MAX_LABELS {
+        return Err(Invalid::new("labels", format!("must have at most {} entries", limits::MAX_LABELS)));
+    }
+    for (key, value) in labels {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+        if key.is_empty() || key.len() > limits::MAX_LABEL_KEY_LEN || !key.bytes().all(allowed) {
+            let max = limits::MAX_LABEL_KEY_LEN;
+            return Err(Invalid::new(
+                "labels",
+                format!("must have keys of 1 to {max} of A-Z a-z 0-9 . _ - /"),
+            ));
+        }
+        bounded_text(&format!("labels.{key}"), value, limits::MAX_LABEL_VALUE_LEN)?;
+    }
+    Ok(())
+}
+
+/// A word of a few; the fault lists them. Blank counts as absent.
+pub(super) fn status<T: Copy>(
+    field: &str,
+    raw: Option<&str>,
+    all: &[T],
+    text: impl Fn(T) -> &'static str,
+) -> Result<Option<T>, Invalid> {
+    let Some(given) = raw.map(str::trim).filter(|s| !s.is_empty()) else { return Ok(None) };
+    if let Some(found) = all.iter().copied().find(|status| text(*status) == given) {
+        return Ok(Some(found));
+    }
+    let words: Vec<String> = all.iter().map(|status| format!("\"{}\"", text(*status))).collect();
+    let fault = match words.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("must be {} or {last}", before.join(", ")),
+        _ => format!("must be {}", words.concat()),
+    };
+    Err(Invalid::new(field, fault))
+}
+
+/// A number that may be absent, between two bounds.
+pub(super) fn between<T: Copy + PartialOrd + std::fmt::Display>(
+    field: &str,
+    raw: Option<T>,
+    least: T,
+    most: T,
+) -> Result<Option<T>, Invalid> {
+    match raw {
+        Some(n) if n < least || n > most => {
+            Err(Invalid::new(field, format!("must be between {least} and {most}")))
+        }
+        n => Ok(n),
     }
 }
 

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
-use super::check::{capabilities, count, optional_id, required_text, wait_ms};
+use super::check::{
+    between, bounded_text, capabilities, count, optional_id, optional_text, required_text, wait_ms,
+};
 use crate::limits;
 use crate::object;
-use crate::{Capabilities, HostId, JobId};
+use crate::{Capabilities, Enforces, HostId, JobId};
 
 /// `POST /v1/hosts/register`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct RegisterHostBody {
     /// How many jobs it takes at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_parallel: Option<u32>,
+    /// What it can enforce of what jobs ask for. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub enforces: Option<Enforces>,
 }
 
 /// A checked [`RegisterHostBody`].
@@ -37,6 +42,8 @@ pub struct RegisterHost {
     pub capabilities: Capabilities,
     /// How many jobs it takes at once.
     pub max_parallel: u32,
+    /// What it can enforce of what jobs ask for; `None` when it does not say.
+    pub enforces: Option<Box<Enforces>>,
 }
 
 impl RegisterHostBody {
@@ -50,8 +57,86 @@ impl RegisterHostBody {
             host_id: optional_id("hostId", self.host_id.as_deref(), HostId::parse)?,
             capabilities: capabilities("capabilities", self.capabilities)?,
             max_parallel: count("maxParallel", self.max_parallel, limits::MAX_PARALLEL)?,
+            enforces: self.enforces.map(enforces).transpose()?.map(Box::new),
         })
     }
+}
+
+/// Words sorted and without doubles, so that a host that says the same says it in the same way.
+fn enforces(given: Enforces) -> Result<Enforces, Invalid> {
+    let words = |field: &str, all: Vec<String>| -> Result<Vec<String>, Invalid> {
+        let mut all: Vec<String> = all.iter().map(|word| word.trim().to_owned()).collect();
+        all.retain(|word| !word.is_empty());
+        all.sort_unstable();
+        all.dedup();
+        if all.len() > limits::MAX_ENFORCES {
+            return Err(Invalid::new(field, format!("must have at most {} entries", limits::MAX_ENFORCES)));
+        }
+        all.iter().try_for_each(|word| bounded_text(field, word, limits::MAX_CAPABILITY_LEN))?;
+        Ok(all)
+    };
+    if given.unavailable.len() > limits::MAX_ENFORCES {
+        let fault = format!("must have at most {} entries", limits::MAX_ENFORCES);
+        return Err(Invalid::new("enforces.unavailable", fault));
+    }
+    for (word, why) in &given.unavailable {
+        bounded_text("enforces.unavailable", word, limits::MAX_CAPABILITY_LEN)?;
+        bounded_text("enforces.unavailable", why, limits::MAX_REASON_LEN)?;
+    }
+    Ok(Enforces {
+        can: words("enforces.can", given.can)?,
+        best_effort: words("enforces.bestEffort", given.best_effort)?,
+        unavailable: given.unavailable,
+    })
+}
+
+/// `POST /v1/hosts/:id/drain`. (Ours.)
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrainHostBody {
+    /// After how long what still runs is told to stop; never, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who asks for it, as they say themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// A checked [`DrainHostBody`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainHost {
+    /// After how long what still runs is told to stop, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who asks for it, as they say themselves.
+    pub by: Option<String>,
+}
+
+impl DrainHostBody {
+    /// Checks the body.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn check(self) -> Result<DrainHost, Invalid> {
+        Ok(DrainHost {
+            deadline_ms: between("deadlineMs", self.deadline_ms, 0, limits::MAX_DRAIN_MS)?,
+            reason: optional_text("reason", self.reason, limits::MAX_REASON_LEN)?,
+            by: optional_text("by", self.by, limits::MAX_NAME_LEN)?,
+        })
+    }
+}
+
+/// `POST /v1/hosts/:id/remove`. (Ours.)
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RemoveHostBody {
+    /// Also a host that is up or holds work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
 }
 
 /// `POST /v1/hosts/:id/heartbeat`.

@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 use super::check::{
-    arguments, bounded_text, capabilities, environment, optional_text, required_host, required_text, timeout,
+    self, arguments, capabilities, environment, optional_text, required_host, required_text, timeout,
 };
+use super::events::{self, EventBody};
+use super::terms::{self, MountBody};
 use crate::limits;
 use crate::object;
 use crate::payload::{Env, OpenclawPayload, Payload, ShellPayload};
-use crate::{Capabilities, HostId};
+use crate::record::{Event, Usage};
+use crate::{Capabilities, HostId, Resolution, Resources, Stopped, Terms};
 
 /// The `payload` of a submission, of either kind.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -97,6 +100,30 @@ pub struct EnqueueJobBody {
     /// For finding it again. (Ours.)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
+    /// `retry`, `fail` or `hold`: what happens when its host is lost. (Ours, as all that follows.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_lost: Option<String>,
+    /// `process` or `podman`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<String>,
+    /// The image of its container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What it may use.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub resources: Option<Resources>,
+    /// On whose behalf it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// The network of its container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// What of the host its container sees.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional_list")]
+    pub mounts: Option<Vec<MountBody>>,
+    /// How long it may take to stop by itself, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
 }
 
 /// A checked [`EnqueueJobBody`].
@@ -112,6 +139,8 @@ pub struct EnqueueJob {
     pub priority: u8,
     /// For finding it again.
     pub labels: BTreeMap<String, String>,
+    /// How it is to be run; `None` when nothing was said of it.
+    pub terms: Option<Box<Terms>>,
 }
 
 impl EnqueueJobBody {
@@ -120,6 +149,7 @@ impl EnqueueJobBody {
     /// # Errors
     /// The first field that is not as it must be.
     pub fn check(self) -> Result<EnqueueJob, Invalid> {
+        let terms = terms::check(&self)?.kept();
         let payload = self.payload.ok_or_else(|| Invalid::required("payload"))?.check()?;
         let required_capabilities = self
             .requirement
@@ -132,27 +162,9 @@ impl EnqueueJobBody {
         let submitted_by = optional_text("submittedBy", self.submitted_by, limits::MAX_NAME_LEN)?
             .map(|s| s.trim().to_owned());
         let labels = self.labels.unwrap_or_default();
-        check_labels(&labels)?;
-        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels })
+        check::labels(&labels)?;
+        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels, terms })
     }
-}
-
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Invalid> {
-    if labels.len() > limits::MAX_LABELS {
-        return Err(Invalid::new("labels", format!("must have at most {} entries", limits::MAX_LABELS)));
-    }
-    for (key, value) in labels {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
-        if key.is_empty() || key.len() > limits::MAX_LABEL_KEY_LEN || !key.bytes().all(allowed) {
-            let max = limits::MAX_LABEL_KEY_LEN;
-            return Err(Invalid::new(
-                "labels",
-                format!("must have keys of 1 to {max} of A-Z a-z 0-9 . _ - /"),
-            ));
-        }
-        bounded_text(&format!("labels.{key}"), value, limits::MAX_LABEL_VALUE_LEN)?;
-    }
-    Ok(())
 }
 
 /// `POST /v1/jobs/:id/complete`.
@@ -180,9 +192,22 @@ pub struct CompleteJobBody {
     /// Why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The fencing token of the lease it ran under. (Ours.)
+    /// The fencing token of the lease it ran under. (Ours, as all that follows.)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+    /// Why the host stopped the run before its end: `cancelled`, `frozen`, `draining`, `shutdown` or
+    /// `lease`; absent when it ended by itself or by its timeout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// What it used.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub usage: Option<Usage>,
+    /// Whether it ran out of the memory it may use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom: Option<bool>,
+    /// What happened to the run and was not told yet.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional_list")]
+    pub events: Option<Vec<EventBody>>,
 }
 
 /// A checked [`CompleteJobBody`].
@@ -204,6 +229,14 @@ pub struct CompleteJob {
     pub error: Option<String>,
     /// The fencing token of the lease it ran under.
     pub fence: Option<u64>,
+    /// Why the host stopped the run before its end.
+    pub stopped: Option<Stopped>,
+    /// What it used.
+    pub usage: Option<Usage>,
+    /// Whether it ran out of the memory it may use.
+    pub oom: bool,
+    /// What happened to the run and was not told yet.
+    pub events: Vec<Event>,
 }
 
 impl CompleteJobBody {
@@ -221,6 +254,77 @@ impl CompleteJobBody {
             stderr: self.stderr.ok_or_else(|| Invalid::required("stderr"))?,
             error: self.error,
             fence: self.fence,
+            stopped: check::status("stopped", self.stopped.as_deref(), Stopped::ALL, Stopped::as_str)?,
+            usage: self.usage.filter(|usage| !usage.is_empty()),
+            oom: self.oom.unwrap_or(false),
+            events: events::check(self.events.unwrap_or_default())?,
+        })
+    }
+}
+
+/// `POST /v1/jobs/:id/resolve`. (Ours.)
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResolveJobBody {
+    /// `requeue`, `fail` or `complete`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who decides it, as they say themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// How the run ended, when it is found to be done.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub result: Option<FoundResult>,
+}
+
+/// How a run ended, as an operator found out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FoundResult {
+    /// The exit code.
+    pub exit_code: i32,
+    /// What it wrote.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stdout: String,
+    /// What it wrote.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stderr: String,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// A checked [`ResolveJobBody`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolveJob {
+    /// What is decided.
+    pub action: Resolution,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who decides it, as they say themselves.
+    pub by: Option<String>,
+    /// How the run ended.
+    pub result: Option<FoundResult>,
+}
+
+impl ResolveJobBody {
+    /// Checks the body.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn check(self) -> Result<ResolveJob, Invalid> {
+        let action = check::status("action", self.action.as_deref(), Resolution::ALL, Resolution::as_str)?;
+        let action = action.ok_or_else(|| Invalid::required("action"))?;
+        if self.result.is_some() && action != Resolution::Complete {
+            return Err(Invalid::new("result", "can only be given with the action \"complete\""));
+        }
+        Ok(ResolveJob {
+            action,
+            reason: optional_text("reason", self.reason, limits::MAX_REASON_LEN)?,
+            by: optional_text("by", self.by, limits::MAX_NAME_LEN)?,
+            result: self.result,
         })
     }
 }

@@ -5,24 +5,32 @@
 
 mod check;
 mod cluster;
+mod events;
+mod freezes;
 mod hosts;
 mod jobs;
 mod restore;
 mod services;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use self::cluster::{JoinBody, TransferBody};
+pub use self::events::{EventBody, JobEvents, JobEventsBody};
+pub use self::freezes::{Freeze, FreezeBody, ThawBody};
 pub use self::hosts::{
-    Claim, ClaimBody, Heartbeat, HeartbeatBody, RegisterHost, RegisterHostBody, RunningJob,
+    Claim, ClaimBody, DrainHost, DrainHostBody, Heartbeat, HeartbeatBody, RegisterHost, RegisterHostBody,
+    RemoveHostBody, RunningJob,
 };
 pub use self::jobs::{
-    CompleteJob, CompleteJobBody, EnqueueJob, EnqueueJobBody, PayloadBody, RequirementBody,
+    CompleteJob, CompleteJobBody, EnqueueJob, EnqueueJobBody, FoundResult, PayloadBody, RequirementBody,
+    ResolveJob, ResolveJobBody,
 };
 pub use self::restore::{CommitRestore, CommitRestoreBody};
 pub use self::services::{
     ClaimServiceBody, DeployService, DeployServiceBody, ReportService, ReportServiceBody,
 };
+pub use self::terms::MountBody;
 
 /// A field that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,14 +1,17 @@
 //! Requests about services: deploying, claiming, reporting.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 use super::check::{
-    arguments, capabilities, count, environment, optional_id, optional_text, required_host, required_text,
+    arguments, capabilities, count, environment, labels, optional_id, optional_text, required_host,
+    required_text,
 };
 use crate::limits;
 use crate::payload::Env;
-use crate::{AssignmentStatus, Capabilities, HostId, ServiceId};
+use crate::{AgentId, AssignmentStatus, Capabilities, HostId, ServiceId};
 
 /// `POST /v1/services`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -38,6 +41,12 @@ pub struct DeployServiceBody {
     /// What it asks of a host; `service-host` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required_capabilities: Option<Vec<String>>,
+    /// For finding it again, and for freezing it. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// On whose behalf it runs. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
 }
 
 /// A checked [`DeployServiceBody`].
@@ -59,6 +68,12 @@ pub struct DeployService {
     pub replicas: u32,
     /// What it asks of a host.
     pub required_capabilities: Capabilities,
+    /// For finding it again, and for freezing it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// On whose behalf it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
 }
 
 impl DeployServiceBody {
@@ -71,7 +86,11 @@ impl DeployServiceBody {
         let command = required_text("command", self.command.as_deref(), limits::MAX_TEXT_LEN)?;
         arguments("args", self.args.as_deref())?;
         environment("env", self.env.as_ref())?;
+        let given = self.labels.unwrap_or_default();
+        labels(&given)?;
         Ok(DeployService {
+            labels: given,
+            agent_id: optional_id("agentId", self.agent_id.as_deref(), AgentId::parse)?,
             service_id: optional_id("serviceId", self.service_id.as_deref(), ServiceId::parse)?,
             name,
             command,

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use skyclaw_core::LeaseRef;
 use skyclaw_proto::{HostId, JobId};
 
-/// How long a lease may be longer than its host believes: host and leader count the same seconds, but
-/// not with the same crystal.
+/// How much longer than it lasts a lease is waited for: host and leader count the same seconds, but not with
+/// the same crystal. This is the only margin on this side. The host counts from when it sent what the leader
+/// counts from having taken in, and stops a run well before the end of what it counts.
 fn margin(period: Duration) -> Duration {
     Duration::from_millis(250) + period / 100
 }

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use skyclaw_core::{Claimable, Effect, Job, State};
 use skyclaw_proto::request::RunningJob;
-use skyclaw_proto::response::{Stop, StopReason};
-use skyclaw_proto::{HostId, JobId, RestoreId, ServiceId, Timestamp, record};
+use skyclaw_proto::response::{self, Stop, StopReason};
+use skyclaw_proto::{HostId, HostState, JobId, RestoreId, ServiceId, Timestamp, record};
 use skyclaw_store::Batch;
 use tokio::sync::oneshot;
 
+use super::hearing::{Hearing, News};
 use super::leases::Leases;
+use super::orders::{Order, orders};
 use super::parking::Parking;
 use super::seen::Seen;
 use super::watchers::Watchers;
@@ -32,10 +34,12 @@ pub(crate) struct Memory {
     pub(crate) leases: Leases,
     pub(crate) claims: Parking,
     pub(crate) jobs: Watchers<JobId>,
-    beats: Watchers<HostId>,
+    pub(super) beats: Watchers<HostId>,
     last_seen: HashMap<HostId, Timestamp>,
-    /// The stops each host was told of already: told again in every answer, but no reason to hurry.
-    told: HashMap<HostId, BTreeSet<(JobId, u64)>>,
+    /// Which hosts are heard of.
+    pub(super) hearing: Hearing,
+    /// What each host was told to stop already: told again in every answer, but no reason to hurry.
+    told: HashMap<HostId, BTreeSet<Order>>,
     /// The service each host that does not say what it runs was told of last.
     last_service: HashMap<HostId, ServiceId>,
     closing: bool,
@@ -72,8 +76,7 @@ pub(crate) enum ClaimLook {
 /// The answer to a heartbeat, and what to wait for before it is sent.
 #[derive(Debug)]
 pub(crate) struct Beat {
-    pub(crate) host: record::Host,
-    pub(crate) stop: Vec<Stop>,
+    pub(crate) answer: response::Heartbeat,
     pub(crate) wait: Option<oneshot::Receiver<()>>,
 }
 
@@ -88,6 +91,7 @@ impl Memory {
             jobs: Watchers::default(),
             beats: Watchers::default(),
             last_seen: HashMap::new(),
+            hearing: Hearing::new(lease, Instant::now()),
             told: HashMap::new(),
             last_service: HashMap::new(),
             closing: false,
@@ -107,7 +111,7 @@ impl Memory {
                 }
                 Effect::LeaseHeld { job, fence, host } => self.leases.begin(job, fence, host, now),
                 Effect::LeaseOver { job } => self.leases.end(&job),
-                Effect::StopRun { host, .. } => self.beats.wake(&host),
+                Effect::StopRun { host, .. } | Effect::TellHost { host } => self.beats.wake(&host),
                 Effect::HostChanged { host } => self.claims.wake_host(&host),
                 Effect::JobChanged { job } => self.jobs.wake(&job),
                 Effect::ClaimsReleased => self.claims.wake_all(),
@@ -135,6 +139,7 @@ impl Memory {
         self.release_at = self.state.claims_held().then(|| now + self.leases.whole());
         self.staging_since = None;
         self.last_seen.clear();
+        self.hearing.restart(now);
         self.told.clear();
         self.last_service.clear();
     }
@@ -147,6 +152,7 @@ impl Memory {
 
     /// Looks whether a claim would find something. If not, and it may wait, says what for.
     pub(crate) fn look_for_claim(&mut self, host: &HostId) -> ClaimLook {
+        self.hearing.heard(host, Instant::now());
         match self.state.claimable(host) {
             Claimable::UnknownHost => ClaimLook::UnknownHost,
             Claimable::Yes if !self.holds_claims() => ClaimLook::Found,
@@ -154,8 +160,7 @@ impl Memory {
             // What is there is held back, which ends for all hosts at once.
             Claimable::Yes | Claimable::Full => ClaimLook::Wait(self.claims.park_full(host.clone())),
             Claimable::Nothing => {
-                let Some(known) = self.state.host(host) else { return ClaimLook::UnknownHost };
-                let set = known.capabilities.clone();
+                let Some(set) = self.state.offers(host).cloned() else { return ClaimLook::UnknownHost };
                 ClaimLook::Wait(self.claims.park(host.clone(), &set))
             }
         }
@@ -172,6 +177,7 @@ impl Memory {
     ) -> Option<Beat> {
         self.state.host(id)?;
         self.last_seen.insert(id.clone(), at);
+        self.hearing.heard(id, now);
         let mut stop = Vec::new();
         let mut urgent = false;
         for run in running {
@@ -180,24 +186,24 @@ impl Memory {
                 urgent = true;
             }
         }
-        let cancelled: BTreeSet<(JobId, u64)> = self
-            .state
-            .leased_by(id)
-            .filter(|(_, lease)| lease.cancel_requested_at.is_some())
-            .map(|(job, _)| (job.id.clone(), job.fence))
-            .collect();
+        let orders = orders(&self.state, id, at);
         let told = self.told.get(id);
-        urgent |= cancelled.iter().any(|run| told.is_none_or(|told| !told.contains(run)));
-        stop.extend(
-            cancelled.iter().map(|(job, _)| Stop { job_id: job.clone(), reason: StopReason::Cancelled }),
-        );
-        if cancelled.is_empty() {
+        urgent |= orders.iter().any(|order| told.is_none_or(|told| !told.contains(order)));
+        let mut stop_services = Vec::new();
+        for order in &orders {
+            match order {
+                Order::Run { stop: order, .. } => stop.push(order.clone()),
+                Order::Service(order) => stop_services.push(order.clone()),
+            }
+        }
+        if orders.is_empty() {
             self.told.remove(id);
         } else {
-            self.told.insert(id.clone(), cancelled);
+            self.told.insert(id.clone(), orders);
         }
         let wait = (may_wait && !urgent && !self.closing).then(|| self.beats.watch(id.clone()));
-        Some(Beat { host: self.host(id)?, stop, wait })
+        let answer = response::Heartbeat { host: self.host(id)?, stop, stop_services };
+        Some(Beat { answer, wait })
     }
 
     /// Lets no claim find anything until then, or lets all of them look again.
@@ -218,6 +224,23 @@ impl Memory {
         self.release_at.filter(|at| *at <= now)?;
         let last = self.state.restores().last().filter(|last| last.claims_held)?;
         Some(last.id.clone())
+    }
+
+    /// What is to be written down of which hosts are heard of.
+    pub(crate) fn hosts_news(&self, now: Instant, limit: usize) -> News {
+        let waits = |host: &HostId| self.beats.is_watched(host) || self.claims.has(host);
+        self.hearing.news(&self.state, now, limit, waits)
+    }
+
+    /// Has hosts look at what they have to stop whose time to be drained is over by now and was not before.
+    pub(crate) fn wake_drained(&mut self, before: Timestamp, now: Timestamp) {
+        let due = self.state.hosts().filter(|host| {
+            let deadline = host.drain().and_then(|drain| drain.deadline);
+            deadline.is_some_and(|deadline| before < deadline && deadline <= now)
+        });
+        for host in due {
+            self.beats.wake(&host.id);
+        }
     }
 
     /// A restore whose parts were laid by and that nobody has finished for very long.
@@ -248,6 +271,8 @@ impl Memory {
         if let Some(seen) = self.last_seen.get(id) {
             host.last_seen_at = host.last_seen_at.max(*seen);
         }
+        host.state.get_or_insert(HostState::Up);
+        host.state_since.get_or_insert(host.registered_at);
         Some(host)
     }
 
@@ -275,6 +300,10 @@ impl Memory {
         self.claims.sweep();
         self.jobs.sweep();
         self.beats.sweep();
+        let state = &self.state;
+        self.hearing.forget(|host| state.host(host).is_none());
+        self.last_seen.retain(|host, _| state.host(host).is_some());
+        self.told.retain(|host, _| state.host(host).is_some());
         for set in self.claims.sets() {
             if self.state.queued_for(&set) {
                 let state = &self.state;
@@ -293,5 +322,5 @@ impl Memory {
 }
 
 fn has_room(state: &State, host: &HostId) -> bool {
-    state.host(host).is_some_and(|host| host.active_leases < host.max_parallel)
+    state.host(host).is_some_and(|host| host.active_leases < host.max_parallel && host.drain().is_none())
 }

@@ -15,8 +15,10 @@
 //! [`Machine`] says so through its health, and the proposer takes no more writes.
 
 mod handle;
+mod hearing;
 mod leases;
 pub(crate) mod memory;
+mod orders;
 mod parking;
 mod past;
 mod restore;
@@ -210,7 +212,8 @@ impl Task {
         };
         let state =
             State::load(installed.hosts, installed.active_jobs, installed.services, installed.counters);
-        let state = state.with_restores(installed.restores, installed.staging);
+        let state =
+            state.with_restores(installed.restores, installed.staging).with_freezes(installed.freezes);
         self.memory.replace(state);
         self.meters.snapshots_installed.inc();
         self.flush_at = None;

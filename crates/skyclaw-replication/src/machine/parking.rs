@@ -91,6 +91,19 @@ impl Parking {
         }
     }
 
+    /// Whether a claim of this host waits whose client is still there.
+    pub(crate) fn has(&self, host: &HostId) -> bool {
+        let full = self.full.get(host).into_iter().flatten().any(|wake| !wake.is_closed());
+        let mut places = self.of_host.get(host).into_iter().flatten();
+        let is_open = |(class, ticket): &(ClassId, Ticket)| {
+            self.classes
+                .get(class)
+                .and_then(|class| class.waiting.get(ticket))
+                .is_some_and(|w| !w.wake.is_closed())
+        };
+        full || places.any(is_open)
+    }
+
     /// Wakes everyone.
     pub(crate) fn wake_all(&mut self) {
         for class in std::mem::take(&mut self.classes).into_values() {

@@ -74,7 +74,15 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::StageRestore(_)
         | Operation::CancelRestore { .. }
         | Operation::RollBack(_)
-        | Operation::ReleaseClaims { .. } => false,
+        | Operation::ReleaseClaims { .. }
+        | Operation::ResolveJob { .. }
+        | Operation::TellEvents { .. }
+        | Operation::Freeze { .. }
+        | Operation::Thaw { .. }
+        | Operation::DrainHost { .. }
+        | Operation::UndrainHost { .. }
+        | Operation::RemoveHost { .. }
+        | Operation::NoteHosts { .. } => false,
     }
 }
 

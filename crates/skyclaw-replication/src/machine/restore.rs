@@ -135,7 +135,9 @@ impl Task {
             self.memory.state.restores().iter().cloned().chain([Arc::clone(&restore)]).collect();
         let state =
             State::load(installed.hosts, installed.active_jobs, installed.services, installed.counters);
-        self.memory.replace(state.with_restores(restores, None));
+        // A freeze ends by a command alone.
+        let freezes = self.memory.state.freezes().to_vec();
+        self.memory.replace(state.with_restores(restores, None).with_freezes(freezes));
         self.flush_at = None;
         let written = Written { position: installed.position.clone(), trouble: None };
         self.applied.send_replace(written.index());

@@ -25,6 +25,11 @@ impl<K: Eq + Hash> Watchers<K> {
         woken
     }
 
+    /// Whether a request waits whose client is still there.
+    pub(crate) fn is_watched(&self, key: &K) -> bool {
+        self.waiting.get(key).is_some_and(|wakes| wakes.iter().any(|wake| !wake.is_closed()))
+    }
+
     /// Wakes all that wait for one thing.
     pub(crate) fn wake(&mut self, key: &K) {
         if self.waiting.is_empty() {

@@ -111,6 +111,7 @@ impl Client {
                 name: "simulated".into(),
                 capabilities: Capabilities::new(["shell"]),
                 max_parallel: 3,
+                enforces: None,
             };
             let register =
                 |node: Node| async move { node.write(None, operation).await.map(|_| Told::Nothing) };
@@ -223,6 +224,10 @@ impl Client {
             stdout: String::new(),
             stderr: String::new(),
             error: None,
+            stopped: None,
+            usage: None,
+            oom: false,
+            events: Vec::new(),
         };
         let attempt = move |node: Node| {
             let (key, operation) = (key.clone(), Operation::Complete(completion.clone()));
@@ -275,6 +280,7 @@ pub(super) fn enqueue(id: JobId) -> Operation {
         submitted_by: None,
         priority: 50,
         labels: Default::default(),
+        terms: None,
     }
 }
 

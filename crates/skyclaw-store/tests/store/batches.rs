@@ -13,6 +13,7 @@ use crate::support::*;
 enum Step {
     Job(u64, u64),
     Host(u64, u64),
+    RemoveHost(u64),
     Service(u64, u64),
     Reply(u64, i64),
     Prune(i64),
@@ -25,6 +26,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (1..12u64, 1..50u64).prop_map(|(n, version)| Step::Job(n, version)),
         1 => (0..3u64, 1..50u64).prop_map(|(n, version)| Step::Host(n, version)),
+        1 => (0..3u64).prop_map(Step::RemoveHost),
         1 => (100..103u64, 1..50u64).prop_map(|(n, version)| Step::Service(n, version)),
         4 => (0..5u64, 0..20i64).prop_map(|(n, expires)| Step::Reply(n, expires)),
         2 => (0..20i64).prop_map(Step::Prune),
@@ -46,6 +48,7 @@ impl Model {
         let change = match *step {
             Step::Job(n, version) => Change::Job(Arc::new(job(n, version))),
             Step::Host(n, version) => Change::Host(Arc::new(host(n, version))),
+            Step::RemoveHost(n) => Change::RemoveHost(host(n, 1).id),
             Step::Service(n, version) => Change::Service(Arc::new(service(n, version))),
             Step::Reply(n, expires) => Change::Reply(Arc::new(reply(n, expires))),
             Step::Prune(before) => Change::PruneReplies(at(before)),
@@ -54,6 +57,7 @@ impl Model {
         match (step, &change) {
             (Step::Job(n, _), _) => drop(self.dump.0.insert(*n, change.clone())),
             (Step::Host(n, _), _) => drop(self.dump.1.insert(*n, change.clone())),
+            (Step::RemoveHost(n), _) => drop(self.dump.1.remove(n)),
             (Step::Service(n, _), _) => drop(self.dump.2.insert(*n, change.clone())),
             (Step::Reply(n, _), Change::Reply(reply)) => drop(self.replies.insert(*n, Arc::clone(reply))),
             (Step::Prune(before), _) => self.replies.retain(|_, reply| reply.key.expires_at >= at(*before)),
@@ -73,7 +77,10 @@ impl Model {
                 | Change::PruneReplies(_)
                 | Change::Stage(_)
                 | Change::DropStaged
-                | Change::Restore(_) => {}
+                | Change::Restore(_)
+                | Change::RemoveHost(_)
+                | Change::Freeze(_)
+                | Change::ForgetFreeze(_) => {}
             }
         }
         dump

@@ -8,6 +8,7 @@ mod batches;
 mod copies;
 mod crash;
 mod damage;
+mod freezes;
 mod full_disk;
 mod pages;
 mod roll_back;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use skyclaw_core::model::{Assignment, EndStatus, Ended, Host, Job, Lease, Phase, Run, Service};
+use skyclaw_core::model::{Assignment, EndStatus, Ended, Host, Job, Lease, Lost, Phase, Run, Service};
 use skyclaw_core::{Change, Counters, IdempotencyKey, Reply, StoredReply};
 use skyclaw_proto::payload::ShellPayload;
 use skyclaw_proto::{AssignmentStatus, Capabilities, NodeId, Payload, ServiceStatus, Timestamp};
@@ -30,11 +30,16 @@ pub(crate) fn phase(n: u64) -> Phase {
                 exit_code: -1,
                 stdout: "out\0\n".into(),
                 stderr: "Fehler: ü".into(),
+                usage: None,
+                oom: false,
             })),
             error: Some("no".into()),
         })
     };
     match n % 4 {
+        _ if n % 16 == 15 => {
+            Phase::Lost(Lost { host: id(format!("h{}", n % 3)), since: at(8), why: "gone".into() })
+        }
         0 => Phase::Queued,
         1 => Phase::Leased(Lease {
             host: id(format!("h{}", n % 3)),
@@ -61,6 +66,8 @@ pub(crate) fn job(seq: u64, version: u64) -> Job {
         labels: BTreeMap::from([("team".into(), format!("t={}", seq % 2))]),
         submitted_by: (seq % 2 == 1).then(|| "public:web".into()),
         fence: version,
+        terms: None,
+        history: None,
         phase: phase(version),
     }
 }
@@ -76,6 +83,8 @@ pub(crate) fn host(n: u64, version: u64) -> Host {
         registered_at: at(4),
         updated_by: NodeId::parse("node_a").expect("an id"),
         version,
+        condition: None,
+        enforces: None,
     }
 }
 
@@ -104,6 +113,8 @@ pub(crate) fn service(seq: u64, version: u64) -> Service {
             updated_at: at(6),
             failures: 0,
         }],
+        labels: BTreeMap::new(),
+        agent: None,
     }
 }
 

@@ -74,6 +74,9 @@ proptest! {
             if let Operation::Enqueue { id, .. } = &mut again.operation {
                 *id = job_id("another");
             }
+            if let Operation::Freeze { id, .. } = &mut again.operation {
+                *id = super::kit::freeze_id("another");
+            }
             let second = turn.after.apply(&again);
             prop_assert_eq!(second.reply.as_ref(), Ok(reply));
             prop_assert_eq!(&second.changes, &[]);
@@ -120,7 +123,7 @@ proptest! {
             prop_assert_eq!(&held, &want);
             for job in turn.after.state.active_jobs().filter(|job| job.phase == Phase::Queued) {
                 let waited = turn.before.0.active.get(&job.id).is_some_and(|then| then.phase == Phase::Queued);
-                prop_assert!(waited || woken.contains(&&job.required), "nobody is woken for {}", job.id);
+                prop_assert!(waited || woken.contains(&&job.needs()), "nobody is woken for {}", job.id);
             }
             Ok(())
         })?;

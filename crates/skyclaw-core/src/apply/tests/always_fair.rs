@@ -26,6 +26,10 @@ impl Order {
     }
 }
 
+fn frozen(memory: &super::kit::Memory, job: &crate::model::Job) -> bool {
+    memory.freezes.iter().any(|f| f.is_in_force() && f.scope.covers(&job.labels, job.agent()))
+}
+
 /// The jobs handed out by a claim that was not a repetition.
 fn claimed<'a>(turn: &'a Turn<'_>) -> Option<(&'a Operation, Vec<&'a str>)> {
     let Ok(Reply::Claimed(jobs)) = &turn.outcome.reply else { return None };
@@ -43,10 +47,11 @@ proptest! {
             if let Some((Operation::Claim { host, max, .. }, got)) = claimed(&turn) {
                 let (memory, _) = &turn.before;
                 let host = &memory.hosts[host];
-                let held = memory.active.values().filter(|j| j.host() == Some(&host.id)).count();
+                let held = memory.active.values().filter(|j| j.lease().is_some_and(|l| l.host == host.id)).count();
                 let room = (host.max_parallel as usize).saturating_sub(held).min(*max as usize);
                 let mut fitting: Vec<_> = memory.active.values().cloned().collect();
-                fitting.retain(|j| j.phase == Phase::Queued && host.capabilities.covers(&j.required));
+                fitting.retain(|j| j.phase == Phase::Queued && host.offers().covers(&j.needs()));
+                fitting.retain(|job| host.drain().is_none() && !frozen(memory, job));
                 fitting.sort_by_key(|job| (Reverse(job.priority), order.0[&job.id]));
                 fitting.truncate(room);
                 prop_assert_eq!(got, ids(&fitting));
@@ -62,9 +67,10 @@ proptest! {
             let Some((Operation::Claim { host, .. }, got)) = claimed(&turn) else { return Ok(()) };
             let job = |id: &str| &turn.before.0.active[&super::kit::job_id(id)];
             let Some(lowest) = got.iter().map(|id| job(id).priority).min() else { return Ok(()) };
-            let capabilities = &turn.before.0.hosts[host].capabilities;
+            let offers = turn.before.0.hosts[host].offers();
             for left in turn.after.state.active_jobs().filter(|j| j.phase == Phase::Queued) {
-                let passed_over = capabilities.covers(&left.required) && left.priority > lowest;
+                let free = !frozen(&turn.before.0, left);
+                let passed_over = free && offers.covers(&left.needs()) && left.priority > lowest;
                 prop_assert!(!passed_over, "{} waits while {got:?} went", left.id);
             }
             Ok(())
@@ -76,11 +82,14 @@ proptest! {
         play(&steps, |turn| {
             let hosts: Vec<_> = turn.after.state.hosts().cloned().collect();
             for host in hosts {
-                let full = host.active_leases >= host.max_parallel;
+                let memory = super::kit::Memory::of(&turn.after.state);
+                let everything = memory.freezes.iter().any(|f| f.is_in_force() && f.scope.is_all());
+                let full = host.active_leases >= host.max_parallel || host.drain().is_some();
                 let fits = turn.after.state.active_jobs().any(|job| {
-                    job.phase == Phase::Queued && host.capabilities.covers(&job.required)
+                    job.phase == Phase::Queued && host.offers().covers(&job.needs()) && !frozen(&memory, job)
                 });
                 let want = match (full, fits) {
+                    _ if everything => crate::Claimable::Nothing,
                     (true, _) => crate::Claimable::Full,
                     (false, true) => crate::Claimable::Yes,
                     (false, false) => crate::Claimable::Nothing,

@@ -47,20 +47,23 @@ proptest! {
     }
 
     #[test]
-    fn a_job_is_queued_or_leased_or_ended_and_the_indexes_agree(steps in steps()) {
+    fn a_job_is_queued_leased_lost_or_ended_and_the_indexes_agree(steps in steps()) {
         play(&steps, |turn| {
             let state = &turn.after.state;
-            let by_phase = |queued: bool| -> BTreeSet<_> {
-                let is_in = |phase: &Phase| matches!(phase, Phase::Queued) == queued;
+            let of = |is_in: fn(&Phase) -> bool| -> BTreeSet<_> {
                 state.active_jobs().filter(|job| is_in(&job.phase)).map(|job| &job.id).collect()
             };
-            let queue: Vec<_> = state.queue.jobs().collect();
+            let (queued, held) = (of(|p| matches!(p, Phase::Queued)), of(|p| matches!(p, Phase::Leased(_))));
+            let queue: Vec<_> = state.queue.jobs().chain(&state.withheld).collect();
             prop_assert_eq!(queue.len(), state.queued());
-            prop_assert_eq!(queue.iter().copied().collect::<BTreeSet<_>>(), by_phase(true));
-            prop_assert_eq!(queue.len(), by_phase(true).len());
+            prop_assert_eq!(queue.iter().copied().collect::<BTreeSet<_>>(), queued.clone());
+            prop_assert_eq!(queue.len(), queued.len());
+            for job in state.active_jobs().filter(|job| matches!(job.phase, Phase::Queued)) {
+                prop_assert_eq!(state.withheld.contains(&job.id), state.is_withheld(job), "{}", job.id);
+            }
             let leased: Vec<_> = state.leases.values().flatten().collect();
-            prop_assert_eq!(leased.iter().copied().collect::<BTreeSet<_>>(), by_phase(false));
-            prop_assert_eq!(leased.len(), by_phase(false).len());
+            prop_assert_eq!(leased.iter().copied().collect::<BTreeSet<_>>(), held.clone());
+            prop_assert_eq!(leased.len(), held.len());
             prop_assert!(state.leases.values().all(|jobs| !jobs.is_empty()));
             prop_assert!(state.active_jobs().all(|job| !job.is_ended()));
             let seqs: BTreeSet<_> = turn.after.records.jobs.values().map(|job| job.seq).collect();
@@ -102,11 +105,15 @@ proptest! {
                     | Change::PruneReplies(_)
                     | Change::Stage(_)
                     | Change::DropStaged
-                    | Change::Restore(_) => continue,
+                    | Change::Restore(_)
+                    | Change::RemoveHost(_)
+                    | Change::Freeze(_)
+                    | Change::ForgetFreeze(_) => continue,
                 };
                 let then = seen.insert(id.clone(), now).or(then);
-                // Of two adopted records with one version the later one wins.
-                let grows = then.is_none_or(|then| if turn.is_merge() { now >= then } else { now > then });
+                // Of two adopted records with one version the later one wins; and who is heard of is no version.
+                let may_stay = turn.is_merge() || matches!(turn.command.operation, Operation::NoteHosts { .. });
+                let grows = then.is_none_or(|then| if may_stay { now >= then } else { now > then });
                 prop_assert!(grows, "{id}: {then:?} then {now}");
                 prop_assert!(now < turn.after.state.counters().next_version);
             }
@@ -145,9 +152,65 @@ proptest! {
             let Operation::Complete(done) = &turn.command.operation else { return Ok(()) };
             if turn.outcome.changes.iter().any(|change| matches!(change, Change::Job(_))) {
                 let then = &turn.before.0.active[&done.id];
-                prop_assert_eq!(then.lease().map(|lease| &lease.host), Some(&done.host));
+                prop_assert_eq!(then.host(), Some(&done.host));
                 prop_assert!(done.fence.is_none_or(|fence| fence == then.fence));
+                let is_lost = matches!(then.phase, Phase::Lost(_));
+                prop_assert!(then.lease().is_some() || (is_lost && done.fence.is_some()));
             }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_held_job_is_never_handed_out_again_unless_somebody_decides_so(steps in steps()) {
+        // Claimed once, it is not claimed a second time before it was resolved; a merge makes it another job.
+        let mut taken = BTreeSet::new();
+        play(&steps, |turn| {
+            for change in &turn.outcome.changes {
+                let Change::Job(job) = change else { continue };
+                let decided = matches!(turn.command.operation, Operation::ResolveJob { .. }) || turn.is_merge();
+                if decided || job.on_lost() != skyclaw_proto::OnLost::Hold {
+                    taken.remove(&job.id);
+                    continue;
+                }
+                if job.lease().is_some() && turn.before.0.active[&job.id].lease().is_none() {
+                    prop_assert!(taken.insert(job.id.clone()), "{} was handed out twice", job.id);
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn nothing_frozen_is_claimed_and_a_drained_host_claims_nothing(steps in steps()) {
+        play(&steps, |turn| {
+            let (memory, _) = &turn.before;
+            for effect in &turn.outcome.effects {
+                let Effect::LeaseHeld { job, host, .. } = effect else { continue };
+                if turn.is_merge() {
+                    continue;
+                }
+                let job = &memory.active[job];
+                let frozen = memory.freezes.iter().any(|freeze| {
+                    freeze.is_in_force() && freeze.scope.covers(&job.labels, job.agent())
+                });
+                prop_assert!(!frozen, "{} is frozen", job.id);
+                prop_assert!(memory.hosts[host].drain().is_none(), "{host} is drained");
+                prop_assert!(memory.hosts[host].offers().covers(&job.needs()), "{} asks for more", job.id);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_freeze_ends_by_a_thaw_alone(steps in steps()) {
+        play(&steps, |turn| {
+            let Operation::Thaw { .. } = turn.command.operation else {
+                for freeze in turn.before.0.freezes.iter().filter(|freeze| freeze.is_in_force()) {
+                    prop_assert!(turn.after.state.freezes().contains(freeze));
+                }
+                return Ok(());
+            };
             Ok(())
         })?;
     }

@@ -6,16 +6,17 @@ use std::time::Duration;
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, HostId, JobStatus, Payload, RestoreId, ServiceStatus, ShellPayload,
-    Timestamp, canonical, record,
+    AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobStatus, OnLost, Payload,
+    Resolution, RestoreId, Scope, ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, canonical, record,
 };
 use uuid::Uuid;
 
 use super::kit::{
-    LEASE_MS, Memory, Records, START_MS, World, claim, completion, enqueue, host_id, job_id, node_id,
-    service_id,
+    LEASE_MS, Memory, Records, START_MS, World, claim, completion, enqueue, freeze_id, host_id, job_id,
+    node_id, service_id,
 };
 use crate::command::{Command, IdempotencyKey, LeaseRef, Operation};
+use crate::history::Event;
 use crate::outcome::{Outcome, StagedPart};
 use crate::restore::RollBack;
 use crate::state::State;
@@ -38,6 +39,11 @@ enum Action {
         host: Option<usize>,
         fence: Fence,
         success: bool,
+        stopped: Option<Stopped>,
+    },
+    Tell {
+        job: usize,
+        fence: Fence,
     },
     Renew(Vec<(usize, Fence)>),
     Expire(Vec<(usize, Fence)>),
@@ -62,6 +68,7 @@ const HOSTS: [&str; 4] = ["h0", "h1", "h2", "h3"];
 const JOBS: [&str; 8] = ["j0", "j1", "j2", "j3", "j4", "j5", "j6", "j7"];
 const RESTORES: [&str; 2] = ["r0", "r1"];
 const SERVICES: [&str; 3] = ["s0", "s1", "s2"];
+const FREEZES: [&str; 3] = ["f0", "f1", "f2"];
 
 fn one_of(names: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop::sample::select(names)
@@ -97,15 +104,79 @@ fn assignment_status() -> impl Strategy<Value = AssignmentStatus> {
 fn job_operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         3 => (host(), capabilities(), 1u32..4).prop_map(|(host, caps, max_parallel)| {
-            let capabilities = Capabilities::new(caps);
-            Operation::RegisterHost { id: host_id(host), name: host.into(), capabilities, max_parallel }
-        }),
-        8 => (one_of(&JOBS), capabilities(), prop::sample::select(vec![0u8, 50, 50, 50, 100]))
-            .prop_map(|(job, caps, priority)| enqueue(job, &caps, priority)),
+            (host, Capabilities::new(caps), max_parallel)
+        }).prop_flat_map(|(host, capabilities, max_parallel)| enforces().prop_map(move |enforces| {
+            let (id, name, capabilities) = (host_id(host), host.into(), capabilities.clone());
+            Operation::RegisterHost { id, name, capabilities, max_parallel, enforces }
+        })),
+        8 => (one_of(&JOBS), capabilities(), prop::sample::select(vec![0u8, 50, 50, 50, 100]), terms(), labels())
+            .prop_map(|(job, caps, priority, wanted, pairs)| {
+                let mut operation = enqueue(job, &caps, priority);
+                if let Operation::Enqueue { terms, labels, .. } = &mut operation {
+                    *terms = wanted.kept().map(Into::into);
+                    *labels = pairs;
+                }
+                operation
+            }),
         8 => (host(), 0u32..4).prop_map(|(host, max)| claim(host, max)),
         2 => one_of(&JOBS).prop_map(|job| Operation::Cancel { id: job_id(job) }),
         1 => Just(Operation::PruneReplies),
         1 => restore_operation(),
+        4 => operators_operation(),
+    ]
+}
+
+fn enforces() -> impl Strategy<Value = Option<Arc<Enforces>>> {
+    let words =
+        prop::sample::subsequence(vec!["podman", "podman.memory", "process", "process.memory"], 0..=4);
+    prop::option::weighted(0.3, words).prop_map(|words| {
+        let can = words?.into_iter().map(str::to_owned).collect();
+        Some(Arc::new(Enforces { can, ..Enforces::default() }))
+    })
+}
+
+fn terms() -> impl Strategy<Value = Terms> {
+    let isolation = prop::option::weighted(0.2, prop::sample::select(Isolation::ALL));
+    let agent = prop::option::weighted(0.3, Just("bot"));
+    (prop::sample::select(OnLost::ALL), isolation, agent, prop::bool::weighted(0.1)).prop_map(
+        |(on_lost, isolation, agent, memory)| {
+            let mut terms = Terms { on_lost, isolation, ..Terms::default() };
+            terms.agent_id = agent.and_then(|agent| AgentId::parse(agent).ok());
+            terms.resources.memory_bytes = memory.then_some(1 << 20);
+            terms
+        },
+    )
+}
+
+fn labels() -> impl Strategy<Value = std::collections::BTreeMap<String, String>> {
+    prop::option::weighted(0.3, one_of(&["a", "b"]))
+        .prop_map(|team| team.map(|team| ("team".to_owned(), team.to_owned())).into_iter().collect())
+}
+
+fn scope() -> impl Strategy<Value = Scope> {
+    let agent = prop::option::weighted(0.3, Just("bot"));
+    (labels(), agent).prop_map(|(labels, agent)| Scope {
+        labels,
+        agent_id: agent.and_then(|agent| AgentId::parse(agent).ok()),
+    })
+}
+
+fn operators_operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        2 => (one_of(&JOBS), prop::sample::select(Resolution::ALL)).prop_map(|(job, action)| {
+            Operation::ResolveJob { id: job_id(job), action, reason: None, by: None, result: None }
+        }),
+        2 => (one_of(&FREEZES), scope())
+            .prop_map(|(id, scope)| Operation::Freeze { id: freeze_id(id), scope, reason: None, by: None }),
+        4 => one_of(&FREEZES).prop_map(|id| Operation::Thaw { id: freeze_id(id), by: None }),
+        1 => (host(), prop::option::of(0u64..9)).prop_map(|(id, deadline_ms)| {
+            Operation::DrainHost { id: host_id(id), deadline_ms, reason: None, by: None }
+        }),
+        2 => host().prop_map(|id| Operation::UndrainHost { id: host_id(id) }),
+        1 => (host(), prop::bool::weighted(0.2))
+            .prop_map(|(id, force)| Operation::RemoveHost { id: host_id(id), force }),
+        1 => (host(), host())
+            .prop_map(|(up, down)| Operation::NoteHosts { up: vec![host_id(up)], down: vec![host_id(down)] }),
     ]
 }
 
@@ -138,6 +209,8 @@ fn service_operation() -> impl Strategy<Value = Operation> {
                 env: None,
                 replicas,
                 required_capabilities: Capabilities::new(caps),
+                labels: Default::default(),
+                agent_id: None,
             };
             Operation::DeployService { id: service_id(id), service: Box::new(service) }
         }),
@@ -170,6 +243,11 @@ fn host_record() -> impl Strategy<Value = record::Host> {
             registered_at: at,
             updated_by: node_id(node),
             version,
+            state: None,
+            state_since: None,
+            state_reason: None,
+            drain: None,
+            enforces: None,
         },
     )
 }
@@ -197,6 +275,15 @@ fn job_record() -> impl Strategy<Value = record::Job> {
             labels: Default::default(),
             fence: Some(fence),
             cancel_requested_at: None,
+            lost_at: None,
+            on_lost: None,
+            isolation: None,
+            image: None,
+            resources: None,
+            agent_id: None,
+            network: None,
+            mounts: Vec::new(),
+            grace_ms: None,
         },
     )
 }
@@ -229,6 +316,8 @@ fn service_record() -> impl Strategy<Value = record::Service> {
                     updated_at,
                 })
                 .collect(),
+            labels: Default::default(),
+            agent_id: None,
         },
     )
 }
@@ -245,12 +334,19 @@ fn action() -> impl Strategy<Value = Action> {
         11 => job_operation().prop_map(Action::Do),
         5 => service_operation().prop_map(Action::Do),
         1 => merge().prop_map(Action::Do),
-        3 => (0..JOBS.len(), prop::option::weighted(0.2, 0..3usize), fence(), any::<bool>())
-            .prop_map(|(job, host, fence, success)| Action::Complete { job, host, fence, success }),
+        3 => (0..JOBS.len(), prop::option::weighted(0.2, 0..3usize), fence(), any::<bool>(), stopped())
+            .prop_map(|(job, host, fence, success, stopped)| {
+                Action::Complete { job, host, fence, success, stopped }
+            }),
+        1 => (0..JOBS.len(), fence()).prop_map(|(job, fence)| Action::Tell { job, fence }),
         1 => leases().prop_map(Action::Renew),
         1 => leases().prop_map(Action::Expire),
         4 => any::<prop::sample::Index>().prop_map(Action::Again),
     ]
+}
+
+fn stopped() -> impl Strategy<Value = Option<Stopped>> {
+    prop::option::weighted(0.3, prop::sample::select(Stopped::ALL))
 }
 
 /// A sequence of commands.
@@ -275,11 +371,23 @@ fn resolve(step: &Step, at: Timestamp, state: &State, earlier: &[Command]) -> Op
     };
     let operation = match &step.action {
         Action::Do(operation) => operation.clone(),
-        Action::Complete { job, host, fence, success } => {
+        Action::Tell { job, fence } => {
+            let holder = state.job(&job_id(JOBS[*job])).and_then(|job| job.host().cloned());
+            let host = holder.unwrap_or_else(|| host_id(HOSTS[0]));
+            let events = vec![Event::new(at, "started", "")];
+            Operation::TellEvents {
+                id: job_id(JOBS[*job]),
+                host,
+                fence: token(*job, *fence).unwrap_or(0),
+                events,
+            }
+        }
+        Action::Complete { job, host, fence, success, stopped } => {
             let holder = state.job(&job_id(JOBS[*job])).and_then(|job| job.host().map(HostId::to_string));
             let host = host.map(|h| HOSTS[h].to_owned()).or(holder).unwrap_or_else(|| HOSTS[0].into());
             let mut done = completion(JOBS[*job], &host, *success);
             done.fence = token(*job, *fence);
+            done.stopped = *stopped;
             Operation::Complete(done)
         }
         Action::Renew(leases) => Operation::RenewLeases { leases: refs(leases), lease_ms: LEASE_MS },
@@ -308,19 +416,30 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         Operation::ClaimService { host, .. } => format!("claim service {host}"),
         Operation::ReportService { id, .. } => format!("report {id}"),
         Operation::Merge { .. } => "merge".to_owned(),
+        Operation::ResolveJob { id, .. } => format!("resolve {id}"),
+        Operation::TellEvents { id, .. } => format!("events {id}"),
+        Operation::Freeze { .. } => "freeze".to_owned(),
+        Operation::Thaw { id, .. } => format!("thaw {id}"),
+        Operation::DrainHost { id, .. } => format!("drain {id}"),
+        Operation::UndrainHost { id } => format!("undrain {id}"),
+        Operation::RemoveHost { id, .. } => format!("remove {id}"),
         Operation::RenewLeases { .. }
         | Operation::ExpireLeases { .. }
         | Operation::PruneReplies
         | Operation::StageRestore(_)
         | Operation::CancelRestore { .. }
         | Operation::RollBack(_)
-        | Operation::ReleaseClaims { .. } => {
+        | Operation::ReleaseClaims { .. }
+        | Operation::NoteHosts { .. } => {
             return None;
         }
     };
     let mut body = operation.clone();
     if let Operation::Enqueue { id, .. } = &mut body {
         *id = job_id("minted-by-the-proposer");
+    }
+    if let Operation::Freeze { id, .. } = &mut body {
+        *id = freeze_id("minted-by-the-proposer");
     }
     let body = serde_json::to_value(&body).expect("json");
     Some(IdempotencyKey {

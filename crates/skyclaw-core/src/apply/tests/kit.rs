@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, HostId, JobId, NodeId, Payload, RestoreId, ServiceId, Timestamp,
+    AssignmentStatus, Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution,
+    RestoreId, Scope, ServiceId, Terms, Timestamp,
 };
 
 use crate::archive::Archive;
 use crate::command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
+use crate::freeze::Freeze;
 use crate::model::{Host, Job, Service};
 use crate::outcome::{Change, Outcome, Refusal, Reply, StoredReply};
 use crate::restore::Restore;
@@ -32,6 +34,17 @@ pub(super) fn service_id(id: &str) -> ServiceId {
     ServiceId::parse(id).expect("an id")
 }
 
+pub(super) fn freeze_id(id: &str) -> FreezeId {
+    FreezeId::parse(id).expect("an id")
+}
+
+pub(super) fn host_of(reply: Result<Reply, Refusal>) -> Arc<Host> {
+    match reply {
+        Ok(Reply::Host(host)) => host,
+        other => panic!("not a host: {other:?}"),
+    }
+}
+
 pub(super) fn node_id(id: &str) -> NodeId {
     NodeId::parse(id).expect("an id")
 }
@@ -46,6 +59,7 @@ pub(super) struct Records {
     replies: BTreeMap<[String; 3], Arc<StoredReply>>,
     pub(super) restores: BTreeMap<u64, Arc<Restore>>,
     pub(super) staged: Option<(RestoreId, BTreeMap<u32, Vec<u8>>)>,
+    pub(super) freezes: BTreeMap<u64, Arc<Freeze>>,
 }
 
 fn slot(key: &IdempotencyKey) -> [String; 3] {
@@ -57,6 +71,7 @@ impl Records {
         for change in changes {
             match change {
                 Change::Host(host) => drop(self.hosts.insert(host.id.clone(), Arc::clone(host))),
+                Change::RemoveHost(id) => drop(self.hosts.remove(id)),
                 Change::Job(job) => drop(self.jobs.insert(job.id.clone(), Arc::clone(job))),
                 Change::Service(service) => {
                     self.services.insert(service.id.clone(), Arc::clone(service));
@@ -74,6 +89,8 @@ impl Records {
                 Change::Restore(restore) => {
                     drop(self.restores.insert(restore.number, Arc::clone(restore)));
                 }
+                Change::Freeze(freeze) => drop(self.freezes.insert(freeze.number, Arc::clone(freeze))),
+                Change::ForgetFreeze(number) => drop(self.freezes.remove(number)),
             }
         }
     }
@@ -119,6 +136,7 @@ pub(super) struct Memory {
     pub(super) counters: Counters,
     pub(super) restores: Vec<Arc<Restore>>,
     pub(super) staging: Option<RestoreId>,
+    pub(super) freezes: Vec<Arc<Freeze>>,
 }
 
 impl Memory {
@@ -130,6 +148,7 @@ impl Memory {
             counters: state.counters(),
             restores: state.restores().to_vec(),
             staging: state.staging().cloned(),
+            freezes: state.freezes().to_vec(),
         }
     }
 }
@@ -154,7 +173,8 @@ impl World {
         .with_restores(
             self.records.restores.values().cloned(),
             self.records.staged.as_ref().map(|(restore, _)| restore.clone()),
-        );
+        )
+        .with_freezes(self.records.freezes.values().cloned());
     }
 
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {
@@ -182,11 +202,45 @@ impl World {
 
     pub(super) fn register(&mut self, host: &str, capabilities: &[&str], max_parallel: u32) -> Arc<Host> {
         let capabilities = Capabilities::new(capabilities);
-        let id = host_id(host);
-        match self.run(Operation::RegisterHost { id, name: host.into(), capabilities, max_parallel }) {
-            Ok(Reply::Host(host)) => host,
-            other => panic!("not a host: {other:?}"),
+        let (id, name, enforces) = (host_id(host), host.into(), None);
+        host_of(self.run(Operation::RegisterHost { id, name, capabilities, max_parallel, enforces }))
+    }
+
+    /// A host that says what it can enforce.
+    pub(super) fn register_enforcing(&mut self, host: &str, can: &[&str]) -> Arc<Host> {
+        let can = can.iter().map(|word| (*word).to_owned()).collect();
+        let enforces = Some(Arc::new(Enforces { can, ..Enforces::default() }));
+        let (id, name, capabilities) = (host_id(host), host.into(), Capabilities::default());
+        host_of(self.run(Operation::RegisterHost { id, name, capabilities, max_parallel: 5, enforces }))
+    }
+
+    /// A job that is to be run like this.
+    pub(super) fn enqueue_with(&mut self, job: &str, terms: Terms, labels: &[(&str, &str)]) -> Arc<Job> {
+        let mut operation = enqueue(job, &[], 50);
+        if let Operation::Enqueue { terms: own, labels: pairs, .. } = &mut operation {
+            *own = terms.kept().map(Into::into);
+            *pairs = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         }
+        job_of(self.run(operation))
+    }
+
+    pub(super) fn freeze(&mut self, id: &str, scope: Scope) -> Result<Reply, Refusal> {
+        let (reason, by) = (Some("a test".to_owned()), Some("ann".to_owned()));
+        self.run(Operation::Freeze { id: freeze_id(id), scope, reason, by })
+    }
+
+    pub(super) fn thaw(&mut self, id: &str) -> Result<Reply, Refusal> {
+        self.run(Operation::Thaw { id: freeze_id(id), by: None })
+    }
+
+    pub(super) fn drain(&mut self, host: &str, deadline_ms: Option<u64>) -> Arc<Host> {
+        let (reason, by) = (Some("new disk".to_owned()), None);
+        host_of(self.run(Operation::DrainHost { id: host_id(host), deadline_ms, reason, by }))
+    }
+
+    pub(super) fn resolve(&mut self, job: &str, action: Resolution) -> Result<Reply, Refusal> {
+        let (reason, by) = (Some("looked".to_owned()), Some("ann".to_owned()));
+        self.run(Operation::ResolveJob { id: job_id(job), action, reason, by, result: None })
     }
 
     pub(super) fn enqueue(&mut self, job: &str, required: &[&str], priority: u8) -> Arc<Job> {
@@ -223,6 +277,8 @@ impl World {
             env: None,
             replicas,
             required_capabilities,
+            labels: BTreeMap::new(),
+            agent_id: None,
         };
         let operation = Operation::DeployService { id: service_id(service), service: Box::new(deploy) };
         service_of(self.run(operation))
@@ -254,6 +310,7 @@ pub(super) fn enqueue(job: &str, required: &[&str], priority: u8) -> Operation {
         submitted_by: None,
         priority,
         labels: BTreeMap::new(),
+        terms: None,
     }
 }
 
@@ -272,6 +329,10 @@ pub(super) fn completion(job: &str, host: &str, success: bool) -> Completion {
         stdout: "out".into(),
         stderr: "err".into(),
         error: (!success).then(|| "broke".into()),
+        stopped: None,
+        usage: None,
+        oom: false,
+        events: Vec::new(),
     }
 }
 

@@ -28,6 +28,15 @@ fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> re
         labels: Default::default(),
         fence: None,
         cancel_requested_at: None,
+        lost_at: None,
+        on_lost: None,
+        isolation: None,
+        image: None,
+        resources: None,
+        agent_id: None,
+        network: None,
+        mounts: Vec::new(),
+        grace_ms: None,
     }
 }
 
@@ -42,6 +51,11 @@ fn host(id: &str, version: u64, active_leases: u32) -> record::Host {
         registered_at: Timestamp::from_millis(START_MS),
         updated_by: node_id("ref"),
         version,
+        state: None,
+        state_since: None,
+        state_reason: None,
+        drain: None,
+        enforces: None,
     }
 }
 
@@ -154,13 +168,29 @@ fn a_count_of_attempts_at_its_end_does_not_stop_the_machine() {
 }
 
 #[test]
-fn a_leased_job_without_a_host_is_queued_and_a_lost_one_has_failed() {
+fn a_leased_job_without_a_host_is_queued_and_a_lost_one_waits_for_a_decision() {
     let mut world = World::default();
     let mut nobodys = job("j1", 1, 0, "ref", JobStatus::Leased);
     nobodys.assigned_host_id = None;
-    merge(&mut world, &[], &[nobodys, job("j2", 1, 0, "ref", JobStatus::Lost)]);
+    let mut lost_by_nobody = job("j3", 1, 0, "ref", JobStatus::Lost);
+    lost_by_nobody.assigned_host_id = None;
+    merge(&mut world, &[], &[nobodys, job("j2", 1, 0, "ref", JobStatus::Lost), lost_by_nobody]);
     assert_eq!(record_of(&world, "j1").status(), JobStatus::Queued);
-    assert_eq!(record_of(&world, "j2").status(), JobStatus::Failed);
+    assert_eq!(record_of(&world, "j2").status(), JobStatus::Lost);
+    assert_eq!(record_of(&world, "j3").status(), JobStatus::Failed);
+    world.register("h9", &[], 5);
+    assert_eq!(world.claim("h9", 5).len(), 1, "what was lost is not run again by itself");
+}
+
+#[test]
+fn a_host_of_another_mesh_that_is_not_heard_of_here_is_still_taken_over() {
+    let mut world = World::default();
+    assert!(merge(&mut world, &[host("h9", 3, 0)], &[job("j1", 90, 0, "ref", JobStatus::Queued)]));
+    let down = Operation::NoteHosts { up: vec![], down: vec![host_id("h9")] };
+    world.run(down).expect("noted");
+    assert!(merge(&mut world, &[host("h9", 4, 0)], &[]), "its next version is newer all the same");
+    let known = world.state.host(&host_id("h9")).expect("it is known");
+    assert!(known.version == 4 && known.down_since().is_some(), "{known:?}");
 }
 
 #[test]

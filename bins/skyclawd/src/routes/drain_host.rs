@@ -1,0 +1,27 @@
+//! `POST /v1/hosts/:id/drain`: a host takes no more work. Its services are told to stop, its jobs once the
+//! deadline has passed, if there is one.
+
+use axum::extract::State;
+use skyclaw_core::Operation;
+use skyclaw_proto::request::DrainHostBody;
+use skyclaw_proto::response::HostBody;
+use skyclaw_proto::{HostId, route};
+
+use super::reply::{self, At};
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::extract::{Body, CORE, ClientKey, Id};
+
+pub(crate) async fn handle(
+    State(app): State<Shared>,
+    Id(id): Id<HostId>,
+    key: ClientKey,
+    body: Body<DrainHostBody>,
+) -> Result<At<HostBody>, ApiError> {
+    let key = key.bind(&app, CORE, route::drain(&id), &body)?;
+    let drain = body.value.check()?;
+    let operation =
+        Operation::DrainHost { id, deadline_ms: drain.deadline_ms, reason: drain.reason, by: drain.by };
+    let written = app.node.write(key, operation).await?;
+    reply::host(&written)
+}

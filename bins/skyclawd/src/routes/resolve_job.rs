@@ -1,0 +1,31 @@
+//! `POST /v1/jobs/:id/resolve`: an operator decides about a lost job.
+
+use axum::extract::State;
+use skyclaw_core::Operation;
+use skyclaw_proto::request::ResolveJobBody;
+use skyclaw_proto::response::JobBody;
+use skyclaw_proto::{JobId, route};
+
+use super::reply::{self, At};
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::extract::{Body, CORE, ClientKey, Id};
+
+pub(crate) async fn handle(
+    State(app): State<Shared>,
+    Id(id): Id<JobId>,
+    key: ClientKey,
+    body: Body<ResolveJobBody>,
+) -> Result<At<JobBody>, ApiError> {
+    let key = key.bind(&app, CORE, route::resolve(&id), &body)?;
+    let decision = body.value.check()?;
+    let operation = Operation::ResolveJob {
+        id,
+        action: decision.action,
+        reason: decision.reason,
+        by: decision.by,
+        result: decision.result,
+    };
+    let written = app.node.write(key, operation).await?;
+    reply::job(&written)
+}

@@ -1,0 +1,182 @@
+//! Jobs as tables.
+
+use skyclaw_proto::payload::Payload;
+use skyclaw_proto::record::{Event, Job, Usage};
+use skyclaw_proto::{Mount, Resources, Timestamp};
+
+use crate::output::{Table, age, command_line};
+
+pub(super) fn table(jobs: &[Job], now: Timestamp) -> Table {
+    let mut table = Table::new(&["ID", "STATUS", "AGE", "HOST", "EXIT", "COMMAND"]);
+    for job in jobs {
+        table.row(vec![
+            job.id.to_string(),
+            job.status.to_string(),
+            age(now.since(job.created_at)),
+            job.assigned_host_id.as_ref().map_or("-".into(), ToString::to_string),
+            job.result.as_ref().map_or("-".into(), |result| result.exit_code.to_string()),
+            payload_line(&job.payload),
+        ]);
+    }
+    table
+}
+
+fn payload_line(payload: &Payload) -> String {
+    match payload {
+        Payload::Shell(shell) => {
+            let args = shell.args.iter().flatten().map(String::as_str);
+            command_line(std::iter::once(shell.command.as_str()).chain(args))
+        }
+        Payload::OpenclawRun(run) => {
+            let args = run.args.iter().flatten().map(String::as_str);
+            command_line(std::iter::once("(openclaw)").chain(args)).replacen("'(openclaw)'", "(openclaw)", 1)
+        }
+    }
+}
+
+pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
+    let labels: Vec<_> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mounts: Vec<_> = job.mounts.iter().map(mount_line).collect();
+    let events: Vec<_> = events.iter().map(event_line).collect();
+    let wants: Vec<_> = job.requirement.required_capabilities.iter().map(AsRef::as_ref).collect();
+    let listed = |items: String| Some(items).filter(|text| !text.is_empty());
+    let result = job.result.as_ref();
+    Table::of_fields(vec![
+        ("id", Some(job.id.to_string())),
+        ("status", Some(job.status.to_string())),
+        ("command", Some(payload_line(&job.payload))),
+        ("requires", listed(wants.join(","))),
+        ("host", job.assigned_host_id.as_ref().map(ToString::to_string)),
+        ("attempts", Some(job.attempts.to_string())),
+        ("priority", job.priority.map(|priority| priority.to_string())),
+        ("on lost", job.on_lost.map(|on_lost| on_lost.to_string())),
+        ("isolation", job.isolation.map(|isolation| isolation.to_string())),
+        ("image", job.image.clone()),
+        ("resources", job.resources.as_ref().map(resources_line)),
+        ("agent", job.agent_id.as_ref().map(ToString::to_string)),
+        ("network", job.network.clone()),
+        ("mounts", listed(mounts.join("\n"))),
+        ("grace", job.grace_ms.map(|ms| format!("{ms}ms"))),
+        ("labels", listed(labels.join(","))),
+        ("submitted by", job.submitted_by.clone()),
+        ("created", Some(job.created_at.to_string())),
+        ("updated", Some(job.updated_at.to_string())),
+        ("lease until", job.lease_expires_at.map(|time| time.to_string())),
+        ("lost", job.lost_at.map(|time| time.to_string())),
+        ("finished", result.map(|result| result.finished_at.to_string())),
+        ("duration", result.map(|result| format!("{}ms", result.duration_ms))),
+        ("exit code", result.map(|result| result.exit_code.to_string())),
+        ("usage", result.and_then(|result| result.usage.as_ref()).map(usage_line)),
+        ("out of memory", result.filter(|result| result.oom).map(|_| "yes".to_owned())),
+        ("error", job.error.clone()),
+        ("events", listed(events.join("\n"))),
+        ("stdout", result.and_then(|result| listed(result.stdout.clone()))),
+        ("stderr", result.and_then(|result| listed(result.stderr.clone()))),
+    ])
+}
+
+fn mount_line(mount: &Mount) -> String {
+    let mode = if mount.read_only { "ro" } else { "rw" };
+    format!("{}:{}:{mode}", mount.source, mount.target)
+}
+
+fn resources_line(resources: &Resources) -> String {
+    let all = [
+        resources.cpu_millis.map(|millis| format!("{millis} thousandths of a processor")),
+        resources.memory_bytes.map(|bytes| format!("{bytes} bytes of memory")),
+        resources.pids.map(|pids| format!("{pids} processes")),
+        resources.tmpfs_bytes.map(|bytes| format!("{bytes} bytes in /tmp")),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn usage_line(usage: &Usage) -> String {
+    let cpu = usage.cpu_ms.map(|ms| format!("{ms}ms of processors"));
+    let memory = usage.peak_memory_bytes.map(|bytes| format!("{bytes} bytes of memory at most"));
+    cpu.into_iter().chain(memory).collect::<Vec<_>>().join(", ")
+}
+
+fn event_line(event: &Event) -> String {
+    let host = event.host_id.as_ref().map(|host| format!(" {host}")).unwrap_or_default();
+    let fence = event.fence.map(|fence| format!(" #{fence}")).unwrap_or_default();
+    let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    format!("{} {}{host}{fence}{detail}", event.at, event.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use skyclaw_proto::{JobStatus, OnLost};
+
+    use super::*;
+    use crate::output::{Look, samples};
+
+    #[test]
+    fn a_list_is_a_table_of_what_one_looks_for() {
+        let mut failed = samples::job("job_2", JobStatus::Failed);
+        failed.result = Some(samples::result(3));
+        failed.assigned_host_id = skyclaw_proto::HostId::parse("host_a").ok();
+        let now = Timestamp::from_millis(1_767_225_600_000 + 125_000);
+        expect![[r"
+            ID     STATUS  AGE  HOST    EXIT  COMMAND
+            job_1  queued  2m   -       -     echo 'hello world'
+            job_2  failed  2m   host_a  3     echo 'hello world'
+        "]]
+        .assert_eq(&table(&[samples::job("job_1", JobStatus::Queued), failed], now).render(Look::PLAIN));
+    }
+
+    #[test]
+    fn the_details_of_a_job_show_what_is_known_of_it() {
+        let mut job = samples::job("job_1", JobStatus::Failed);
+        job.result = Some(samples::result(3));
+        job.error = Some("exited with 3".into());
+        expect![[r"
+            id         job_1
+            status     failed
+            command    echo 'hello world'
+            attempts   0
+            created    2026-01-01T00:00:00.000Z
+            updated    2026-01-01T00:00:01.000Z
+            finished   2026-01-01T00:00:02.000Z
+            duration   12ms
+            exit code  3
+            error      exited with 3
+            stdout     out
+        "]]
+        .assert_eq(&details(&job, &[]).render(Look::PLAIN));
+    }
+
+    #[test]
+    fn what_happened_to_a_job_is_told_with_its_terms() {
+        let mut job = samples::job("job_1", JobStatus::Lost);
+        job.on_lost = Some(OnLost::Hold);
+        job.resources = Some(Resources { memory_bytes: Some(1024), ..Resources::default() });
+        job.mounts = vec![Mount { source: "/a".into(), target: "/b".into(), read_only: true }];
+        job.lost_at = Some(Timestamp::from_millis(1_767_225_603_000));
+        job.error = Some("its host h1 was lost".into());
+        let event = |kind: &str, detail: Option<&str>| Event {
+            at: Timestamp::from_millis(1_767_225_601_000),
+            kind: kind.into(),
+            detail: detail.map(str::to_owned),
+            host_id: skyclaw_proto::HostId::parse("h1").ok(),
+            fence: Some(7),
+        };
+        let events = [event("claimed", Some("attempt 1")), event("lost", None)];
+        expect![[r"
+            id         job_1
+            status     lost
+            command    echo 'hello world'
+            attempts   0
+            on lost    hold
+            resources  1024 bytes of memory
+            mounts     /a:/b:ro
+            created    2026-01-01T00:00:00.000Z
+            updated    2026-01-01T00:00:01.000Z
+            lost       2026-01-01T00:00:03.000Z
+            error      its host h1 was lost
+            events     2026-01-01T00:00:01.000Z claimed h1 #7: attempt 1
+                       2026-01-01T00:00:01.000Z lost h1 #7
+        "]]
+        .assert_eq(&details(&job, &events).render(Look::PLAIN));
+    }
+}
