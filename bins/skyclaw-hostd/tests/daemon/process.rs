@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::scripted::{Scripted, job};
@@ -27,6 +29,7 @@ fn daemon(coordinator: &Scripted, state: &Path) -> Process {
         .env("SKYCLAW_STATE_DIR", state)
         .env("SKYCLAW_ALLOWED_COMMANDS", "sh")
         .env("SKYCLAW_HEARTBEAT_MS", "100")
+        .env("SKYCLAW_STOP_GRACE_MS", "500")
         .env("SKYCLAW_TOKEN", TOKEN)
         .stderr(Stdio::null())
         .spawn()
@@ -52,30 +55,178 @@ async fn the_token_reaches_the_coordinator_and_no_job_finds_it_in_any_process() 
     assert!(!seen.contains(TOKEN) && !seen.contains("memfd:"), "{seen}");
 }
 
-#[tokio::test]
-async fn a_killed_daemon_takes_its_runs_along_and_the_next_one_sweeps_the_rest() {
-    let state = tempfile::tempdir().expect("temp dir");
-    let note = state.path().join("pids").display().to_string();
-    let mut coordinator = Scripted::start(|_| None).await;
-    let script = format!("setsid sleep 1000 & echo $$ $! > {note}.new; mv {note}.new {note}; wait");
-    coordinator.enqueue(job("job_1", 1, &script));
-    let state_dir = state.path().join("s");
-    let process = daemon(&coordinator, &state_dir);
-    while !Path::new(&note).exists() {
-        coordinator.next("heartbeat").await;
+/// The processes whose ids are in a file.
+fn pids(note: &Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(note).expect("the note");
+    text.split_whitespace().map(|pid| pid.parse().expect("an id")).collect()
+}
+
+fn lives(pid: &u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| !text.contains(") Z "))
+}
+
+fn parent(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+    let rest = stat.rsplit_once(')').expect("a name").1;
+    rest.split_whitespace().nth(1).expect("a parent").parse().expect("an id")
+}
+
+fn kill(pid: u32, signal: Signal) {
+    nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
+}
+
+fn exists(path: &Path) {
+    until(&format!("{} is there", path.display()), || path.exists());
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + crate::LONG;
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "must come true: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let pids = std::fs::read_to_string(&note).expect("the note");
-    let stats: Vec<String> = pids.split_whitespace().map(|pid| format!("/proc/{pid}/stat")).collect();
-    let lives = |stat: &String| std::fs::read_to_string(stat).is_ok_and(|text| !text.contains(") Z "));
-    assert!(stats.len() == 2 && stats.iter().all(lives));
-    drop(process);
+}
+
+fn nothing_is_left(state_dir: &Path) {
+    until("the directories of runs are gone", || {
+        std::fs::read_dir(state_dir.join("runs")).expect("runs").count() == 0
+    });
+}
+
+#[tokio::test]
+async fn the_run_of_a_killed_daemon_goes_on_and_the_next_daemon_reports_it_once_with_all_it_wrote() {
+    let state = tempfile::tempdir().expect("temp dir");
+    let state_dir = state.path().join("s");
+    let (note, go) = (state.path().join("pids"), state.path().join("go"));
+    let mut coordinator = Scripted::start(|_| None).await;
+    let script = format!(
+        "echo before; echo $$ > {0}.new; mv {0}.new {0}; until [ -e {1} ]; do sleep 0.01; done; echo after; exit 7",
+        note.display(),
+        go.display()
+    );
+    coordinator.enqueue(job("job_1", 3, &script));
+    let first = daemon(&coordinator, &state_dir);
+    coordinator.next_where("heartbeat", |asked| asked.body["activeLeases"] == json!(1)).await;
+    exists(&note);
+    drop(first);
+    assert!(pids(&note).iter().all(lives));
+    for _ in 0..3 {
+        let again = daemon(&coordinator, &state_dir);
+        coordinator.next("register").await;
+        // Renewed by its new daemon, under the same fence, before anything is claimed.
+        let running = json!([{ "jobId": "job_1", "fence": 3 }]);
+        coordinator.next_where("heartbeat", |asked| asked.body["running"] == running).await;
+        drop(again);
+    }
+    let _last = daemon(&coordinator, &state_dir);
+    std::fs::write(&go, "").expect("write");
+    let done = coordinator.next("complete").await;
+    assert_eq!((&done.body["exitCode"], &done.body["stdout"]), (&json!(7), &json!("before\nafter\n")));
+    assert_eq!((&done.body["fence"], done.key.as_deref()), (&json!(3), Some("complete:job_1:3")));
+    nothing_is_left(&state_dir);
+}
+
+#[tokio::test]
+async fn a_run_that_ends_while_there_is_no_daemon_is_reported_by_the_next_before_it_claims() {
+    let state = tempfile::tempdir().expect("temp dir");
+    let (state_dir, go) = (state.path().join("s"), state.path().join("go"));
+    let mut coordinator = Scripted::start(|_| None).await;
+    let note = state.path().join("note");
+    let script = format!("echo $$ > {}; until [ -e {} ]; do sleep 0.01; done; echo done", note.display(), go.display());
+    coordinator.enqueue(job("job_1", 3, &script));
+    let first = daemon(&coordinator, &state_dir);
+    exists(&note);
+    drop(first);
+    std::fs::write(&go, "").expect("write");
+    until("the run is over", || !pids(&note).iter().any(lives));
+    // The claims of the daemon that is dead were asked before.
+    let mut coordinator = Scripted::start(|_| None).await;
     let _next = daemon(&coordinator, &state_dir);
-    // Registered: the sweep comes before.
-    coordinator.next("register").await;
-    assert!(!stats.iter().any(lives));
-    assert_eq!(std::fs::read_dir(state_dir.join("runs")).expect("runs").count(), 0);
-    let again = coordinator.next("heartbeat").await;
-    assert_eq!(again.body["running"], json!([]));
+    let told = loop {
+        let asked = coordinator.first().await;
+        assert_ne!(asked.what, "claim");
+        if asked.what == "complete" {
+            break asked;
+        }
+    };
+    assert_eq!((&told.body["stdout"], &told.body["success"]), (&json!("done\n"), &json!(true)));
+    nothing_is_left(&state_dir);
+}
+
+/// A job with a lease of two seconds that nobody renews, and the processes of its run: first process, one
+/// that left its session, shim, guard.
+async fn doomed(coordinator: &mut Scripted, state: &Path) -> (Process, [u32; 4]) {
+    let note = state.join("pids");
+    let script = format!(
+        "trap '' TERM; setsid sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' & \
+         echo $$ $! > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done",
+        note.display()
+    );
+    let mut short = job("job_1", 1, &script);
+    short["leaseExpiresAt"] = json!("2026-01-01T00:00:03.000Z");
+    coordinator.enqueue(short);
+    let process = daemon(coordinator, &state.join("s"));
+    exists(&note);
+    let seen = pids(&note);
+    let guard = parent(seen[0]);
+    (process, [seen[0], seen[1], parent(guard), guard])
+}
+
+#[tokio::test]
+async fn whoever_of_its_keepers_is_killed_or_frozen_a_run_is_over_before_its_lease_is() {
+    // By place: the daemon, the shim, the guard.
+    let cases: [(&str, &[(usize, Signal)]); 9] = [
+        ("daemon killed", &[(0, Signal::SIGKILL)]),
+        ("daemon frozen", &[(0, Signal::SIGSTOP)]),
+        ("shim killed", &[(1, Signal::SIGKILL)]),
+        ("shim frozen", &[(1, Signal::SIGSTOP)]),
+        ("guard killed", &[(2, Signal::SIGKILL)]),
+        ("guard frozen", &[(2, Signal::SIGSTOP)]),
+        ("daemon and shim frozen", &[(0, Signal::SIGSTOP), (1, Signal::SIGSTOP)]),
+        ("daemon killed, guard frozen", &[(0, Signal::SIGKILL), (2, Signal::SIGSTOP)]),
+        ("daemon and shim killed", &[(0, Signal::SIGKILL), (1, Signal::SIGKILL)]),
+    ];
+    for (case, done) in cases {
+        let state = tempfile::tempdir().expect("temp dir");
+        let mut coordinator = Scripted::start(|asked| {
+            (asked.what == "heartbeat").then(|| (503, json!({ "error": "no", "code": "no_leader" })))
+        })
+        .await;
+        let began = std::time::Instant::now();
+        let (process, [leader, other, shim, guard]) = doomed(&mut coordinator, state.path()).await;
+        let keepers = [process.0.id(), shim, guard];
+        for (who, signal) in done {
+            kill(keepers[*who], *signal);
+        }
+        until(case, || ![leader, other].iter().any(lives));
+        assert!(began.elapsed().as_millis() < 3000, "{case}: {:?}", began.elapsed());
+        drop(process);
+        for keeper in [shim, guard] {
+            let _ = nix::sys::signal::kill(Pid::from_raw(keeper.cast_signed()), Signal::SIGCONT);
+        }
+        until("its keepers are gone", || ![shim, guard].iter().any(lives));
+        let _next = daemon(&coordinator, &state.path().join("s"));
+        nothing_is_left(&state.path().join("s"));
+    }
+}
+
+#[tokio::test]
+async fn with_daemon_shim_and_guard_frozen_the_kernel_ends_the_group_and_the_daemon_the_rest_as_it_wakes() {
+    let state = tempfile::tempdir().expect("temp dir");
+    let mut coordinator = Scripted::start(|asked| {
+        (asked.what == "heartbeat").then(|| (503, json!({ "error": "no", "code": "no_leader" })))
+    })
+    .await;
+    let began = std::time::Instant::now();
+    let (process, [leader, other, shim, guard]) = doomed(&mut coordinator, state.path()).await;
+    for pid in [process.0.id(), shim, guard] {
+        kill(pid, Signal::SIGSTOP);
+    }
+    until("what is left of the kernel's doing", || ![leader, shim, guard].iter().any(lives));
+    assert!(began.elapsed().as_millis() < 3000, "{:?}", began.elapsed());
+    kill(process.0.id(), Signal::SIGCONT);
+    until("the rest is gone", || !lives(&other));
+    nothing_is_left(&state.path().join("s"));
 }
 
 #[tokio::test]
