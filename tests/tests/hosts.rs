@@ -184,6 +184,44 @@ fn the_job_of_a_host_that_was_killed_is_done_by_another() {
 }
 
 #[test]
+fn jobs_of_a_host_that_is_killed_again_and_again_end_once_with_all_they_wrote() {
+    const KILLS: usize = 8;
+    const LINES: usize = 100;
+    let node = node();
+    let mut host = Host::start(&node.url(), "h1", &[("SKYCLAW_MAX_PARALLEL", "4")]);
+    let begun = |at: usize| node.data().join(format!("begun-{at}"));
+    let go = node.data().join("go");
+    let jobs: Vec<_> = (0..4)
+        .map(|at| {
+            let text = format!(
+                "i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); sleep 0.02; done; touch {}; \
+                 until [ -e {} ]; do sleep 0.02; done; echo end; exit {at}",
+                begun(at).display(),
+                go.display()
+            );
+            submit(&node, &text)
+        })
+        .collect();
+    wait_until("all of them are claimed", LONG, || {
+        jobs.iter().all(|job| node.wire().job(job)["status"] == "leased").then_some(())
+    });
+    for _ in 0..KILLS {
+        host.restart();
+    }
+    (0..jobs.len()).for_each(|at| exists(&begun(at)));
+    host.kill9();
+    // They end while their host has no daemon, or while it takes them over.
+    fs::write(&go, "").expect("a file");
+    host.restart();
+    for (at, job) in jobs.iter().enumerate() {
+        let done = ended(&node, job);
+        assert_eq!((&done["attempts"], &done["result"]["exitCode"]), (&json!(1), &json!(at)), "{done}");
+        let want: String = (0..LINES).map(|line| format!("line {line}\n")).collect();
+        assert_eq!(done["result"]["stdout"], want + "end\n");
+    }
+}
+
+#[test]
 fn a_host_that_the_coordinator_forgot_registers_again() {
     let mut node = node();
     let _host = Host::start(&node.url(), "h1", &[]);

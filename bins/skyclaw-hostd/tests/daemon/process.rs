@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -9,6 +10,8 @@ use serde_json::json;
 
 use crate::scripted::{Scripted, job};
 
+/// The lease of a job that nobody renews.
+const LEASE: Duration = Duration::from_secs(6);
 const TOKEN: &str = "token-that-nobody-may-see";
 
 /// A daemon that is killed when dropped.
@@ -22,6 +25,10 @@ impl Drop for Process {
 }
 
 fn daemon(coordinator: &Scripted, state: &Path) -> Process {
+    daemon_with(coordinator, state, &[])
+}
+
+fn daemon_with(coordinator: &Scripted, state: &Path, more: &[(&str, &str)]) -> Process {
     let child = Command::new(env!("CARGO_BIN_EXE_skyclaw-hostd"))
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -31,6 +38,7 @@ fn daemon(coordinator: &Scripted, state: &Path) -> Process {
         .env("SKYCLAW_HEARTBEAT_MS", "100")
         .env("SKYCLAW_STOP_GRACE_MS", "500")
         .env("SKYCLAW_TOKEN", TOKEN)
+        .envs(more.iter().copied())
         .stderr(Stdio::null())
         .spawn()
         .expect("start");
@@ -75,22 +83,25 @@ fn kill(pid: u32, signal: Signal) {
     nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
 }
 
-fn exists(path: &Path) {
-    until(&format!("{} is there", path.display()), || path.exists());
+async fn exists(path: &Path) {
+    until(&format!("{} is there", path.display()), || path.exists()).await;
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = std::time::Instant::now() + crate::LONG;
-    while !holds() {
-        assert!(std::time::Instant::now() < end, "must come true: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
-fn nothing_is_left(state_dir: &Path) {
-    until("the directories of runs are gone", || {
-        std::fs::read_dir(state_dir.join("runs")).expect("runs").count() == 0
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let patience = tokio::time::timeout(crate::LONG, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     });
+    assert!(patience.await.is_ok(), "must come true: {what}");
+}
+
+async fn nothing_is_left(state_dir: &Path) {
+    let runs = state_dir.join("runs");
+    until("the directories of runs are gone", || {
+        std::fs::read_dir(&runs).is_ok_and(|entries| entries.count() == 0)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -107,7 +118,7 @@ async fn the_run_of_a_killed_daemon_goes_on_and_the_next_daemon_reports_it_once_
     coordinator.enqueue(job("job_1", 3, &script));
     let first = daemon(&coordinator, &state_dir);
     coordinator.next_where("heartbeat", |asked| asked.body["activeLeases"] == json!(1)).await;
-    exists(&note);
+    exists(&note).await;
     drop(first);
     assert!(pids(&note).iter().all(lives));
     for _ in 0..3 {
@@ -123,7 +134,7 @@ async fn the_run_of_a_killed_daemon_goes_on_and_the_next_daemon_reports_it_once_
     let done = coordinator.next("complete").await;
     assert_eq!((&done.body["exitCode"], &done.body["stdout"]), (&json!(7), &json!("before\nafter\n")));
     assert_eq!((&done.body["fence"], done.key.as_deref()), (&json!(3), Some("complete:job_1:3")));
-    nothing_is_left(&state_dir);
+    nothing_is_left(&state_dir).await;
 }
 
 #[tokio::test]
@@ -135,10 +146,10 @@ async fn a_run_that_ends_while_there_is_no_daemon_is_reported_by_the_next_before
     let script = format!("echo $$ > {}; until [ -e {} ]; do sleep 0.01; done; echo done", note.display(), go.display());
     coordinator.enqueue(job("job_1", 3, &script));
     let first = daemon(&coordinator, &state_dir);
-    exists(&note);
+    exists(&note).await;
     drop(first);
     std::fs::write(&go, "").expect("write");
-    until("the run is over", || !pids(&note).iter().any(lives));
+    until("the run is over", || !pids(&note).iter().any(lives)).await;
     // The claims of the daemon that is dead were asked before.
     let mut coordinator = Scripted::start(|_| None).await;
     let _next = daemon(&coordinator, &state_dir);
@@ -150,12 +161,12 @@ async fn a_run_that_ends_while_there_is_no_daemon_is_reported_by_the_next_before
         }
     };
     assert_eq!((&told.body["stdout"], &told.body["success"]), (&json!("done\n"), &json!(true)));
-    nothing_is_left(&state_dir);
+    nothing_is_left(&state_dir).await;
 }
 
-/// A job with a lease of two seconds that nobody renews, and the processes of its run: first process, one
+/// A job with a lease of six seconds that nobody renews, when it was claimed, and the processes of its run: first process, one
 /// that left its session, shim, guard.
-async fn doomed(coordinator: &mut Scripted, state: &Path) -> (Process, [u32; 4]) {
+async fn doomed(coordinator: &mut Scripted, state: &Path) -> (Process, Instant, [u32; 4]) {
     let note = state.join("pids");
     let script = format!(
         "trap '' TERM; setsid sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' & \
@@ -163,13 +174,16 @@ async fn doomed(coordinator: &mut Scripted, state: &Path) -> (Process, [u32; 4])
         note.display()
     );
     let mut short = job("job_1", 1, &script);
-    short["leaseExpiresAt"] = json!("2026-01-01T00:00:03.000Z");
+    short["leaseExpiresAt"] = json!("2026-01-01T00:00:06.000Z");
     coordinator.enqueue(short);
     let process = daemon(coordinator, &state.join("s"));
-    exists(&note);
+    // It was sent before; so the lease cannot end sooner than this long after it.
+    coordinator.next("claim").await;
+    let claimed = Instant::now();
+    exists(&note).await;
     let seen = pids(&note);
     let guard = parent(seen[0]);
-    (process, [seen[0], seen[1], parent(guard), guard])
+    (process, claimed, [seen[0], seen[1], parent(guard), guard])
 }
 
 #[tokio::test]
@@ -192,21 +206,20 @@ async fn whoever_of_its_keepers_is_killed_or_frozen_a_run_is_over_before_its_lea
             (asked.what == "heartbeat").then(|| (503, json!({ "error": "no", "code": "no_leader" })))
         })
         .await;
-        let began = std::time::Instant::now();
-        let (process, [leader, other, shim, guard]) = doomed(&mut coordinator, state.path()).await;
+        let (process, claimed, [leader, other, shim, guard]) = doomed(&mut coordinator, state.path()).await;
         let keepers = [process.0.id(), shim, guard];
         for (who, signal) in done {
             kill(keepers[*who], *signal);
         }
-        until(case, || ![leader, other].iter().any(lives));
-        assert!(began.elapsed().as_millis() < 3000, "{case}: {:?}", began.elapsed());
+        until(case, || ![leader, other].iter().any(lives)).await;
+        assert!(claimed.elapsed() < LEASE, "{case}: {:?}", claimed.elapsed());
         drop(process);
         for keeper in [shim, guard] {
             let _ = nix::sys::signal::kill(Pid::from_raw(keeper.cast_signed()), Signal::SIGCONT);
         }
-        until("its keepers are gone", || ![shim, guard].iter().any(lives));
+        until("its keepers are gone", || ![shim, guard].iter().any(lives)).await;
         let _next = daemon(&coordinator, &state.path().join("s"));
-        nothing_is_left(&state.path().join("s"));
+        nothing_is_left(&state.path().join("s")).await;
     }
 }
 
@@ -217,16 +230,77 @@ async fn with_daemon_shim_and_guard_frozen_the_kernel_ends_the_group_and_the_dae
         (asked.what == "heartbeat").then(|| (503, json!({ "error": "no", "code": "no_leader" })))
     })
     .await;
-    let began = std::time::Instant::now();
-    let (process, [leader, other, shim, guard]) = doomed(&mut coordinator, state.path()).await;
+    let (process, claimed, [leader, other, shim, guard]) = doomed(&mut coordinator, state.path()).await;
     for pid in [process.0.id(), shim, guard] {
         kill(pid, Signal::SIGSTOP);
     }
-    until("what is left of the kernel's doing", || ![leader, shim, guard].iter().any(lives));
-    assert!(began.elapsed().as_millis() < 3000, "{:?}", began.elapsed());
+    until("what is left of the kernel's doing", || ![leader, shim, guard].iter().any(lives)).await;
+    assert!(claimed.elapsed() < LEASE, "{:?}", claimed.elapsed());
     kill(process.0.id(), Signal::SIGCONT);
-    until("the rest is gone", || !lives(&other));
-    nothing_is_left(&state.path().join("s"));
+    until("the rest is gone", || !lives(&other)).await;
+    nothing_is_left(&state.path().join("s")).await;
+}
+
+/// A job that goes on until a file is there, and the note of its process.
+async fn patient(coordinator: &mut Scripted, state: &Path, mode: &str) -> (Process, u32) {
+    let (note, go) = (state.join("pids"), state.join("go"));
+    let script = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; until [ -e {1} ]; do sleep 0.01; done; echo done",
+        note.display(),
+        go.display()
+    );
+    coordinator.enqueue(job("job_1", 3, &script));
+    let process = daemon_with(coordinator, &state.join("s"), &[("SKYCLAW_STOP_MODE", mode)]);
+    exists(&note).await;
+    (process, pids(&note)[0])
+}
+
+/// Ends a daemon as an operator does.
+async fn terminate(mut process: Process) {
+    kill(process.0.id(), Signal::SIGTERM);
+    let status = tokio::task::spawn_blocking(move || process.0.wait()).await.expect("join");
+    assert!(status.expect("wait").success());
+}
+
+#[tokio::test]
+async fn a_daemon_that_leaves_its_runs_is_followed_by_one_that_reports_them() {
+    let state = tempfile::tempdir().expect("temp dir");
+    let mut coordinator = Scripted::start(|_| None).await;
+    let (process, pid) = patient(&mut coordinator, state.path(), "leave").await;
+    terminate(process).await;
+    assert!(lives(&pid));
+    let _next = daemon(&coordinator, &state.path().join("s"));
+    std::fs::write(state.path().join("go"), "").expect("write");
+    let done = coordinator.next("complete").await;
+    assert_eq!((&done.body["stdout"], &done.body["success"]), (&json!("done\n"), &json!(true)));
+    nothing_is_left(&state.path().join("s")).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_to_stop_its_runs_does_so_at_once() {
+    let state = tempfile::tempdir().expect("temp dir");
+    let mut coordinator = Scripted::start(|_| None).await;
+    let (process, pid) = patient(&mut coordinator, state.path(), "stop").await;
+    terminate(process).await;
+    assert!(!lives(&pid));
+    let done = coordinator.next("complete").await;
+    assert_eq!(done.body["error"], json!("stopped: host is shutting down"));
+    nothing_is_left(&state.path().join("s")).await;
+}
+
+#[tokio::test]
+async fn the_keepers_of_a_run_are_small() {
+    let state = tempfile::tempdir().expect("temp dir");
+    let mut coordinator = Scripted::start(|_| None).await;
+    let (process, pid) = patient(&mut coordinator, state.path(), "stop").await;
+    let guard = parent(pid);
+    for keeper in [guard, parent(guard)] {
+        let status = std::fs::read_to_string(format!("/proc/{keeper}/status")).expect("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        assert!(kib <= 4096, "{kib} KiB");
+    }
+    terminate(process).await;
 }
 
 #[tokio::test]

@@ -2,8 +2,10 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panicking")]
 
+mod bounds;
 mod ending;
 mod environment;
+mod keepers;
 mod refusal;
 
 use std::path::Path;
@@ -38,10 +40,14 @@ impl Bench {
         self.dir.path().join(name).display().to_string()
     }
 
-    async fn run(&self, spec: RunSpec) -> Outcome {
+    /// A run beside which others may go on.
+    async fn run_beside(&self, spec: RunSpec) -> Outcome {
         let (_stopper, stop) = stop_channel();
-        let outcome =
-            tokio::time::timeout(LONG, self.driver.run(spec, stop)).await.expect("the run must end");
+        tokio::time::timeout(LONG, self.driver.run(spec, stop)).await.expect("the run must end")
+    }
+
+    async fn run(&self, spec: RunSpec) -> Outcome {
+        let outcome = self.run_beside(spec).await;
         assert_eq!(
             std::fs::read_dir(self.dir.path().join("runs")).expect("runs").count(),
             0,
