@@ -88,8 +88,7 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         Keeper::start(&tracker, coordinator.clone(), settings.heartbeat_ms.0, settings.stop_grace_ms.0);
     let hard = shutdown.hard.clone();
     let leave = CancellationToken::new();
-    let workshop =
-        Workshop { coordinator, keeper, driver, spool: spool.clone(), hard, leave: leave.clone() };
+    let workshop = Workshop { coordinator, keeper, driver, spool: spool.clone(), hard, leave: leave.clone() };
     let runs = TaskTracker::new();
     let ended = tokio::select! {
         () = shutdown.soft.cancelled() => Ok(()),

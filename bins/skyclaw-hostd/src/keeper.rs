@@ -245,9 +245,7 @@ impl Task {
         if let (Some(deadline), Some(run)) = (deadline, self.runs.get(&job.job_id)) {
             run.stopper.extend(deadline);
         }
-        if may_start
-            && let Some(run) = self.runs.get_mut(&job.job_id)
-        {
+        if may_start && let Some(run) = self.runs.get_mut(&job.job_id) {
             run.go();
         }
     }

@@ -132,7 +132,7 @@ impl Cgroups {
             if bounds.is_empty() && base.version == Version::V1 {
                 return Ok(());
             }
-            let group = base.run(run, agent, bounds, resources)?;
+            let group = base.run(run, agent, &bounds, resources)?;
             let limited = group.limit(resources);
             made.push(group);
             limited
@@ -202,17 +202,17 @@ impl Base {
         &self,
         run: &str,
         agent: Option<&str>,
-        bounds: Vec<Controller>,
+        bounds: &[Controller],
         resources: &Resources,
     ) -> io::Result<Group> {
         let make = || {
             make_dir(&self.dir)?;
             self.pass_on(&self.dir)?;
             let above = match agent {
-                Some(agent) => self.agent(agent, &bounds, resources)?,
+                Some(agent) => self.agent(agent, bounds, resources)?,
                 None => self.dir.clone(),
             };
-            Group::make(above.join(run), self.version, bounds.clone())
+            Group::make(above.join(run), self.version, bounds.to_vec())
         };
         let mut made = make();
         for _ in 0..MAX_TRIES {

@@ -110,7 +110,7 @@ pub(crate) enum Said {
 }
 
 /// What a shim tells its guard. Both are one program, so this may change.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum ToGuard {
     /// When the guard is to act by itself.
     Limits(Limits),
@@ -129,7 +129,7 @@ pub(crate) enum FromGuard {
 }
 
 /// How the processes of a run ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct End {
     pub(crate) status: Option<ExitStatus>,
     pub(crate) usage: Usage,

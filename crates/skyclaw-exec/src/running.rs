@@ -66,6 +66,8 @@ pub struct Running {
     label: Label,
     /// Whether the shim was told to stop it, and by when that must have been done.
     gone_by: Option<BootTime>,
+    /// Whether its processes were killed from here, as nobody else had done it in time.
+    struck: bool,
     /// The record, if the disk did not take it.
     unwritten: Option<Box<Exit>>,
     over: bool,
@@ -77,6 +79,15 @@ pub struct Ended {
     outcome: Outcome,
     label: serde_json::Value,
     dir: RunDir,
+}
+
+/// What is done about a run that should be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Overdue {
+    /// Its processes are killed.
+    Processes,
+    /// Its shim is taken for dead.
+    Shim,
 }
 
 /// What has become of a run whose directory is there.
@@ -91,7 +102,18 @@ impl Running {
     fn new(stream: UnixStream, dir: RunDir, label: Label) -> Self {
         let inbox = Inbox::new(protocol::MAX_ORDER);
         let outbox = Vec::new();
-        Self { stream, inbox, outbox, status: None, dir, label, gone_by: None, unwritten: None, over: false }
+        Self {
+            stream,
+            inbox,
+            outbox,
+            status: None,
+            dir,
+            label,
+            gone_by: None,
+            struck: false,
+            unwritten: None,
+            over: false,
+        }
     }
 
     /// Starts a shim, and the run by it.
@@ -117,7 +139,12 @@ impl Running {
         this.outbox = protocol::frame(plan)?;
         match this.next().await? {
             Some(Said::Status(status)) => {
-                tracing::debug!(shim = status.shim.pid, pid = status.leader.pid, run = this.dir.id(), "started");
+                tracing::debug!(
+                    shim = status.shim.pid,
+                    pid = status.leader.pid,
+                    run = this.dir.id(),
+                    "started"
+                );
                 this.status = Some(status);
                 Ok(this)
             }
@@ -154,7 +181,8 @@ impl Running {
         if label.boot == boot_id() {
             if let Ok(stream) = connect(&dir) {
                 let mut this = Self::new(stream, dir, label);
-                if let Ok(Ok(Some(Said::Status(status)))) = tokio::time::timeout(GREETING, this.next()).await {
+                if let Ok(Ok(Some(Said::Status(status)))) = tokio::time::timeout(GREETING, this.next()).await
+                {
                     this.status = Some(status);
                     return Found::Running(this);
                 }
@@ -210,7 +238,7 @@ impl Running {
             let overdue = self.overdue();
             let mut late = pin!(async {
                 match overdue {
-                    Some(moment) => tokio::time::sleep(moment.left()).await,
+                    Some((moment, _)) => tokio::time::sleep(moment.left()).await,
                     None => std::future::pending().await,
                 }
             });
@@ -226,12 +254,14 @@ impl Running {
                     Ok(Some(Said::NotStarted { .. }) | None) | Err(_) => break,
                 },
                 told = stop.told() => self.pass_on(told),
-                () = &mut late => {
-                    // The timer's clock stands still while the machine sleeps, and may be early by that.
-                    if overdue.is_some_and(|moment| moment <= BootTime::now()) {
+                // The timer's clock stands still while the machine sleeps, and may be early by that.
+                () = &mut late => match overdue.filter(|(moment, _)| *moment <= BootTime::now()) {
+                    Some((_, Overdue::Processes)) => self.strike().await,
+                    Some((_, Overdue::Shim)) => {
                         tracing::error!(run = self.dir.id(), "its shim does not do what it should; the run is ended");
                         break;
                     }
+                    None => {}
                 }
             }
         }
@@ -249,11 +279,30 @@ impl Running {
         }
     }
 
-    /// When the shim must have said that the run is over, if it does what it should.
-    fn overdue(&self) -> Option<BootTime> {
+    /// What must be done next if the shim does not do what it should, and when.
+    fn overdue(&self) -> Option<(BootTime, Overdue)> {
         let status = self.status.as_ref()?;
+        let killed = |at: BootTime| at.after(status.grace + status.slack / 4 * 3);
+        if let Some(at) = status.deadline.filter(|_| !self.struck) {
+            // Before another host may have the job; the shim may still write its record then.
+            let stopped = self.gone_by.map(|at| (at.after(LATE), Overdue::Shim));
+            return [Some((killed(at), Overdue::Processes)), stopped].into_iter().flatten().min();
+        }
         let by_deadline = status.deadline.map(|at| at.after(status.grace + status.slack));
-        [by_deadline, self.gone_by].into_iter().flatten().min().map(|at| at.after(LATE))
+        let moment = [by_deadline, self.gone_by].into_iter().flatten().min()?;
+        Some((moment.after(LATE), Overdue::Shim))
+    }
+
+    /// Kills the processes of a run that goes on although it must not, and leaves its keepers to tell of it.
+    async fn strike(&mut self) {
+        tracing::error!(
+            run = self.dir.id(),
+            "neither its shim nor its guard has ended it in time; it is killed"
+        );
+        self.struck = true;
+        let (status, groups) = (self.status.clone(), self.label.groups.clone());
+        let strike = move || sweep::strike(status.as_ref(), &groups);
+        let _ = tokio::task::spawn_blocking(strike).await;
     }
 
     fn pass_on(&mut self, told: Told) {
@@ -281,7 +330,8 @@ impl Running {
                 return Ok(Some(said));
             }
             let writable = if self.outbox.is_empty() { None } else { Some(Interest::WRITABLE) };
-            let ready = self.stream.ready(writable.map_or(Interest::READABLE, |it| it | Interest::READABLE)).await?;
+            let ready =
+                self.stream.ready(writable.map_or(Interest::READABLE, |it| it | Interest::READABLE)).await?;
             if ready.is_writable() && !self.outbox.is_empty() {
                 match self.stream.try_write(&self.outbox) {
                     Ok(n) => drop(self.outbox.drain(..n)),

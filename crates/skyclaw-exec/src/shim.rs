@@ -14,6 +14,7 @@ mod herd;
 mod keeper;
 mod leader;
 mod peers;
+mod thrift;
 mod timer;
 
 use std::io::{self, Read};

@@ -27,6 +27,8 @@ const GUARD: Duration = Duration::from_secs(5);
 /// Ends all of a run, whoever of its keepers still lives. What is left of a guard's work is done by it first,
 /// as it sees how the run ended and writes the record. Blocks the thread.
 pub(crate) fn end(run: &str, status: Option<&Status>, groups: &[Group]) {
+    // What may be another's job by now comes first.
+    strike(status, groups);
     if let Some(status) = status {
         kill(status.shim);
         if let Some(guard) = tree::hold(status.guard.pid, status.guard.start)
@@ -52,6 +54,17 @@ pub(crate) fn end(run: &str, status: Option<&Status>, groups: &[Group]) {
         tree::kill(|| mark.find());
     }
     tracing::error!(run, "processes of a run are still there after they were killed");
+}
+
+/// Kills the processes of a run that can be found at once, and none of its keepers. Blocks the thread.
+pub(crate) fn strike(status: Option<&Status>, groups: &[Group]) {
+    for group in groups {
+        group.kill();
+    }
+    let Some(guard) = status.map(|status| status.guard) else { return };
+    if tree::stat(guard.pid).is_some_and(|it| it.start == guard.start) {
+        tree::kill(|| tree::below(guard.pid));
+    }
 }
 
 /// Kills a process, and waits until it is gone.
@@ -91,7 +104,8 @@ impl Mark<'_> {
         tree::all()
             .filter_map(|pid| {
                 let stat = tree::stat(pid).filter(|stat| !stat.dead)?;
-                let ours = members.contains(&pid) || self.session == Some(stat.session) || self.is_carried_by(pid);
+                let ours =
+                    members.contains(&pid) || self.session == Some(stat.session) || self.is_carried_by(pid);
                 ours.then_some((pid, stat))
             })
             .collect()

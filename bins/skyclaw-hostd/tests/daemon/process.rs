@@ -141,9 +141,13 @@ async fn the_run_of_a_killed_daemon_goes_on_and_the_next_daemon_reports_it_once_
 async fn a_run_that_ends_while_there_is_no_daemon_is_reported_by_the_next_before_it_claims() {
     let state = tempfile::tempdir().expect("temp dir");
     let (state_dir, go) = (state.path().join("s"), state.path().join("go"));
-    let mut coordinator = Scripted::start(|_| None).await;
+    let coordinator = Scripted::start(|_| None).await;
     let note = state.path().join("note");
-    let script = format!("echo $$ > {}; until [ -e {} ]; do sleep 0.01; done; echo done", note.display(), go.display());
+    let script = format!(
+        "echo $$ > {}; until [ -e {} ]; do sleep 0.01; done; echo done",
+        note.display(),
+        go.display()
+    );
     coordinator.enqueue(job("job_1", 3, &script));
     let first = daemon(&coordinator, &state_dir);
     exists(&note).await;

@@ -31,7 +31,9 @@ fn parse(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
     for line in mountinfo.lines() {
         let Some((mount, kind)) = line.split_once(" - ") else { continue };
         let (mount, kind): (Vec<_>, Vec<_>) = (mount.split(' ').collect(), kind.split(' ').collect());
-        let (&[_, _, _, root, point, ..], &[kind, _, options, ..]) = (&mount[..], &kind[..]) else { continue };
+        let (&[_, _, _, root, point, ..], &[kind, _, options, ..]) = (&mount[..], &kind[..]) else {
+            continue;
+        };
         let (version, controllers) = match kind {
             "cgroup2" => (Version::V2, Controller::ALL.to_vec()),
             "cgroup" => {

@@ -12,7 +12,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -20,7 +19,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getppid};
 
-use super::herd::Herd;
+use super::herd::{self, Herd};
 use super::timer::Death;
 use super::{hear, leader, raw, tell};
 use crate::BootTime;
@@ -109,6 +108,7 @@ fn guard(
     if tell(&guard.shim, &FromGuard::Started { leader: raw(leader) }).is_err() {
         guard.orphaned = true;
     }
+    super::thrift::give_back();
     guard.watch();
     guard.conclude()
 }
@@ -118,7 +118,7 @@ impl Guard<'_> {
     fn watch(&mut self) {
         loop {
             self.look_at_clock();
-            let reaped = self.herd.reap(Some(self.leader));
+            let reaped = herd::reap(Some(raw(self.leader)));
             self.status = self.status.or(reaped.status);
             if reaped.nothing_left {
                 self.death.never();
@@ -156,10 +156,8 @@ impl Guard<'_> {
         ];
         // A connection that is gone is always ready; the pipe has told of it by then.
         let files = if self.orphaned { &mut files[2..] } else { &mut files[..] };
-        match poll(files, super::peers::timeout(next)) {
-            Ok(0) | Err(Errno::EINTR) => return,
-            Ok(_) => {}
-            Err(_) => return,
+        if !matches!(poll(files, super::peers::timeout(next)), Ok(1..)) {
+            return;
         }
         let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -201,7 +199,7 @@ impl Guard<'_> {
     /// is not there to do it.
     fn conclude(mut self) -> io::Result<()> {
         let end = End { status: self.status, usage: usage(), by_guard: self.by_guard };
-        if !self.orphaned && tell(&self.shim, &FromGuard::Ended(end.clone())).is_ok() {
+        if !self.orphaned && tell(&self.shim, &FromGuard::Ended(end)).is_ok() {
             loop {
                 let mut files = [
                     PollFd::new(self.shim.as_fd(), PollFlags::POLLIN),

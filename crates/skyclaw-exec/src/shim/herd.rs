@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use nix::errno::Errno;
 use nix::libc::pid_t;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getpid};
-use rustix::process::Signal;
+use nix::unistd::getpid;
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitOptions, wait};
 
 use crate::cgroup::Group;
 use crate::record::ExitStatus;
@@ -66,25 +65,22 @@ impl<'a> Herd<'a> {
             }
         }
     }
+}
 
-    /// Takes note of what has ended, and of how `wanted` did.
-    pub(super) fn reap(&self, wanted: Option<Pid>) -> Reaped {
-        let mut reaped = Reaped::default();
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) if Some(pid) == wanted => {
-                    reaped.status = Some(ExitStatus::Code(code));
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) if Some(pid) == wanted => {
-                    reaped.status = Some(ExitStatus::Signal(signal as i32));
-                }
-                Ok(WaitStatus::StillAlive) => return reaped,
-                // A signal that has no name here is a real-time one; that it ended is what counts.
-                Ok(_) | Err(Errno::EINTR | Errno::EINVAL) => {}
-                Err(_) => {
-                    reaped.nothing_left = true;
-                    return reaped;
-                }
+/// Takes note of what has ended, and of how `wanted` did.
+pub(super) fn reap(wanted: Option<pid_t>) -> Reaped {
+    let mut reaped = Reaped::default();
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if Some(pid.as_raw_nonzero().get()) == wanted => {
+                let code = status.exit_status().map(ExitStatus::Code);
+                reaped.status = code.or(status.terminating_signal().map(ExitStatus::Signal));
+            }
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return reaped,
+            Err(_) => {
+                reaped.nothing_left = true;
+                return reaped;
             }
         }
     }

@@ -20,7 +20,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::herd::Herd;
+use super::herd::{self, Herd};
 use super::peers::{Peers, timeout};
 use super::timer::Death;
 use super::{hear, note, raw, tell};
@@ -131,7 +131,7 @@ impl Keeper<'_> {
             if self.guard_gone {
                 // All that was below the guard is below the shim now.
                 self.herd.kill();
-                if self.herd.reap(None).nothing_left {
+                if herd::reap(None).nothing_left {
                     let lost = Reason::KeeperLost("its guard was killed".to_owned());
                     self.stopping.get_or_insert(Stopping { reason: lost, kill_at: BootTime::now() });
                     self.end = Some(End { status: None, usage: Usage::default(), by_guard: false });
@@ -153,6 +153,7 @@ impl Keeper<'_> {
                     // Without it a daemon that finds both dead goes by the run's marks and groups.
                     let _ = note(&self.plan.control, &status);
                     self.peers.say(None, &Said::Status(status));
+                    super::thrift::give_back();
                 }
                 FromGuard::NotStarted { errno, fault } => {
                     self.not_started = Some(Said::NotStarted { errno, fault });
@@ -240,8 +241,7 @@ impl Keeper<'_> {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.guard.as_fd(), PollFlags::POLLIN),
         ];
-        let pipes: Vec<usize> =
-            (0..self.output.len()).filter(|&at| self.output[at].pipe.is_some()).collect();
+        let pipes: Vec<usize> = (0..self.output.len()).filter(|&at| self.output[at].pipe.is_some()).collect();
         for &at in &pipes {
             files.extend(self.output[at].pipe.as_ref().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
         }
@@ -264,7 +264,8 @@ impl Keeper<'_> {
         }
         // The shim may have been frozen for hours in between.
         self.look_at_clock();
-        let places: Vec<usize> = (0..peers_ready.len().saturating_sub(1)).filter(|at| peers_ready[at + 1]).collect();
+        let places: Vec<usize> =
+            (0..peers_ready.len().saturating_sub(1)).filter(|at| peers_ready[at + 1]).collect();
         for (place, order) in self.peers.orders(&places) {
             self.obey(place, order);
         }
@@ -329,11 +330,13 @@ impl Keeper<'_> {
         } else {
             file.read(&mut self.buffer).inspect(|&n| stream.write(&self.buffer[..n]))
         };
-        match read {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Ok(1..) => {}
+        let ended = match read {
+            Ok(n) => n == 0,
             // A stream that breaks has ended.
-            Ok(0) | Err(_) => *pipe = None,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        };
+        if ended {
+            *pipe = None;
         }
     }
 

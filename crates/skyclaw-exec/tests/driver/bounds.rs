@@ -88,23 +88,23 @@ async fn all_runs_of_an_agent_share_one_bound_and_leave_no_group() {
     let go = bench.file("go");
     let spec = |script: String| RunSpec { agent: Some(agent.clone()), ..bounded(&script, memory(96 << 20)) };
     // Each takes less than the bound, and both more.
-    let keep = format!("x=$(head -c 60000000 /dev/zero | tr '\\0' x); until [ -e {go} ]; do sleep 0.01; done");
+    let keep =
+        format!("x=$(head -c 60000000 /dev/zero | tr '\\0' x); until [ -e {go} ]; do sleep 0.01; done");
     let mut one = std::pin::pin!(bench.run_beside(spec(keep.clone())));
     let mut other = std::pin::pin!(bench.run_beside(spec(keep)));
     // With memory for both, neither would ever end before it is let go.
-    let first = tokio::select! {
-        outcome = &mut one => outcome,
-        outcome = &mut other => outcome,
+    let (first, was_one) = tokio::select! {
+        outcome = &mut one => (outcome, true),
+        outcome = &mut other => (outcome, false),
     };
     assert_eq!(first.ending, Ending::OutOfMemory, "{first:?}");
     std::fs::write(&go, "").expect("write");
-    let second = tokio::select! {
-        outcome = &mut one => outcome,
-        outcome = &mut other => outcome,
-    };
+    let second = if was_one { other.await } else { one.await };
     assert!(matches!(second.ending, Ending::Exited(_) | Ending::OutOfMemory), "{second:?}");
-    let left: Vec<_> =
-        groups().into_iter().filter(|dir| dir.to_string_lossy().contains(&format!("agent-{agent}"))).collect();
+    let left: Vec<_> = groups()
+        .into_iter()
+        .filter(|dir| dir.to_string_lossy().contains(&format!("agent-{agent}")))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -143,7 +143,8 @@ async fn writes_outside_of_its_own_directories_are_denied_where_the_host_says_so
 async fn a_run_has_the_user_it_is_given_and_no_other_rights() {
     let bench = Bench::with(|config| config.user = Some(User { uid: 65534, gid: 65534 }));
     // The driver's directories are below a temporary one that only root may enter.
-    std::fs::set_permissions(bench.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).expect("chmod");
+    std::fs::set_permissions(bench.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
+        .expect("chmod");
     let script = "id -u; id -g; id -G; touch own $HOME/own $TMPDIR/own && echo own; ls ../control 2>/dev/null || echo hidden; \
                   cat /proc/$PPID/environ 2>/dev/null || echo unread; grep -E '^(NoNewPrivs|CapEff)' /proc/self/status";
     let outcome = bench.sh(script).await;

@@ -22,6 +22,8 @@ async fn an_end_by_signal_is_named() {
     assert_eq!(outcome.ending, Ending::Killed(10));
     assert_eq!(outcome.exit_code, 138);
     assert_eq!(outcome.error.as_deref(), Some("killed by signal 10 (SIGUSR1)"));
+    let outcome = Bench::new().sh("kill -40 $$").await;
+    assert_eq!(outcome.error.as_deref(), Some("killed by signal 40 (real-time)"));
 }
 
 #[tokio::test]

@@ -33,8 +33,11 @@ fn resident_kib(pid: u32) -> u64 {
 }
 
 fn within(spec: RunSpec, time: Duration) -> RunSpec {
-    let deadline =
-        Deadline { at: BootTime::now().after(time), slack: Duration::from_secs(2), why: "no more time".into() };
+    let deadline = Deadline {
+        at: BootTime::now().after(time),
+        slack: Duration::from_secs(2),
+        why: "no more time".into(),
+    };
     RunSpec { deadline: Some(deadline), ..spec }
 }
 
