@@ -20,6 +20,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getppid};
 
 use super::herd::{self, Herd};
+use super::thrift::Thrift;
 use super::timer::Death;
 use super::{hear, leader, raw, tell};
 use crate::BootTime;
@@ -45,6 +46,7 @@ struct Guard<'a> {
     killing: Option<Duration>,
     by_guard: bool,
     orphaned: bool,
+    thrift: Thrift,
 }
 
 /// Runs the guard, and ends the process.
@@ -101,6 +103,7 @@ fn guard(
         killing: None,
         by_guard: false,
         orphaned: false,
+        thrift: Thrift::new(),
     };
     // From here on a run whose shim dies is killed whatever becomes of the guard. Without it, the guard
     // still does it.
@@ -108,7 +111,6 @@ fn guard(
     if tell(&guard.shim, &FromGuard::Started { leader: raw(leader) }).is_err() {
         guard.orphaned = true;
     }
-    super::thrift::give_back();
     guard.watch();
     guard.conclude()
 }
@@ -118,6 +120,7 @@ impl Guard<'_> {
     fn watch(&mut self) {
         loop {
             self.look_at_clock();
+            self.thrift.look_at_clock();
             let reaped = herd::reap(Some(raw(self.leader)));
             self.status = self.status.or(reaped.status);
             if reaped.nothing_left {
@@ -147,7 +150,12 @@ impl Guard<'_> {
     }
 
     fn wait(&mut self) {
-        let next = [self.killing, self.limits.map(|it| it.guard.left()), self.kill_at.map(BootTime::left)];
+        let next = [
+            self.thrift.left(),
+            self.killing,
+            self.limits.map(|it| it.guard.left()),
+            self.kill_at.map(BootTime::left),
+        ];
         let next = if self.killing.is_some() { self.killing } else { next.into_iter().flatten().min() };
         let mut files = [
             PollFd::new(self.shim.as_fd(), PollFlags::POLLIN),

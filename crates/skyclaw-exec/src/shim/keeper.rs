@@ -22,6 +22,7 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::herd::{self, Herd};
 use super::peers::{Peers, timeout};
+use super::thrift::Thrift;
 use super::timer::Death;
 use super::{hear, note, raw, tell};
 use crate::output::{STREAMS, Stream};
@@ -75,6 +76,7 @@ struct Keeper<'a> {
     deadline: Option<BootTime>,
     started: Instant,
     leader: Option<Process>,
+    thrift: Thrift,
     stopping: Option<Stopping>,
     killed: bool,
     end: Option<End>,
@@ -109,6 +111,7 @@ pub(super) fn run(plan: &Plan, guard: Pid, ends: Ends) -> io::Result<()> {
         deadline: plan.deadline,
         started: Instant::now(),
         leader: None,
+        thrift: Thrift::new(),
         stopping: None,
         killed: false,
         end: None,
@@ -128,6 +131,7 @@ impl Keeper<'_> {
                 return;
             }
             self.look_at_clock();
+            self.thrift.look_at_clock();
             if self.guard_gone {
                 // All that was below the guard is below the shim now.
                 self.herd.kill();
@@ -153,7 +157,6 @@ impl Keeper<'_> {
                     // Without it a daemon that finds both dead goes by the run's marks and groups.
                     let _ = note(&self.plan.control, &status);
                     self.peers.say(None, &Said::Status(status));
-                    super::thrift::give_back();
                 }
                 FromGuard::NotStarted { errno, fault } => {
                     self.not_started = Some(Said::NotStarted { errno, fault });
@@ -236,7 +239,8 @@ impl Keeper<'_> {
     }
 
     fn wait(&mut self) {
-        let next = timeout(self.next_moment());
+        let next = [self.next_moment(), self.thrift.left()].into_iter().flatten().min();
+        let next = timeout(next);
         let mut files = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.guard.as_fd(), PollFlags::POLLIN),

@@ -4,11 +4,39 @@
 //! counts as resident as long as nobody takes it away. It is read from the file anew where it is needed.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 
+/// A run that is over sooner is not worth the trouble.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// When memory is given back.
+#[derive(Debug)]
+pub(super) struct Thrift(Option<Instant>);
+
+impl Thrift {
+    /// A while from now.
+    pub(super) fn new() -> Self {
+        Self(Some(Instant::now() + PATIENCE))
+    }
+
+    /// How long it is until then; `None` when it was done.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Does it when it is time.
+    pub(super) fn look_at_clock(&mut self) {
+        if self.0.is_some_and(|at| at <= Instant::now()) {
+            self.0 = None;
+            give_back();
+        }
+    }
+}
+
 /// Gives back what of the program's files is in memory and can be read again.
-pub(super) fn give_back() {
+fn give_back() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for (start, end) in maps.lines().filter_map(range) {
         #[expect(unsafe_code, reason = "there is no safe wrapper")]
