@@ -190,25 +190,31 @@ fn jobs_of_a_host_that_is_killed_again_and_again_end_once_with_all_they_wrote() 
     let node = node();
     let mut host = Host::start(&node.url(), "h1", &[("SKYCLAW_MAX_PARALLEL", "4")]);
     let begun = |at: usize| node.data().join(format!("begun-{at}"));
-    let go = node.data().join("go");
+    let written = |at: usize| node.data().join(format!("written-{at}"));
+    let (ticks, go) = (node.data().join("ticks"), node.data().join("go"));
     let jobs: Vec<_> = (0..4)
         .map(|at| {
             let text = format!(
-                "i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); sleep 0.02; done; touch {}; \
-                 until [ -e {} ]; do sleep 0.02; done; echo end; exit {at}",
+                "touch {}; i=0; while [ $i -lt {LINES} ]; do echo line $i; echo >> {}; i=$((i+1)); sleep 0.02; done; \
+                 touch {}; until [ -e {} ]; do sleep 0.02; done; echo end; exit {at}",
                 begun(at).display(),
+                ticks.display(),
+                written(at).display(),
                 go.display()
             );
             submit(&node, &text)
         })
         .collect();
-    wait_until("all of them are claimed", LONG, || {
-        jobs.iter().all(|job| node.wire().job(job)["status"] == "leased").then_some(())
-    });
-    for _ in 0..KILLS {
-        host.restart();
-    }
     (0..jobs.len()).for_each(|at| exists(&begun(at)));
+    for kill in 1..=KILLS {
+        host.restart();
+        // They go on, each time, until a part of what they write in all is written.
+        let part = (jobs.len() * LINES * kill / (KILLS + 1)) as u64;
+        wait_until("more is written", LONG, || {
+            ticks.metadata().is_ok_and(|ticks| ticks.len() >= part).then_some(())
+        });
+    }
+    (0..jobs.len()).for_each(|at| exists(&written(at)));
     host.kill9();
     // They end while their host has no daemon, or while it takes them over.
     fs::write(&go, "").expect("a file");

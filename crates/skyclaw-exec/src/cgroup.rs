@@ -72,6 +72,8 @@ struct Base {
     dir: PathBuf,
     version: Version,
     controllers: Vec<Controller>,
+    /// Whether the kernel kills all in a group here when it is told to.
+    kills: bool,
 }
 
 impl Cgroups {
@@ -114,7 +116,7 @@ impl Cgroups {
 
     /// Whether all of a run can be killed at once.
     pub(crate) fn can_kill(&self) -> bool {
-        self.bases.iter().any(|base| base.version == Version::V2 && base.dir.join("cgroup.kill").exists())
+        self.bases.iter().any(|base| base.kills)
     }
 
     /// Makes the groups of a run: one to kill it by, and those that bound what is asked for.
@@ -162,13 +164,6 @@ impl Cgroups {
         }
         found
     }
-
-    /// Removes what is empty.
-    pub(crate) fn close(&self) {
-        for base in &self.bases {
-            let _ = fs::remove_dir(&base.dir);
-        }
-    }
 }
 
 impl Base {
@@ -182,9 +177,12 @@ impl Base {
             }
         }
         make_dir(&dir)?;
-        let this = Self { dir, version: hierarchy.version, controllers };
-        this.pass_on(&this.dir)?;
-        Ok(this)
+        let kills = hierarchy.version == Version::V2 && dir.join("cgroup.kill").exists();
+        let this = Self { dir, version: hierarchy.version, controllers, kills };
+        let passed_on = this.pass_on(&this.dir);
+        // There only while runs are in it: a daemon that is killed leaves nothing behind that is of no use.
+        let _ = fs::remove_dir(&this.dir);
+        passed_on.map(|()| this)
     }
 
     /// Has what is below a group of version 2 bounded as well.

@@ -153,12 +153,6 @@ struct Inner {
     enforcement: Enforcement,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.cgroups.close();
-    }
-}
-
 /// What an earlier driver over the same directory left.
 #[derive(Debug, Default)]
 pub struct Left {

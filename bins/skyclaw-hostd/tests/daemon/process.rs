@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::scripted::{Scripted, job};
+use crate::scripted::{Scripted, job, service};
 
 /// The lease of a job that nobody renews.
 const LEASE: Duration = Duration::from_secs(6);
@@ -290,6 +290,30 @@ async fn a_daemon_that_is_to_stop_its_runs_does_so_at_once() {
     let done = coordinator.next("complete").await;
     assert_eq!(done.body["error"], json!("stopped: host is shutting down"));
     nothing_is_left(&state.path().join("s")).await;
+}
+
+#[tokio::test]
+async fn a_service_of_a_killed_daemon_goes_on_and_is_reported_and_stopped_by_the_next() {
+    let state = tempfile::tempdir().expect("temp dir");
+    let (state_dir, note) = (state.path().join("s"), state.path().join("pids"));
+    let mut coordinator = Scripted::start(|_| None).await;
+    let script =
+        format!("echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done", note.display());
+    coordinator.deploy(service("svc_1", &script));
+    let more = [("SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL", "http://h"), ("SKYCLAW_SERVICE_BASE_PORT", "42300")];
+    let first = daemon_with(&coordinator, &state_dir, &more);
+    let before = coordinator.next("report").await;
+    exists(&note).await;
+    drop(first);
+    let pid = pids(&note)[0];
+    assert!(lives(&pid));
+    let next = daemon_with(&coordinator, &state_dir, &more);
+    let after = coordinator.next("report").await;
+    assert_eq!((&after.body["status"], &after.body["endpoint"]), (&json!("running"), &before.body["endpoint"]));
+    coordinator.next_where("services/claim", |asked| asked.body["running"] == json!(["svc_1"])).await;
+    terminate(next).await;
+    assert!(!lives(&pid));
+    nothing_is_left(&state_dir).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What a run is bounded to, on this machine, for real: these tests need root and control groups.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use skyclaw_exec::{Ending, Error, Resources, RunSpec, User, What};
@@ -101,10 +102,9 @@ async fn all_runs_of_an_agent_share_one_bound_and_leave_no_group() {
     std::fs::write(&go, "").expect("write");
     let second = if was_one { other.await } else { one.await };
     assert!(matches!(second.ending, Ending::Exited(_) | Ending::OutOfMemory), "{second:?}");
-    let left: Vec<_> = groups()
-        .into_iter()
-        .filter(|dir| dir.to_string_lossy().contains(&format!("agent-{agent}")))
-        .collect();
+    let runs = std::fs::metadata(bench.file("runs")).expect("runs");
+    let ours = format!("skyclaw-{:x}-{:x}", runs.dev(), runs.ino());
+    let left: Vec<_> = groups().into_iter().filter(|dir| dir.to_string_lossy().contains(&ours)).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
