@@ -297,8 +297,7 @@ async fn a_service_of_a_killed_daemon_goes_on_and_is_reported_and_stopped_by_the
     let state = tempfile::tempdir().expect("temp dir");
     let (state_dir, note) = (state.path().join("s"), state.path().join("pids"));
     let mut coordinator = Scripted::start(|_| None).await;
-    let script =
-        format!("echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done", note.display());
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done", note.display());
     coordinator.deploy(service("svc_1", &script));
     let more = [("SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL", "http://h"), ("SKYCLAW_SERVICE_BASE_PORT", "42300")];
     let first = daemon_with(&coordinator, &state_dir, &more);
@@ -309,7 +308,10 @@ async fn a_service_of_a_killed_daemon_goes_on_and_is_reported_and_stopped_by_the
     assert!(lives(&pid));
     let next = daemon_with(&coordinator, &state_dir, &more);
     let after = coordinator.next("report").await;
-    assert_eq!((&after.body["status"], &after.body["endpoint"]), (&json!("running"), &before.body["endpoint"]));
+    assert_eq!(
+        (&after.body["status"], &after.body["endpoint"]),
+        (&json!("running"), &before.body["endpoint"])
+    );
     coordinator.next_where("services/claim", |asked| asked.body["running"] == json!(["svc_1"])).await;
     terminate(next).await;
     assert!(!lives(&pid));
