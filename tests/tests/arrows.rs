@@ -49,7 +49,9 @@ fn graph() -> Graph {
         let name = package.name.to_string();
         let kinds = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
         graph.direct.insert(name.clone(), kinds.map(|d| d.name.clone()).collect());
-        if package.targets.iter().any(cargo_metadata::Target::is_bin) {
+        // By its place: a library may have a program for its tests.
+        let place = package.manifest_path.ancestors().nth(2).and_then(|dir| dir.file_name());
+        if place == Some("bins") {
             graph.bins.insert(name);
         }
     }

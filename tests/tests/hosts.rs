@@ -184,6 +184,50 @@ fn the_job_of_a_host_that_was_killed_is_done_by_another() {
 }
 
 #[test]
+fn jobs_of_a_host_that_is_killed_again_and_again_end_once_with_all_they_wrote() {
+    const KILLS: usize = 8;
+    const LINES: usize = 100;
+    let node = node();
+    let mut host = Host::start(&node.url(), "h1", &[("SKYCLAW_MAX_PARALLEL", "4")]);
+    let begun = |at: usize| node.data().join(format!("begun-{at}"));
+    let written = |at: usize| node.data().join(format!("written-{at}"));
+    let (ticks, go) = (node.data().join("ticks"), node.data().join("go"));
+    let jobs: Vec<_> = (0..4)
+        .map(|at| {
+            let text = format!(
+                "touch {}; i=0; while [ $i -lt {LINES} ]; do echo line $i; echo >> {}; i=$((i+1)); sleep 0.02; done; \
+                 touch {}; until [ -e {} ]; do sleep 0.02; done; echo end; exit {at}",
+                begun(at).display(),
+                ticks.display(),
+                written(at).display(),
+                go.display()
+            );
+            submit(&node, &text)
+        })
+        .collect();
+    (0..jobs.len()).for_each(|at| exists(&begun(at)));
+    for kill in 1..=KILLS {
+        host.restart();
+        // They go on, each time, until a part of what they write in all is written.
+        let part = (jobs.len() * LINES * kill / (KILLS + 1)) as u64;
+        wait_until("more is written", LONG, || {
+            ticks.metadata().is_ok_and(|ticks| ticks.len() >= part).then_some(())
+        });
+    }
+    (0..jobs.len()).for_each(|at| exists(&written(at)));
+    host.kill9();
+    // They end while their host has no daemon, or while it takes them over.
+    fs::write(&go, "").expect("a file");
+    host.restart();
+    for (at, job) in jobs.iter().enumerate() {
+        let done = ended(&node, job);
+        assert_eq!((&done["attempts"], &done["result"]["exitCode"]), (&json!(1), &json!(at)), "{done}");
+        let want: String = (0..LINES).map(|line| format!("line {line}\n")).collect();
+        assert_eq!(done["result"]["stdout"], want + "end\n");
+    }
+}
+
+#[test]
 fn a_host_that_the_coordinator_forgot_registers_again() {
     let mut node = node();
     let _host = Host::start(&node.url(), "h1", &[]);

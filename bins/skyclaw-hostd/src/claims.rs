@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use skyclaw_client::Error;
 use skyclaw_config::ids;
-use skyclaw_exec::{Driver, RunSpec, Stop, StopSignal, Stopper, stop_channel};
+use skyclaw_exec::{BootTime, Driver, Ended, Error as Unstarted, Outcome, RunSpec, Running};
+use skyclaw_exec::{Stop, StopSignal, Stopper, stop_channel};
 use skyclaw_proto::record::Job;
 use skyclaw_proto::request::ClaimBody;
 use skyclaw_proto::{JobId, limits};
@@ -25,6 +26,7 @@ use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::keeper::Keeper;
 use crate::leases::Lease;
 use crate::spool::{Spool, Spooled};
+use crate::ticket::{self, JobTicket, Ticket};
 
 /// How long a claim may wait at the coordinator.
 const WAIT: Duration = Duration::from_secs(25);
@@ -42,6 +44,8 @@ pub(crate) struct Workshop {
     pub(crate) spool: Spool,
     /// Cancelled when runs must stop.
     pub(crate) hard: CancellationToken,
+    /// Cancelled when runs are to go on without this daemon.
+    pub(crate) leave: CancellationToken,
 }
 
 /// The task that claims.
@@ -63,8 +67,18 @@ struct Known {
 /// Jobs, and since when their leases may count.
 struct Claimed {
     jobs: Vec<Job>,
-    since: Instant,
+    since: (Instant, BootTime),
     slot: OwnedSemaphorePermit,
+}
+
+/// How this daemon's part in a run ended.
+pub(crate) enum End {
+    /// It is over.
+    Ended(Ended),
+    /// It was not started.
+    Unstarted(Outcome),
+    /// There is nothing to tell: it goes on without this daemon, or is another's.
+    Left,
 }
 
 impl Claims {
@@ -99,7 +113,8 @@ impl Claims {
         let body = ClaimBody { wait_ms, max: Some(free.min(limits::MAX_CLAIM)) };
         let key = ids::uuid().to_string();
         let Coordinator { client, host, .. } = &self.workshop.coordinator;
-        let since = Instant::now();
+        let boot = BootTime::now();
+        let since = (Instant::now(), boot);
         loop {
             let asked = Instant::now();
             match client.claim(host, &body, Some(&key)).await {
@@ -126,7 +141,28 @@ impl Claims {
         }
     }
 
-    fn start(&mut self, job: Job, since: Instant, slot: OwnedSemaphorePermit) {
+    /// Takes over a run that an earlier daemon started.
+    pub(crate) fn adopt(&mut self, running: Running, job: JobTicket) {
+        let (stopper, stop) = stop_channel();
+        let over = CancellationToken::new();
+        self.known.insert(job.job.clone(), Known { stopper: stopper.clone(), over: over.clone() });
+        // There may be more of them than slots now.
+        let slot = self.slots.clone().try_acquire_owned().ok();
+        let span = tracing::info_span!("job", id = %job.job, attempt = job.attempt);
+        let workshop = self.workshop.clone();
+        let run = async move {
+            let _guard = over.clone().drop_guard();
+            let _slot = slot;
+            let lease = job.lease(running.deadline());
+            // It runs already; what is waited for is only that the keeper knows of it.
+            let held = workshop.keeper.hold(job.job.clone(), lease, stopper.clone(), over);
+            let running = workshop.see_through(&job, running, &stopper, stop, held).await;
+            workshop.tell(&job, running).await;
+        };
+        self.runs.spawn(run.instrument(span));
+    }
+
+    fn start(&mut self, job: Job, since: (Instant, BootTime), slot: OwnedSemaphorePermit) {
         let before = self.known.get(&job.id).filter(|known| !known.over.is_cancelled());
         let mut earlier = None;
         if let Some(before) = before {
@@ -160,12 +196,12 @@ impl Workshop {
     async fn run(
         &self,
         job: Job,
-        since: Instant,
+        (since, boot): (Instant, BootTime),
         stopper: Stopper,
         stop: StopSignal,
         over: &CancellationToken,
     ) {
-        let lease = Lease::of(&job, since);
+        let lease = Lease::of(&job, since, boot);
         let held = self.keeper.hold(job.id.clone(), lease, stopper.clone(), over.clone());
         let may_start = tokio::select! {
             may_start = held => may_start,
@@ -175,29 +211,89 @@ impl Workshop {
             tracing::warn!("its lease was gone before it could start");
             return;
         }
+        let grace = self.driver.config().stop_grace;
+        let ticket = JobTicket::new(&job, lease.as_ref(), grace);
         let mut spec = RunSpec::job(&job, &self.coordinator.host, self.driver.config());
+        spec.label = Ticket::Job(ticket.clone()).label();
         if let Some(lease) = lease {
             spec.grace = lease.grace(spec.grace);
+            spec.deadline = Some(ticket::deadline(&lease, grace, stop.deadline()));
         }
-        let outcome = {
-            let mut run = std::pin::pin!(self.driver.run(spec, stop));
-            tokio::select! {
-                outcome = &mut run => outcome,
-                () = self.hard.cancelled() => {
-                    stopper.stop(Stop::Because("host is shutting down".to_owned()));
-                    run.await
-                }
+        let end = match self.driver.start(spec).await {
+            Ok(running) => self.see_through(&ticket, running, &stopper, stop, async { true }).await,
+            // Whose it is now is for the coordinators to say.
+            Err(error @ Unstarted::TooLate) => {
+                tracing::warn!(%error, "not started");
+                End::Left
             }
+            Err(error) => End::Unstarted(Outcome::not_started(&error)),
+        };
+        self.tell(&ticket, end).await;
+    }
+
+    /// Stays with a run until it is over, or goes on without this daemon.
+    async fn see_through(
+        &self,
+        job: &JobTicket,
+        mut running: Running,
+        stopper: &Stopper,
+        mut stop: StopSignal,
+        held: impl Future<Output = bool>,
+    ) -> End {
+        let mut held = std::pin::pin!(held);
+        let (mut known, mut hard) = (false, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = running.watch(&mut stop) => break,
+                () = self.leave.cancelled() => {
+                    tracing::info!(job = %job.job, "left running");
+                    running.leave();
+                    return End::Left;
+                }
+                () = self.hard.cancelled(), if !hard => {
+                    hard = true;
+                    stopper.stop(Stop::Because("host is shutting down".to_owned()));
+                }
+                // That it may not start is nothing to a run that goes on: its shim knows until when.
+                _ = &mut held, if !known => known = true,
+            }
+        }
+        End::Ended(running.end().await)
+    }
+
+    /// Tells how a run ended, once that is on disk here; only then what the run left is removed.
+    pub(crate) async fn tell(&self, job: &JobTicket, end: End) {
+        let (outcome, ended) = match end {
+            End::Left => return,
+            End::Unstarted(outcome) => (outcome, None),
+            End::Ended(ended) => (ended.outcome().clone(), Some(ended)),
         };
         tracing::info!(
             exit_code = outcome.exit_code,
             error = outcome.error,
             ms = outcome.duration.as_millis(),
+            cpu_ms = outcome.usage.cpu.as_millis(),
+            peak_memory_bytes = outcome.usage.peak_memory_bytes,
             "ended"
         );
-        let completion = Completion::new(&self.coordinator.host, &job, outcome);
+        let completion = Completion::new(&self.coordinator.host, job, outcome);
         let kept = self.keep(completion.clone()).await;
-        self.deliver(completion, kept).await;
+        match (ended, kept) {
+            (Some(ended), Some(kept)) => {
+                ended.forget().await;
+                self.deliver(completion, Some(kept)).await;
+            }
+            // The record of the run is all there is on disk: it stays until the outcome was heard.
+            (Some(ended), None) => {
+                if self.deliver(completion, None).await {
+                    ended.forget().await;
+                }
+            }
+            (None, kept) => {
+                self.deliver(completion, kept).await;
+            }
+        }
     }
 
     /// Puts an outcome on disk. Without a disk it is at least delivered.
@@ -208,8 +304,8 @@ impl Workshop {
     }
 
     /// Tells the cluster an outcome until it was heard or refused; given up only when everything must
-    /// stop, and then told at the next start.
-    pub(crate) async fn deliver(&self, mut completion: Completion, kept: Option<Spooled>) {
+    /// stop, and then told at the next start. Says whether nothing is left to tell.
+    pub(crate) async fn deliver(&self, mut completion: Completion, kept: Option<Spooled>) -> bool {
         let Coordinator { client, .. } = &self.coordinator;
         let said = loop {
             let Completion { job, key, body } = &completion;
@@ -230,11 +326,12 @@ impl Workshop {
             Said::Refused(error) => tracing::warn!(%job, %error, "the outcome was refused"),
             Said::GivenUp => {
                 tracing::warn!(%job, "the outcome was not heard; it is told at the next start");
-                return;
+                return false;
             }
         }
         if let Some(kept) = kept {
             let _ = tokio::task::spawn_blocking(move || kept.forget()).await;
         }
+        true
     }
 }

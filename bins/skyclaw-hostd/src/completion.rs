@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use skyclaw_exec::{MARKER, Outcome, cut};
-use skyclaw_proto::record::Job;
 use skyclaw_proto::request::CompleteJobBody;
 use skyclaw_proto::{HostId, JobId, limits};
+
+use crate::ticket::JobTicket;
 
 /// What a body may have, in bytes: less than a coordinator takes, for what a proxy may add.
 const MAX_BODY: usize = limits::MAX_BODY_BYTES - 48 * 1024;
@@ -25,11 +26,11 @@ pub(crate) struct Completion {
 
 impl Completion {
     /// The outcome of a job's run. Output is cut where the whole would be more than a coordinator takes.
-    pub(crate) fn new(host: &HostId, job: &Job, outcome: Outcome) -> Self {
-        let lease = job.fence.map_or_else(|| format!("attempt-{}", job.attempts), |fence| fence.to_string());
+    pub(crate) fn new(host: &HostId, job: &JobTicket, outcome: Outcome) -> Self {
+        let lease = job.fence.map_or_else(|| format!("attempt-{}", job.attempt), |fence| fence.to_string());
         let mut completion = Self {
-            job: job.id.clone(),
-            key: format!("complete:{}:{lease}", job.id),
+            job: job.job.clone(),
+            key: format!("complete:{}:{lease}", job.job),
             body: CompleteJobBody {
                 host_id: Some(host.to_string()),
                 success: Some(outcome.success),
@@ -117,12 +118,8 @@ mod tests {
     use std::time::Duration;
 
     fn completion(stdout: String, stderr: String) -> Completion {
-        let job = serde_json::from_value(serde_json::json!({
-            "id": "job_1", "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
-            "updatedBy": "node-a", "version": 2, "status": "leased", "attempts": 1, "fence": 7,
-            "payload": { "kind": "shell", "command": "sh" },
-        }))
-        .expect("a job");
+        let job = serde_json::from_value(serde_json::json!({ "job": "job_1", "attempt": 1, "fence": 7 }))
+            .expect("a ticket");
         let outcome = Outcome {
             success: true,
             exit_code: 0,
@@ -131,6 +128,8 @@ mod tests {
             stderr,
             error: None,
             ending: Ending::Exited(0),
+            usage: skyclaw_exec::Usage::default(),
+            events: vec![],
         };
         Completion::new(&HostId::parse("host_1").expect("an id"), &job, outcome)
     }

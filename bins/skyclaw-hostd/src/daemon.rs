@@ -1,22 +1,24 @@
 //! The parts put together, from start to end.
 
-use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::gethostname;
 use skyclaw_client::Client;
 use skyclaw_config::{HttpUrl, Secret, Shutdown, ids};
-use skyclaw_exec::Driver;
+use skyclaw_exec::{Driver, Left};
 use skyclaw_proto::request::RegisterHostBody;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::claims::{Claims, Workshop};
+use crate::claims::{Claims, End, Workshop};
 use crate::coordinator::Coordinator;
 use crate::keeper::Keeper;
-use crate::services::{Place, Services};
-use crate::settings::Settings;
+use crate::policy::StopMode;
+use crate::services::{self, Services};
+use crate::settings::{Place, Settings};
 use crate::spool::Spool;
 use crate::state::{self, StateDir};
+use crate::ticket::Ticket;
 
 /// How long one coordinator may take to answer, besides what it was asked to wait.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -44,53 +46,62 @@ pub enum Error {
     Keeper(#[source] tokio::task::JoinError),
 }
 
-/// Works for the cluster until `shutdown`. `search_path` is where allowed commands are looked up,
-/// `base_dir` what directories that are not absolute are relative to.
+/// Works for the cluster until `shutdown`.
 ///
 /// # Errors
 /// When the daemon cannot start, or must not go on.
-pub async fn run(
-    settings: &Settings,
-    search_path: &str,
-    base_dir: &Path,
-    shutdown: &Shutdown,
-) -> Result<(), Error> {
-    let state = StateDir::open(&base_dir.join(&settings.state_dir))?;
+pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Result<(), Error> {
+    let state = StateDir::open(&place.base_dir.join(&settings.state_dir), settings.run_user.is_some())?;
     let host = match &settings.host_id {
         Some(given) => given.clone(),
         None => state.host_id(ids::host)?,
     };
     let spool = Spool::open(state.path()).map_err(Error::Spool)?;
-    let driver = Driver::new(settings.driver(search_path, state.path(), base_dir))?;
-    let left = driver.recover()?;
-    if left > 0 {
-        tracing::warn!(left, "ended what an earlier daemon had left running");
-    }
+    let driver = Driver::new(settings.driver(place, state.path()))?;
+    let found = driver.recover().await?;
     let mut config =
         skyclaw_client::Config::new(settings.coordinators(), settings.token.clone().map(Secret::into_inner));
     // A lease must not run out because one coordinator of several keeps silent.
     config.attempt_timeout = ATTEMPT_TIMEOUT;
     config.deadline = DEADLINE;
     let coordinator = Coordinator::new(Client::new(config)?, host, card(settings));
-    tracing::info!(host = %coordinator.host, coordinators = ?settings.coordinators(), "host daemon started");
+    tracing::info!(
+        host = %coordinator.host,
+        coordinators = ?settings.coordinators(),
+        running = found.running.len(),
+        ended = found.ended.len(),
+        lost = found.lost.len(),
+        enforcement = ?driver.enforcement(),
+        "host daemon started"
+    );
     tokio::select! {
-        () = shutdown.soft.cancelled() => return Ok(()),
+        // What runs goes on until its deadline: the shims see to it.
+        () = shutdown.soft.cancelled() => {
+            leave_all(settings, found);
+            return Ok(());
+        }
         () = coordinator.register() => {}
     }
 
     let tracker = TaskTracker::new();
     let (keeper, mut keeping) =
         Keeper::start(&tracker, coordinator.clone(), settings.heartbeat_ms.0, settings.stop_grace_ms.0);
-    let workshop =
-        Workshop { coordinator, keeper, driver, spool: spool.clone(), hard: shutdown.hard.clone() };
+    let hard = shutdown.hard.clone();
+    let leave = CancellationToken::new();
+    let workshop = Workshop { coordinator, keeper, driver, spool: spool.clone(), hard, leave: leave.clone() };
     let runs = TaskTracker::new();
     let ended = tokio::select! {
         () = shutdown.soft.cancelled() => Ok(()),
         ended = &mut keeping => ended.map_err(Error::Keeper),
-        worked = work(settings, &workshop, &spool, &runs, shutdown) => worked,
+        worked = work(settings, &workshop, &spool, &runs, found, shutdown) => worked,
     };
-    if ended.is_err() {
-        shutdown.hard.cancel();
+    match stop_mode(settings) {
+        StopMode::Leave if ended.is_ok() => {
+            leave.cancel();
+            shutdown.hard.cancel();
+        }
+        StopMode::Drain if ended.is_ok() => {}
+        _ => shutdown.hard.cancel(),
     }
     shutdown.soft.cancel();
     runs.close();
@@ -100,6 +111,19 @@ pub async fn run(
     tracker.close();
     tracker.wait().await;
     ended
+}
+
+fn stop_mode(settings: &Settings) -> StopMode {
+    // The settings were checked; without a word, what runs is not ended at once.
+    StopMode::parse(&settings.stop_mode).unwrap_or(StopMode::Drain)
+}
+
+/// Deals with what was found by a daemon that is told to end before it could tell anybody of it.
+fn leave_all(settings: &Settings, found: Left) {
+    if stop_mode(settings) == StopMode::Leave {
+        found.running.into_iter().for_each(skyclaw_exec::Running::leave);
+    }
+    // Else dropping them ends them. Their records stay, and are told at the next start.
 }
 
 /// How this host introduces itself.
@@ -114,31 +138,54 @@ fn card(settings: &Settings) -> RegisterHostBody {
     }
 }
 
-/// Tells what an earlier daemon could not, then claims and runs for ever.
+/// Takes over and tells what an earlier daemon could not, then claims and runs for ever.
 async fn work(
     settings: &Settings,
     workshop: &Workshop,
     spool: &Spool,
     runs: &TaskTracker,
+    found: Left,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
-    for (kept, completion) in spool.kept().map_err(Error::Spool)? {
-        tracing::info!(job = %completion.job, "telling an outcome of an earlier start");
-        workshop.deliver(completion, Some(kept)).await;
-    }
-    let claims = Claims::new(workshop.clone(), settings.max_parallel, settings.poll_ms.0, runs.clone());
-    if !settings.service_host_enabled {
-        claims.work().await;
-        return Ok(());
-    }
-    let place = Place {
+    let mut claims = Claims::new(workshop.clone(), settings.max_parallel, settings.poll_ms.0, runs.clone());
+    let place = services::Place {
         coordinator: workshop.coordinator.clone(),
         driver: workshop.driver.clone(),
         base_port: settings.service_base_port,
         public_base_url: settings.service_host_public_base_url.as_ref().map(HttpUrl::to_string),
         soft: shutdown.soft.clone(),
+        leave: workshop.leave.clone(),
     };
-    let services = Services::new(place, settings.poll_ms.0, runs.clone());
-    tokio::join!(claims.work(), services.work());
+    let mut services = Services::new(place, settings.poll_ms.0, runs.clone());
+    // First of all: leases run on meanwhile, and only the keeper renews them.
+    for running in found.running {
+        match Ticket::read(running.label()) {
+            Some(Ticket::Job(job)) => claims.adopt(running, job),
+            Some(Ticket::Service(service)) => services.adopt(running, service),
+            None => {
+                tracing::warn!(label = %running.label(), "a run of nothing that is known here is ended");
+                drop(running);
+            }
+        }
+    }
+    for (kept, completion) in spool.kept().map_err(Error::Spool)? {
+        tracing::info!(job = %completion.job, "telling an outcome of an earlier start");
+        workshop.deliver(completion, Some(kept)).await;
+    }
+    for ended in found.ended {
+        match Ticket::read(ended.label()) {
+            Some(Ticket::Job(job)) => {
+                tracing::info!(job = %job.job, "telling how a run ended that nobody had waited for");
+                workshop.tell(&job, End::Ended(ended)).await;
+            }
+            // A service that does not run is claimed anew.
+            Some(Ticket::Service(_)) | None => drop(ended.forget().await),
+        }
+    }
+    if settings.service_host_enabled {
+        tokio::join!(claims.work(), services.work());
+    } else {
+        claims.work().await;
+    }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use skyclaw_exec::{Stop, Stopper};
+use skyclaw_exec::{BootTime, Stop, Stopper};
 use skyclaw_proto::request::{HeartbeatBody, RunningJob};
 use skyclaw_proto::response::{Heartbeat, StopReason};
 use skyclaw_proto::{JobId, limits};
@@ -27,6 +27,9 @@ use crate::leases::{Lease, Leases};
 const QUEUE: usize = 64;
 /// Shortest time between two heartbeats when the first was answered early.
 const MIN_GAP: Duration = Duration::from_secs(1);
+
+/// Why a run is stopped that nobody could keep the lease of.
+pub(crate) const NOT_RENEWED: &str = "its lease could not be renewed in time";
 
 struct Request {
     job: JobId,
@@ -99,7 +102,8 @@ impl Task {
     async fn keep(mut self) {
         loop {
             self.prune();
-            let sent = Instant::now();
+            // The shims' clock first: what is counted from it must not be counted from later.
+            let (boot, sent) = (BootTime::now(), Instant::now());
             let named = self.leases.to_renew();
             let interval = self.leases.interval(self.heartbeat);
             let coordinator = self.coordinator.clone();
@@ -116,7 +120,7 @@ impl Task {
                     if !answer.stop.is_empty() {
                         next = next.min(sent + MIN_GAP).max(Instant::now());
                     }
-                    self.take_in(&answer, &named, sent);
+                    self.take_in(&answer, &named, (sent, boot));
                 }
                 Some(Err(error)) if is_unknown_host(&error) => {
                     let registered = self.attend(coordinator.register()).await;
@@ -203,12 +207,12 @@ impl Task {
         for job in self.leases.give_up(Instant::now()) {
             tracing::error!(%job, "its lease could not be renewed in time; the run is stopped");
             if let Some(run) = self.runs.get(&job) {
-                run.stopper.stop(Stop::Because("its lease could not be renewed in time".to_owned()));
+                run.stopper.stop(Stop::Because(NOT_RENEWED.to_owned()));
             }
         }
     }
 
-    fn take_in(&mut self, answer: &Heartbeat, named: &[RunningJob], sent: Instant) {
+    fn take_in(&mut self, answer: &Heartbeat, named: &[RunningJob], sent: (Instant, BootTime)) {
         self.prune();
         // A job that began while the heartbeat was on its way is not named in it, and may be called off.
         for stop in &answer.stop {
@@ -243,10 +247,13 @@ impl Task {
         }
     }
 
-    fn renew(&mut self, job: &RunningJob, sent: Instant) {
-        if self.leases.renew(job, sent)
-            && let Some(run) = self.runs.get_mut(&job.job_id)
-        {
+    fn renew(&mut self, job: &RunningJob, (sent, boot): (Instant, BootTime)) {
+        let may_start = self.leases.renew(job, sent);
+        let deadline = self.leases.deadline(job, boot);
+        if let (Some(deadline), Some(run)) = (deadline, self.runs.get(&job.job_id)) {
+            run.stopper.extend(deadline);
+        }
+        if may_start && let Some(run) = self.runs.get_mut(&job.job_id) {
             run.go();
         }
     }

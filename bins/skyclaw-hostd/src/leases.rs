@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use skyclaw_exec::BootTime;
 use skyclaw_proto::JobId;
 use skyclaw_proto::record::Job;
 use skyclaw_proto::request::RunningJob;
@@ -30,14 +31,27 @@ pub(crate) struct Lease {
     pub(crate) length: Duration,
     /// When the claim was first sent.
     pub(crate) since: Instant,
+    /// The same moment, or an earlier one, on the clock that shims go by.
+    pub(crate) boot: BootTime,
 }
 
 impl Lease {
     /// The lease of a claimed job, its length told by the coordinator's clock alone. `None` from a
     /// coordinator that renews no leases, as the reference.
-    pub(crate) fn of(job: &Job, since: Instant) -> Option<Self> {
+    pub(crate) fn of(job: &Job, since: Instant, boot: BootTime) -> Option<Self> {
         let length = job.lease_expires_at?.since(job.updated_at);
-        Some(Self { fence: job.fence?, length, since })
+        Some(Self { fence: job.fence?, length, since, boot })
+    }
+
+    /// How long before its end nothing of a run may be left.
+    pub(crate) fn margin(&self) -> Duration {
+        (self.length / 6).min(MAX_MARGIN)
+    }
+
+    /// How long after each renewal a run is stopped that was not renewed again; `usual` is how long a run
+    /// usually may take to stop.
+    pub(crate) fn stop_after(&self, usual: Duration) -> Duration {
+        self.length - self.margin() - self.grace(usual)
     }
 
     /// How long a run under it may take to stop.
@@ -75,8 +89,7 @@ impl Leases {
     }
 
     fn stop_at(&self, lease: &Lease) -> Instant {
-        let margin = (lease.length / 6).min(MAX_MARGIN);
-        lease.since + lease.length - margin - lease.grace(self.grace)
+        lease.since + lease.stop_after(self.grace)
     }
 
     /// Takes in a claimed job and says whether it may start now, or only once its lease was renewed.
@@ -119,6 +132,13 @@ impl Leases {
         }
         lease.since = lease.since.max(sent);
         std::mem::replace(phase, Phase::Running) == Phase::Waiting
+    }
+
+    /// Until when the shim of a run may let it go on after a heartbeat sent at `sent` renewed its lease.
+    pub(crate) fn deadline(&self, job: &RunningJob, sent: BootTime) -> Option<BootTime> {
+        let held = self.held.get(&job.job_id).filter(|held| held.phase != Phase::GivenUp)?;
+        let lease = held.lease.filter(|lease| lease.fence == job.fence)?;
+        Some(sent.after(lease.stop_after(self.grace)))
     }
 
     /// Gives up the runs whose leases cannot be relied on any longer; they must be stopped.
@@ -174,7 +194,7 @@ mod tests {
     }
 
     fn minute(fence: u64, since: Instant) -> Option<Lease> {
-        Some(Lease { fence, length: secs(60), since })
+        Some(Lease { fence, length: secs(60), since, boot: BootTime::now() })
     }
 
     #[test]
@@ -207,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn a_shim_may_let_a_run_go_on_until_grace_and_margin_before_the_end_of_the_lease() {
+        let start = Instant::now();
+        let mut leases = Leases::new(GRACE);
+        leases.insert(job("a"), minute(7, start), start);
+        let (named, sent) = (leases.to_renew(), BootTime::now());
+        assert_eq!(leases.deadline(&named[0], sent), Some(sent.after(secs(50))));
+        assert_eq!(leases.deadline(&RunningJob { job_id: job("a"), fence: 6 }, sent), None);
+        leases.give_up(start + secs(50));
+        assert_eq!(leases.deadline(&named[0], sent), None, "what is given up is not renewed");
+    }
+
+    #[test]
     fn a_job_whose_claim_was_answered_late_starts_only_after_a_renewal() {
         let start = Instant::now();
         let mut leases = Leases::new(GRACE);
@@ -225,7 +257,7 @@ mod tests {
         let start = Instant::now();
         let mut leases = Leases::new(GRACE);
         assert_eq!(leases.interval(secs(5)), secs(5));
-        let lease = Lease { fence: 1, length: secs(12), since: start };
+        let lease = Lease { fence: 1, length: secs(12), since: start, boot: BootTime::now() };
         assert_eq!(lease.grace(GRACE), secs(3));
         leases.insert(job("a"), Some(lease), start);
         assert_eq!(leases.interval(secs(5)), secs(2));

@@ -11,8 +11,9 @@
 //!   when the renewal was *sent*; so two hosts never run one job at the same time.
 //! - The outcome of a run is on disk before it is reported, and stays there until a coordinator has
 //!   accepted or refused it.
-//! - Work left behind by a daemon that died is ended, and its outcomes are reported, before anything is
-//!   claimed.
+//! - Runs of a daemon that died go on, kept by their shims. They are taken over, and what has ended is
+//!   reported, before anything is claimed.
+//! - A run whose lease is not renewed is stopped by its shim, whether this daemon lives or not.
 //! - One state directory has one daemon.
 
 mod claims;
@@ -21,12 +22,14 @@ mod coordinator;
 mod daemon;
 mod keeper;
 mod leases;
+mod policy;
 mod ports;
 pub mod secrets;
 mod services;
 mod settings;
 mod spool;
 mod state;
+mod ticket;
 
 pub use daemon::{Error, run};
-pub use settings::{Fault, Settings};
+pub use settings::{Fault, Place, Settings};

@@ -1,14 +1,33 @@
 //! `skyclaw-hostd`: the host daemon.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use skyclaw_config::{Environment, Shutdown, logging};
-use skyclaw_hostd::{Settings, secrets};
+use skyclaw_exec::Shim;
+use skyclaw_hostd::{Place, Settings, secrets};
 
 const BIN: &str = "skyclaw-hostd";
 
-fn main() -> anyhow::Result<()> {
+/// What has this program keep one run instead. Internal: the daemon starts itself so.
+const SHIM: &str = "shim";
+
+fn main() -> ExitCode {
+    // Before anything else: a shim is there once for each run, and must stay small.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == SHIM) {
+        return skyclaw_exec::shim::main();
+    }
+    match daemon() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn daemon() -> anyhow::Result<()> {
     let env = Environment::of_process();
     secrets::hide::<Settings>(&env).context("cannot hide the secrets in the environment")?;
     let about = "Runs jobs and services for a Skyclaw cluster";
@@ -27,11 +46,16 @@ fn main() -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let base_dir = std::env::current_dir().context("cannot tell the working directory")?;
+    let place = Place {
+        search_path: env.get("PATH").unwrap_or_default().to_owned(),
+        base_dir,
+        // The program that runs now, also when its file was replaced meanwhile.
+        shim: Shim { program: "/proc/self/exe".into(), args: vec![SHIM.to_owned()] },
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::install(settings.drain_ms.0)?;
-        let ended =
-            skyclaw_hostd::run(&settings, env.get("PATH").unwrap_or_default(), &base_dir, &shutdown).await;
+        let ended = skyclaw_hostd::run(&settings, &place, &shutdown).await;
         shutdown.finish().await;
         anyhow::Ok(ended?)
     })?;

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_exec::{Driver, Ending, Outcome, RunSpec, Stop, stop_channel};
+use skyclaw_exec::{BootTime, Deadline, Driver, Ending, Outcome, RunSpec, Running, Stop, stop_channel};
 use skyclaw_proto::record::Service;
 use skyclaw_proto::request::{ClaimServiceBody, ReportServiceBody};
 use skyclaw_proto::{AssignmentStatus, ServiceId};
@@ -22,11 +22,17 @@ use tracing::Instrument;
 
 use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::ports;
+use crate::ticket::{ServiceTicket, Ticket};
 
 /// How long a last report is offered to the coordinators when everything must stop.
 const LAST_WORD: Duration = Duration::from_secs(5);
 /// How much of a service's last words goes into the report, in bytes.
 const LAST_OUTPUT: usize = 500;
+
+/// How long a service goes on without any daemon of its host: long enough for an upgrade, and not for ever.
+const ORPHANED: Duration = Duration::from_secs(600);
+/// How often a daemon that lives lets it go on.
+const ATTENDED: Duration = Duration::from_secs(60);
 
 /// Where services run and who is told of them.
 #[derive(Debug, Clone)]
@@ -39,6 +45,8 @@ pub(crate) struct Place {
     pub(crate) public_base_url: Option<String>,
     /// Cancelled when the daemon ends.
     pub(crate) soft: CancellationToken,
+    /// Cancelled before that when services are to go on without this daemon.
+    pub(crate) leave: CancellationToken,
 }
 
 /// The task that claims services.
@@ -95,6 +103,26 @@ impl Services {
         }
     }
 
+    fn insert(&mut self, id: ServiceId, port: u16) -> (CancellationToken, Arc<Notify>) {
+        let (over, asked_again) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let instance = Instance { port, over: over.clone(), asked_again: asked_again.clone() };
+        self.instances.insert(id, instance);
+        (over, asked_again)
+    }
+
+    /// Takes over a service that an earlier daemon started.
+    pub(crate) fn adopt(&mut self, running: Running, ticket: ServiceTicket) {
+        let (over, asked_again) = self.insert(ticket.service.clone(), ticket.port);
+        let ServiceTicket { service, name, port } = ticket;
+        let span = tracing::info_span!("service", id = %service, name, port);
+        let place = self.place.clone();
+        let host = async move {
+            let _over = over.drop_guard();
+            place.see_through(&service, port, running, &asked_again).await;
+        };
+        self.tasks.spawn(host.instrument(span));
+    }
+
     /// Starts a service; `false` when it runs here already.
     fn take(&mut self, service: Service) -> bool {
         if let Some(instance) = self.instances.get(&service.id) {
@@ -103,11 +131,8 @@ impl Services {
         }
         let taken: BTreeSet<u16> = self.instances.values().map(|instance| instance.port).collect();
         let port = ports::choose(self.place.base_port, &taken, ports::is_free);
-        let (over, asked_again) = (CancellationToken::new(), Arc::new(Notify::new()));
         // Port 0 is nobody's; it stands for none while the failure is reported.
-        let instance =
-            Instance { port: port.unwrap_or(0), over: over.clone(), asked_again: asked_again.clone() };
-        self.instances.insert(service.id.clone(), instance);
+        let (over, asked_again) = self.insert(service.id.clone(), port.unwrap_or(0));
         let span = tracing::info_span!("service", id = %service.id, name = service.name, port);
         let place = self.place.clone();
         let host = async move {
@@ -128,30 +153,62 @@ impl Services {
 impl Place {
     /// Runs a service until it ends, is given to others, or the daemon ends.
     async fn host(&self, service: &Service, port: u16, asked_again: &Notify) {
-        let spec = RunSpec::service(service, &self.coordinator.host, port, self.driver.config());
+        let mut spec = RunSpec::service(service, &self.coordinator.host, port, self.driver.config());
+        let ticket = ServiceTicket { service: service.id.clone(), name: service.name.clone(), port };
+        spec.label = Ticket::Service(ticket).label();
+        spec.deadline = Some(Deadline {
+            at: BootTime::now().after(ORPHANED),
+            slack: ATTENDED,
+            why: "its host has had no daemon for too long".to_owned(),
+        });
         let running = match self.driver.start(spec).await {
             Ok(running) => running,
             Err(error) => return self.report_end(&service.id, error.describe()).await,
         };
         tracing::info!(pid = running.pid(), "service started");
-        let (stopper, stop) = stop_channel();
-        let mut end = pin!(running.wait(stop));
-        let outcome = tokio::select! {
-            outcome = &mut end => outcome,
-            () = self.report_running(&service.id, port, asked_again) => {
-                tracing::warn!("the service is not this host's any more; it is stopped");
-                stopper.stop(Stop::Because("it is not this host's any more".to_owned()));
-                end.await;
-                return;
-            }
-            () = self.soft.cancelled() => {
-                stopper.stop(Stop::Because("host is shutting down".to_owned()));
-                end.await
+        self.see_through(&service.id, port, running, asked_again).await;
+    }
+
+    /// Stays with a service that runs.
+    async fn see_through(&self, id: &ServiceId, port: u16, mut running: Running, asked_again: &Notify) {
+        let (stopper, mut stop) = stop_channel();
+        let attend = async {
+            loop {
+                stopper.extend(BootTime::now().after(ORPHANED));
+                tokio::time::sleep(ATTENDED).await;
             }
         };
+        let mut attend = pin!(attend);
+        let mut report = pin!(self.report_running(id, port, asked_again));
+        let (mut reported, mut stopping) = (true, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = running.watch(&mut stop) => break,
+                () = self.leave.cancelled() => {
+                    tracing::info!("left running");
+                    running.leave();
+                    return;
+                }
+                () = &mut attend => {}
+                () = &mut report, if reported => {
+                    tracing::warn!("the service is not this host's any more; it is stopped");
+                    stopper.stop(Stop::Because("it is not this host's any more".to_owned()));
+                    reported = false;
+                }
+                () = self.soft.cancelled(), if !stopping => {
+                    stopper.stop(Stop::Because("host is shutting down".to_owned()));
+                    stopping = true;
+                }
+            }
+        }
+        let outcome = running.end().await.forget().await;
+        if !reported {
+            return;
+        }
         let fault = end_in_words(&outcome);
         tracing::warn!(fault, "service ended");
-        self.report_end(&service.id, fault).await;
+        self.report_end(id, fault).await;
     }
 
     /// Reports that the service runs, once and whenever it is asked for again. Ends when that is refused.
@@ -222,6 +279,8 @@ mod tests {
             stderr: String::new(),
             error: Some("exited with code 3".into()),
             ending: Ending::Exited(3),
+            usage: skyclaw_exec::Usage::default(),
+            events: vec![],
         };
         assert_eq!(end_in_words(&outcome), "service process exited with code 3");
         outcome.stderr = "ä".repeat(LAST_OUTPUT) + "no database\n";

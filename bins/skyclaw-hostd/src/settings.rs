@@ -1,13 +1,15 @@
 //! What the daemon is told at its start.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skyclaw_config::logging::{Filter, Format};
 use skyclaw_config::{HttpUrl, Millis, Secret};
-use skyclaw_exec::{Allowlist, Config, Openclaw};
+use skyclaw_exec::{Allowlist, Config, Openclaw, Shim};
 use skyclaw_proto::{HostId, limits};
+
+use crate::policy::{self, StopMode};
 
 skyclaw_config::settings! {
     /// The settings of the host daemon.
@@ -40,6 +42,16 @@ skyclaw_config::settings! {
         stop_grace_ms: Millis = "5000", env "SKYCLAW_STOP_GRACE_MS";
         /// How long jobs may go on when the daemon is told to end, in milliseconds; then they are stopped.
         drain_ms: Millis = "30000", env "SKYCLAW_DRAIN_MS";
+        /// What becomes of runs when the daemon is told to end: drain lets jobs finish, stop ends them at
+        /// once, leave lets them and services go on for the next start to take over.
+        stop_mode: String = "drain", env "SKYCLAW_STOP_MODE";
+        /// The user that runs have, by name or as UID:GID; the daemon's own when not given. Needs root.
+        run_user: Option<String>, env "SKYCLAW_RUN_USER";
+        /// Where runs may write besides their own directories: paths separated by commas, / for anywhere, own
+        /// for nowhere else.
+        writable_paths: Vec<String> = "/", env "SKYCLAW_WRITABLE_PATHS";
+        /// Whether to run what asks for limits that cannot be enforced here, without them.
+        best_effort_limits: bool = "0", env "SKYCLAW_BEST_EFFORT_LIMITS";
         /// How often to ask for work, in milliseconds, where the coordinator cannot let the question wait.
         poll_ms: Millis = "2000", env "SKYCLAW_POLL_MS";
         /// How often to give a sign of life, in milliseconds.
@@ -51,12 +63,23 @@ skyclaw_config::settings! {
         /// Where gateways reach this host, such as http://10.0.0.7; the port of the service is appended.
         service_host_public_base_url: Option<HttpUrl>, env "SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL";
         /// What the daemon keeps between starts, and the directories of what it runs.
-        state_dir: std::path::PathBuf = ".skyclaw/host", env "SKYCLAW_STATE_DIR";
+        state_dir: PathBuf = ".skyclaw/host", env "SKYCLAW_STATE_DIR";
         /// What is logged: a level, or directives like info,skyclaw_hostd=debug.
         log: Filter = "info", env "SKYCLAW_LOG";
         /// The shape of a log line: text or json.
         log_format: Format = "text", env "SKYCLAW_LOG_FORMAT";
     }
+}
+
+/// Where the daemon is, and what it is started by.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Where allowed commands are looked up.
+    pub search_path: String,
+    /// What directories that are not absolute are relative to.
+    pub base_dir: PathBuf,
+    /// How a shim is started.
+    pub shim: Shim,
 }
 
 /// A setting that is well-formed and still no good.
@@ -88,6 +111,12 @@ impl Settings {
         ] {
             check(value.0 >= Duration::from_millis(1), variable, "must be at least 1".to_owned())?;
         }
+        let mode = StopMode::parse(&self.stop_mode);
+        check(mode.is_some(), "SKYCLAW_STOP_MODE", "must be drain, stop or leave".to_owned())?;
+        let fault = |fault: Option<String>, variable| fault.map_or(Ok(()), |it| check(false, variable, it));
+        fault(policy::writable(&self.writable_paths).err(), "SKYCLAW_WRITABLE_PATHS")?;
+        let user = self.run_user.as_ref().and_then(|user| policy::user(user).err());
+        fault(user, "SKYCLAW_RUN_USER")?;
         check(self.service_base_port > 0, "SKYCLAW_SERVICE_BASE_PORT", "must be at least 1".to_owned())?;
         let base = self.service_host_public_base_url.as_ref();
         check(
@@ -109,15 +138,21 @@ impl Settings {
     }
 
     /// How runs are run, with the daemon's own search path and directories.
-    pub(crate) fn driver(&self, search_path: &str, state_dir: &Path, base_dir: &Path) -> Config {
+    pub(crate) fn driver(&self, place: &Place, state_dir: &Path) -> Config {
+        let Place { search_path, base_dir, shim } = place;
+
         Config {
             allowlist: Allowlist::new(&self.allowed_commands, OsStr::new(search_path)),
             openclaw: Openclaw { command: self.openclaw_command.clone(), args: self.openclaw_args.clone() },
             runs_dir: state_dir.join("runs"),
-            base_dir: base_dir.to_owned(),
+            base_dir: base_dir.clone(),
             default_timeout: self.timeout_ms.0,
             stop_grace: self.stop_grace_ms.0,
             max_output_bytes: self.max_output_bytes,
+            shim: shim.clone(),
+            user: self.run_user.as_ref().and_then(|user| policy::user(user).ok()),
+            writable: policy::writable(&self.writable_paths).unwrap_or(Some(Vec::new())),
+            best_effort: self.best_effort_limits,
         }
     }
 }
@@ -165,6 +200,9 @@ pub(crate) mod tests {
             ("SKYCLAW_MAX_PARALLEL", "0"),
             ("SKYCLAW_POLL_MS", "0"),
             ("SKYCLAW_SERVICE_BASE_PORT", "0"),
+            ("SKYCLAW_STOP_MODE", "later"),
+            ("SKYCLAW_WRITABLE_PATHS", "here"),
+            ("SKYCLAW_RUN_USER", "root"),
             ("SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL", "http://a:80/x"),
             ("SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL", "http://[::1]:8080"),
         ] {

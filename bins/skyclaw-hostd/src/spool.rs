@@ -1,7 +1,8 @@
 //! Outcomes on disk until a coordinator has accepted or refused them.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use skyclaw_config::ids;
@@ -24,6 +25,8 @@ impl Spool {
     pub(crate) fn open(state_dir: &Path) -> io::Result<Self> {
         let dir = state_dir.join("completions");
         fs::create_dir_all(&dir)?;
+        // Output of jobs is in it, which other jobs have no business with.
+        fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
         Ok(Self { dir })
     }
 

@@ -49,10 +49,14 @@ pub(crate) struct StateDir {
 
 impl StateDir {
     /// Opens and locks it; makes it when it is not there.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    ///
+    /// Runs that have a user of their own must be able to pass through it; what is in it is still not theirs
+    /// to read.
+    pub(crate) fn open(path: &Path, passable: bool) -> Result<Self, Error> {
         let fault = |source| Error::Io { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fault)?;
-        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(fault)?;
+        let mode = if passable { 0o711 } else { 0o700 };
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(fault)?;
         let lock_path = path.join(LOCK);
         let lock = File::create(&lock_path).map_err(|source| Error::Io { path: lock_path, source })?;
         match lock.try_lock() {
@@ -99,7 +103,7 @@ mod tests {
     fn an_id_is_kept_and_a_damaged_one_is_refused() {
         let dir = tempfile::tempdir().expect("temp dir");
         let id = |text: &str| HostId::parse(text).expect("an id");
-        let state = StateDir::open(dir.path()).expect("open");
+        let state = StateDir::open(dir.path(), false).expect("open");
         assert_eq!(state.host_id(|| id("first")).expect("id"), id("first"));
         assert_eq!(state.host_id(|| id("second")).expect("id"), id("first"));
         fs::write(dir.path().join(HOST_ID), "").expect("write");
@@ -110,9 +114,9 @@ mod tests {
     fn a_directory_has_one_daemon() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("a/b");
-        let first = StateDir::open(&path).expect("open");
-        assert!(matches!(StateDir::open(&path), Err(Error::Locked { .. })));
+        let first = StateDir::open(&path, false).expect("open");
+        assert!(matches!(StateDir::open(&path, false), Err(Error::Locked { .. })));
         drop(first);
-        assert!(StateDir::open(&path).is_ok());
+        assert!(StateDir::open(&path, false).is_ok());
     }
 }

@@ -2,20 +2,20 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::libc;
 use nix::unistd::{AccessFlags, access};
-use tokio::time::Instant;
 
+use crate::cgroup::{Cgroups, Group};
+use crate::enforce::{Enforcement, Resources};
 use crate::environment::{self, Surroundings};
-use crate::process::Spawner;
+use crate::protocol::{Kept, Plan, Program, User};
 use crate::rundir::RunDir;
-use crate::sweep::Mark;
-use crate::{Allowlist, Cwd, Openclaw, Outcome, RunSpec, Running, StopSignal};
+use crate::running::{Found, Label};
+use crate::{Allowlist, Cwd, Ended, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
 
 /// How runs are run on this host.
 #[derive(Debug, Clone)]
@@ -34,6 +34,23 @@ pub struct Config {
     pub stop_grace: Duration,
     /// How much is kept of each of a job's two streams, in bytes.
     pub max_output_bytes: usize,
+    /// What is started to keep a run: a program and the arguments that have it call [`crate::shim`].
+    pub shim: Shim,
+    /// Whose runs are; the daemon's own user's when not given.
+    pub user: Option<User>,
+    /// Where runs may write besides their own directories; anywhere when not given.
+    pub writable: Option<Vec<PathBuf>>,
+    /// Whether a run is run although what it asks for cannot be enforced here.
+    pub best_effort: bool,
+}
+
+/// How a shim is started.
+#[derive(Debug, Clone)]
+pub struct Shim {
+    /// The program.
+    pub program: PathBuf,
+    /// What makes it a shim.
+    pub args: Vec<String>,
 }
 
 /// Why a run was not started.
@@ -78,9 +95,23 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The thread that starts processes could not be started.
-    #[error("could not start the driver")]
-    Thread(#[source] io::Error),
+    /// Its deadline had passed before anything of it was started.
+    #[error("its deadline passed before it was started")]
+    TooLate,
+    /// What it asks for cannot be enforced on this machine.
+    #[error(
+        "{what} cannot be enforced on this host ({why}): run it elsewhere, or have the host accept best effort \
+         (SKYCLAW_BEST_EFFORT_LIMITS=1)"
+    )]
+    NotEnforceable {
+        /// What.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// What bounds it could not be set up.
+    #[error("the limits of the run could not be set")]
+    Groups(#[source] io::Error),
 }
 
 impl Error {
@@ -93,7 +124,9 @@ impl Error {
             | Self::Cwd { .. }
             | Self::RunsDir { .. }
             | Self::Start { .. }
-            | Self::Thread(_) => 126,
+            | Self::TooLate
+            | Self::NotEnforceable { .. }
+            | Self::Groups(_) => 126,
         }
     }
 
@@ -110,48 +143,83 @@ impl Error {
 /// Runs processes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Driver {
-    config: Arc<Config>,
-    spawner: Spawner,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    cgroups: Cgroups,
+    enforcement: Enforcement,
+}
+
+/// What an earlier driver over the same directory left.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Runs that go on.
+    pub running: Vec<Running>,
+    /// Runs that are over, and whose outcome nobody has taken yet.
+    pub ended: Vec<Ended>,
+    /// The labels of runs whose shim and guard are gone; nothing of them is left now.
+    pub lost: Vec<serde_json::Value>,
 }
 
 impl Driver {
-    /// A driver over its directory, which nobody else may use.
+    /// A driver over its directory, which nobody else may use. Blocks.
     ///
     /// # Errors
-    /// When the directory cannot be made, or a thread not be started.
+    /// When the directory cannot be made.
     pub fn new(config: Config) -> Result<Self, Error> {
+        // Whoever has a user of their own must be able to pass through.
+        let mode = if config.user.is_some() { 0o711 } else { 0o700 };
         let made = std::fs::create_dir_all(&config.runs_dir)
-            .and_then(|()| std::fs::set_permissions(&config.runs_dir, PermissionsExt::from_mode(0o700)));
+            .and_then(|()| std::fs::set_permissions(&config.runs_dir, PermissionsExt::from_mode(mode)));
         made.map_err(|source| Error::RunsDir { path: config.runs_dir.clone(), source })?;
-        let spawner = Spawner::new().map_err(Error::Thread)?;
-        Ok(Self { config: Arc::new(config), spawner })
+        let cgroups = Cgroups::open(&config.runs_dir);
+        let enforcement = Enforcement::probe(&config, &cgroups);
+        Ok(Self { inner: Arc::new(Inner { config, cgroups, enforcement }) })
     }
 
     /// How runs are run.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.inner.config
     }
 
-    /// Kills what is left of runs of an earlier driver over the same directory, removes their
-    /// directories, and says how many there were. To be called before anything is started. Blocks.
+    /// What is in force for runs on this host, and what is not available.
+    #[must_use]
+    pub fn enforcement(&self) -> &Enforcement {
+        &self.inner.enforcement
+    }
+
+    /// Finds what an earlier driver over the same directory started: takes over the runs that go on, and
+    /// ends and removes what is left of all others. To be called before anything is started.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn recover(&self) -> Result<usize, Error> {
-        let runs_dir = &self.config.runs_dir;
-        let left = RunDir::left_behind(runs_dir)
+    pub async fn recover(&self) -> Result<Left, Error> {
+        let runs_dir = &self.inner.config.runs_dir;
+        let found = RunDir::left_behind(runs_dir)
             .map_err(|source| Error::RunsDir { path: runs_dir.clone(), source })?;
-        for dir in &left {
-            Mark::new(dir.id(), None).kill_all();
+        let mut left = Left::default();
+        let mut known = Vec::new();
+        for dir in found {
+            known.push(dir.id().to_owned());
+            match Running::find(dir).await {
+                Found::Running(running) => left.running.push(running),
+                Found::Ended(ended) => left.ended.push(ended),
+                Found::Lost(label) => left.lost.push(label),
+            }
         }
-        Ok(left.len())
+        let inner = self.inner.clone();
+        let _ = tokio::task::spawn_blocking(move || inner.sweep_groups(&known)).await;
+        Ok(left)
     }
 
     /// Runs to the end. A run that could not be started has an outcome too.
     pub async fn run(&self, spec: RunSpec, stop: StopSignal) -> Outcome {
         match self.start(spec).await {
-            Ok(running) => running.wait(stop).await,
+            Ok(running) => running.wait(stop).await.forget().await,
             Err(error) => Outcome::not_started(&error),
         }
     }
@@ -161,45 +229,98 @@ impl Driver {
     /// # Errors
     /// When it is not allowed, or cannot be started.
     pub async fn start(&self, spec: RunSpec) -> Result<Running, Error> {
-        let program = self.config.allowlist.resolve(&spec.command)?;
-        let dir = RunDir::create(&self.config.runs_dir, RunDir::fresh_id())
-            .map_err(|source| Error::RunsDir { path: self.config.runs_dir.clone(), source })?;
-        let cwd = match &spec.cwd {
-            Cwd::Own => dir.work(),
-            Cwd::Base => self.config.base_dir.clone(),
-            Cwd::At(path) => self.config.base_dir.join(path),
-        };
-        enterable(&cwd).map_err(|source| Error::Cwd { path: cwd.clone(), source })?;
-        let command = self.command(&program, &spec, &dir, &cwd);
-        let started = Instant::now();
-        let process = self
-            .spawner
-            .start(command, dir.id())
-            .await
-            .map_err(|source| Error::Start { path: program, source })?;
-        tracing::debug!(pid = process.id(), run = dir.id(), command = spec.command, "run started");
-        Ok(Running { process, dir, spec, started, spawner: self.spawner.clone() })
+        let program = self.inner.config.allowlist.resolve(&spec.command)?;
+        let in_force = self.inner.enforcement.promise(&spec.resources)?;
+        let dir = RunDir::create(&self.inner.config.runs_dir, RunDir::fresh_id())
+            .map_err(|source| Error::RunsDir { path: self.inner.config.runs_dir.clone(), source })?;
+        let started = self.start_in(&dir, spec, program, in_force).await;
+        if started.is_err() {
+            let _ = tokio::task::spawn_blocking(move || dir.remove()).await;
+        }
+        started
     }
 
-    fn command(&self, program: &Path, spec: &RunSpec, dir: &RunDir, cwd: &Path) -> Command {
+    async fn start_in(
+        &self,
+        dir: &RunDir,
+        spec: RunSpec,
+        path: PathBuf,
+        in_force: Vec<String>,
+    ) -> Result<Running, Error> {
+        let config = &self.inner.config;
+        let cwd = match &spec.cwd {
+            Cwd::Own => dir.work(),
+            Cwd::Base => config.base_dir.clone(),
+            Cwd::At(path) => config.base_dir.join(path),
+        };
+        enterable(&cwd).map_err(|source| Error::Cwd { path: cwd.clone(), source })?;
+        if let Some(user) = &config.user {
+            dir.give_to(user).map_err(|source| Error::RunsDir { path: dir.path().to_owned(), source })?;
+        }
+        let groups = match self.inner.cgroups.make(dir.id(), spec.agent.as_deref(), &spec.resources) {
+            Ok(groups) => groups,
+            Err(source) if spec.resources == Resources::default() || config.best_effort => {
+                tracing::debug!(error = %source, "a run has no control groups");
+                Vec::new()
+            }
+            Err(source) => return Err(Error::Groups(source)),
+        };
+        let plan = Plan {
+            run: dir.id().to_owned(),
+            control: dir.control(),
+            deadline: spec.deadline.as_ref().map(|it| it.at),
+            slack: spec.deadline.as_ref().map(|it| it.slack).unwrap_or_default(),
+            why: spec.deadline.as_ref().map(|it| it.why.clone()).unwrap_or_default(),
+            timeout: spec.timeout,
+            grace: spec.grace,
+            capture: spec.capture,
+            kept: Kept::Process(Box::new(self.program(path.clone(), &spec, dir, cwd))),
+            groups: groups.clone(),
+            in_force,
+        };
+        let label = Label::new(spec.label, spec.capture, spec.hint, groups.clone());
+        let started = Running::start(&config.shim, &plan, dir.clone(), label).await;
+        if started.is_err() {
+            groups.iter().for_each(Group::remove);
+        }
+        started.map_err(|source| match source.raw_os_error() {
+            Some(libc::ETIME) => Error::TooLate,
+            _ => Error::Start { path, source },
+        })
+    }
+
+    fn program(&self, path: PathBuf, spec: &RunSpec, dir: &RunDir, cwd: PathBuf) -> Program {
+        let config = &self.inner.config;
         let (home, tmp) = (dir.home(), dir.tmp());
         let at = Surroundings {
-            search_path: self.config.allowlist.search_path(),
+            search_path: config.allowlist.search_path(),
             home: &home,
             tmp: &tmp,
             run_id: dir.id(),
         };
-        let mut command = Command::new(program);
-        command
-            .arg0(&spec.command)
-            .args(&spec.args)
-            .current_dir(cwd)
-            .env_clear()
-            .envs(environment::build(&at, &spec.env, &spec.reserved))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
+        let own = [dir.home(), dir.work(), dir.tmp()];
+        let writable = config.writable.as_ref().filter(|_| self.inner.enforcement.landlock);
+        let in_group = self.inner.enforcement.pids;
+        Program {
+            path,
+            name: spec.command.clone(),
+            args: spec.args.clone(),
+            env: environment::build(&at, &spec.env, &spec.reserved).into_iter().collect(),
+            cwd,
+            user: config.user.clone(),
+            writable: writable.map(|more| own.into_iter().chain(more.iter().cloned()).collect()),
+            max_processes: spec.resources.pids.filter(|_| !in_group),
+        }
+    }
+}
+
+impl Inner {
+    /// Ends what is in groups of runs that have no directory.
+    fn sweep_groups(&self, known: &[String]) {
+        let left = self.cgroups.left();
+        for (run, group) in left.into_iter().filter(|(run, _)| !known.contains(run)) {
+            sweep::end(&run, None, &[group]);
+        }
     }
 }
 

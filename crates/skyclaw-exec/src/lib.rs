@@ -1,40 +1,54 @@
 //! Runs jobs and services on a host.
 //!
 //! A [`Driver`] takes a [`RunSpec`] and gives an [`Outcome`]. What runs is a process of its own session
-//! and process group, with an environment that was built and not inherited, in a directory of its own.
+//! and process group, with an environment that was built and not inherited, in a directory of its own,
+//! kept by a [`shim`]: a process that outlives the daemon, and holds the deadline without it.
 //!
 //! ```text
-//! RunSpec ── allowlist ──> run directory ──> process ──> exit │ timeout │ stop ──> sweep ──> Outcome
-//!               │ refused        │ fault                      TERM, grace, KILL
-//!               └────────────────┴───────────────────────────────────────────────────────────^
+//! RunSpec ── allowlist ──> run directory ──> shim ──> process ──> exit │ timeout │ deadline │ stop ──> record
+//!               │ refused        │ fault      ▲                     TERM, grace, KILL                   │
+//!               └────────────────┴────────────│──────────────────────────────────────────> Outcome <────┘
+//!                                 next daemon ┘ Driver::recover
 //! ```
 //!
 //! What always holds:
-//! - A command that is not on the [`Allowlist`] is not started.
+//! - A command that is not on the [`Allowlist`] is not started, nor is one whose limits cannot be enforced,
+//!   unless the host says otherwise.
 //! - No variable of the daemon and no file it has open reaches a run.
-//! - When an [`Outcome`] is given, the process, its group, its session and whatever still carries the
-//!   run's mark are gone, and so is the run's directory.
-//! - A run does not outlive its driver: dropping it kills it, and so does the kernel when the daemon dies.
-//! - Memory for a run's output is bounded as it is read, not after.
-//!
-//! What is not covered: a descendant that left the session **and** wiped its environment is not found,
-//! and when the daemon itself is killed only the first process dies with it; the rest of that run is
-//! found by its mark when the next driver starts over the same directory ([`Driver::recover`]).
+//! - When an [`Outcome`] is given, the process and all its descendants are gone, whatever they did to get
+//!   away; when it is [forgotten](Ended::forget), so is the run's directory.
+//! - A run with a deadline is over soon after it, whoever is dead or frozen then; `docs/adr/0016-the-shim.md`
+//!   says by what, and what is not covered.
+//! - How a run ended is on disk before anybody hears of it, and stays there until it is forgotten.
+//! - Output is bounded as it is written, in memory and on disk.
 
 mod allowlist;
+mod boot;
+mod cgroup;
 mod driver;
+mod enforce;
 mod environment;
+mod outcome;
 mod output;
-mod process;
+mod protocol;
+mod record;
 mod rundir;
 mod running;
+pub mod shim;
 mod spec;
 mod stop;
 mod sweep;
+mod tree;
 
 pub use allowlist::Allowlist;
-pub use driver::{Config, Driver, Error};
+pub use boot::BootTime;
+pub use cgroup::Version as CgroupVersion;
+pub use driver::{Config, Driver, Error, Left, Shim};
+pub use enforce::{Enforcement, Missing, Resources};
+pub use outcome::{Ending, Outcome};
 pub use output::{MARKER, cut};
-pub use running::{Ending, Outcome, Running};
-pub use spec::{Capture, Cwd, Openclaw, RunSpec};
+pub use protocol::User;
+pub use record::{Event, ExitStatus, Usage, What};
+pub use running::{Ended, Running};
+pub use spec::{Capture, Cwd, Deadline, Openclaw, RunSpec};
 pub use stop::{Stop, StopSignal, Stopper, stop_channel};

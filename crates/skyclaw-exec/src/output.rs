@@ -1,61 +1,150 @@
-//! Output of a run, bounded as it is read.
+//! Output of a run: bounded files, addressed by offset.
 //!
-//! A [`Sink`] never holds more than its limit, whatever flows through it. It becomes text only at the
-//! end: no character is cut in half, what is no UTF-8 is replaced, and the text with its mark is within
-//! the limit even though a replacement is longer than the byte it stands for.
+//! ```text
+//! stdout.0  stderr.0  stderr.65536     <stream>.<offset of the file's first byte>
+//! ```
+//! A [`Stream`] never keeps more on disk than its bound, whatever flows through it. Where the end is wanted, a
+//! file that is full is followed by the next, and only the last two are kept. The bytes become text only
+//! when they are read: no character is cut in half, what is no UTF-8 is replaced, and the text with its
+//! mark is within the limit even though a replacement is longer than the byte it stands for.
 
-use std::collections::VecDeque;
-
-use tokio::io::{AsyncRead, AsyncReadExt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use crate::Capture;
 
 /// Stands at the end of a text that was cut.
 pub const MARKER: &str = "\n[output truncated]\n";
 
-/// How much is read at once, in bytes.
-const READ_BUFFER: usize = 16 * 1024;
+/// The names of the two streams.
+pub(crate) const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
-/// Keeps the part of a stream that is asked for.
-pub(crate) struct Sink {
+/// The least that a file of a stream whose end is kept may have, in bytes: files should not change with
+/// every line.
+const MIN_TAIL_FILE: u64 = 64 * 1024;
+
+/// Keeps the part of a stream that is asked for in files.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    dir: PathBuf,
+    name: &'static str,
     capture: Capture,
-    kept: VecDeque<u8>,
-    whole: bool,
+    /// How much has come.
+    total: u64,
+    file: Option<File>,
+    /// Where the file begins, and where the one before it did.
+    starts: (u64, Option<u64>),
 }
 
-impl Sink {
-    pub(crate) fn new(capture: Capture) -> Self {
-        Self { capture, kept: VecDeque::new(), whole: true }
+impl Stream {
+    pub(crate) fn new(dir: &Path, name: &'static str, capture: Capture) -> Self {
+        Self { dir: dir.to_owned(), name, capture, total: 0, file: None, starts: (0, None) }
     }
 
-    fn write(&mut self, data: &[u8]) {
+    /// How much has come.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// What was thrown away without being looked at.
+    pub(crate) fn passed_over(&mut self, bytes: u64) {
+        self.total += bytes;
+    }
+
+    /// Whether nothing of what comes now will be kept.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.capture, Capture::Head(max) if self.total >= max as u64)
+    }
+
+    /// Takes in what came. What the disk does not take is lost, and the run is not held up by it.
+    pub(crate) fn write(&mut self, mut data: &[u8]) {
         match self.capture {
             Capture::Head(max) => {
-                let room = data.len().min(max - self.kept.len());
-                self.kept.extend(&data[..room]);
-                self.whole &= room == data.len();
+                let room = (max as u64).saturating_sub(self.total);
+                let kept = usize::try_from(room).map_or(data, |room| &data[..room.min(data.len())]);
+                let _ = self.append(kept);
+                self.total += data.len() as u64;
             }
             Capture::Tail(max) => {
-                let data = &data[data.len().saturating_sub(max)..];
-                let excess = (self.kept.len() + data.len()).saturating_sub(max);
-                self.kept.drain(..excess);
-                self.kept.extend(data);
+                let size = (max as u64).max(MIN_TAIL_FILE);
+                while !data.is_empty() {
+                    if self.total - self.starts.0 >= size {
+                        self.turn();
+                    }
+                    let room = usize::try_from(size - (self.total - self.starts.0)).unwrap_or(usize::MAX);
+                    let (now, later) = data.split_at(room.min(data.len()));
+                    let _ = self.append(now);
+                    self.total += now.len() as u64;
+                    data = later;
+                }
             }
         }
     }
 
-    /// Takes in a stream until its end. A stream that breaks has ended.
-    pub(crate) async fn drain(&mut self, mut from: impl AsyncRead + Unpin) {
-        let mut buffer = vec![0; READ_BUFFER];
-        while let Ok(n @ 1..) = from.read(&mut buffer).await {
-            self.write(&buffer[..n]);
+    fn append(&mut self, data: &[u8]) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
         }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let path = self.dir.join(format!("{}.{}", self.name, self.starts.0));
+                none.insert(OpenOptions::new().create(true).append(true).mode(0o600).open(path)?)
+            }
+        };
+        file.write_all(data)
     }
 
-    /// What was kept, as text of at most the limit.
-    pub(crate) fn into_text(mut self) -> String {
-        let (Capture::Head(max) | Capture::Tail(max)) = self.capture;
-        text_within(self.kept.make_contiguous(), self.whole, max)
+    /// The next file; the last but one is removed.
+    fn turn(&mut self) {
+        if let Some(before) = self.starts.1 {
+            let _ = fs::remove_file(self.dir.join(format!("{}.{before}", self.name)));
+        }
+        self.starts = (self.total, Some(self.starts.0));
+        self.file = None;
+    }
+}
+
+/// The files of a stream, by their offset.
+fn files(dir: &Path, name: &str) -> Vec<(u64, PathBuf)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| {
+            let start = entry.file_name().to_str()?.strip_prefix(name)?.strip_prefix('.')?.parse().ok()?;
+            Some((start, entry.path()))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// What is kept of a stream as text of at most its limit. `written` is how much came; when that is not
+/// known, what is on disk counts as all.
+pub(crate) fn text(dir: &Path, name: &str, capture: Capture, written: Option<u64>) -> String {
+    let mut bytes = Vec::new();
+    for (_, path) in files(dir, name) {
+        bytes.extend(fs::read(path).unwrap_or_default());
+    }
+    match capture {
+        Capture::Head(max) => {
+            bytes.truncate(max);
+            let whole = written.is_none_or(|written| written <= bytes.len() as u64);
+            text_within(&bytes, whole, max)
+        }
+        Capture::Tail(max) => text_within(&bytes[bytes.len().saturating_sub(max)..], true, max),
+    }
+}
+
+/// Makes what is on disk of the output durable.
+pub(crate) fn sync(dir: &Path) {
+    for name in STREAMS {
+        for (_, path) in files(dir, name) {
+            if let Err(error) = File::open(&path).and_then(|file| file.sync_data()) {
+                tracing::warn!(path = %path.display(), %error, "output of a run may not survive a loss of power");
+            }
+        }
     }
 }
 
@@ -109,26 +198,35 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sink(capture: Capture, chunks: &[Vec<u8>]) -> Sink {
-        let mut sink = Sink::new(capture);
+    /// What is left of chunks, and how many files there are.
+    fn kept(capture: Capture, chunks: &[Vec<u8>]) -> (String, u64) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut stream = Stream::new(dir.path(), "stdout", capture);
         for chunk in chunks {
-            sink.write(chunk);
+            stream.write(chunk);
         }
-        sink
+        let on_disk = files(dir.path(), "stdout");
+        assert!(on_disk.len() <= 2, "{on_disk:?}");
+        let size = on_disk.iter().map(|(_, path)| path.metadata().expect("a file").len()).sum();
+        (text(dir.path(), "stdout", capture, Some(stream.total())), size)
+    }
+
+    fn kept_text(capture: Capture, chunks: &[Vec<u8>]) -> String {
+        kept(capture, chunks).0
     }
 
     #[test]
     fn the_head_is_kept_and_marked_and_the_tail_is_kept_as_it_is() {
         let chunks = [vec![b'a'; 30], vec![b'b'; 30]];
-        assert_eq!(sink(Capture::Head(40), &chunks).into_text(), format!("{}{MARKER}", "a".repeat(20)));
-        assert_eq!(sink(Capture::Head(60), &chunks).into_text(), "a".repeat(30) + &"b".repeat(30));
-        assert_eq!(sink(Capture::Tail(40), &chunks).into_text(), "a".repeat(10) + &"b".repeat(30));
-        assert_eq!(sink(Capture::Head(5), &chunks).into_text(), "aaaaa");
+        assert_eq!(kept_text(Capture::Head(40), &chunks), format!("{}{MARKER}", "a".repeat(20)));
+        assert_eq!(kept_text(Capture::Head(60), &chunks), "a".repeat(30) + &"b".repeat(30));
+        assert_eq!(kept_text(Capture::Tail(40), &chunks), "a".repeat(10) + &"b".repeat(30));
+        assert_eq!(kept_text(Capture::Head(5), &chunks), "aaaaa");
     }
 
     #[test]
     fn a_text_that_was_cut_is_not_marked_twice() {
-        let mut text = sink(Capture::Head(40), &[vec![b'a'; 60]]).into_text();
+        let mut text = kept_text(Capture::Head(40), &[vec![b'a'; 60]]);
         cut(&mut text, 30);
         assert_eq!(text, format!("{}{MARKER}", "a".repeat(10)));
     }
@@ -143,9 +241,8 @@ mod tests {
             max in 0_usize..200,
         ) {
             let all = chunks.concat();
-            let sink = sink(Capture::Head(max), &chunks);
-            prop_assert!(sink.kept.len() <= max);
-            let text = sink.into_text();
+            let (text, on_disk) = kept(Capture::Head(max), &chunks);
+            prop_assert!(on_disk <= max as u64);
             prop_assert!(text.len() <= max);
             let lossy = String::from_utf8_lossy(&all);
             match text.strip_suffix(MARKER) {
@@ -161,10 +258,19 @@ mod tests {
             max in 0_usize..100,
         ) {
             let all = chunks.concat();
-            let sink = sink(Capture::Tail(max), &chunks);
-            let want = &all[all.len().saturating_sub(max)..];
-            prop_assert!(sink.kept.iter().eq(want));
-            prop_assert!(sink.into_text().len() <= max);
+            let text = kept_text(Capture::Tail(max), &chunks);
+            let want = String::from_utf8_lossy(&all[all.len().saturating_sub(max)..]).into_owned();
+            prop_assert!(text.len() <= max);
+            prop_assert!(text == want || want.len() > max);
         }
+    }
+
+    #[test]
+    fn a_tail_takes_two_files_however_much_comes() {
+        let mut chunks = vec![vec![b'x'; 1000]; 1000];
+        chunks.push(b"the end".to_vec());
+        let (text, on_disk) = kept(Capture::Tail(7), &chunks);
+        assert_eq!(text, "the end");
+        assert!(on_disk <= 2 * MIN_TAIL_FILE);
     }
 }

@@ -1,21 +1,23 @@
 //! The directory of one run: its home, its working directory, its temporary files.
 //!
 //! ```text
-//! <runs>/<run id>/{home,work,tmp}    mode 0700
+//! <runs>/<run id>/{home,work,tmp}    the run's own, mode 0700
+//! <runs>/<run id>/control            the shim's: socket, label, output, record of the end
 //! ```
-//! The directory exists as long as the value does. Its name is the run's mark, so what a directory left
-//! behind by a dead daemon belonged to can be found.
+//! The name is the run's mark, so what a directory left behind belonged to can be found.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// What the name of a run's directory begins with, so that nothing else is ever taken for one.
-const PREFIX: &str = "run-";
+use crate::User;
 
-/// A run's directory; removed when dropped (which blocks on the file system).
-#[derive(Debug)]
+/// What the name of a run's directory begins with, so that nothing else is ever taken for one.
+pub(crate) const PREFIX: &str = "run-";
+
+/// A run's directory.
+#[derive(Debug, Clone)]
 pub(crate) struct RunDir {
     path: PathBuf,
     id: String,
@@ -30,13 +32,22 @@ impl RunDir {
     /// Makes the directory and what belongs into it.
     pub(crate) fn create(runs: &Path, id: String) -> io::Result<Self> {
         let made = Self { path: runs.join(&id), id };
-        for dir in [&made.path, &made.home(), &made.work(), &made.tmp()] {
+        for dir in [&made.path, &made.control(), &made.home(), &made.work(), &made.tmp()] {
             DirBuilder::new().mode(0o700).create(dir)?;
         }
         Ok(made)
     }
 
-    /// The directories that are there already, left behind by an earlier daemon.
+    /// Gives what is the run's own to a user, who may pass through what is above.
+    pub(crate) fn give_to(&self, user: &User) -> io::Result<()> {
+        fs::set_permissions(&self.path, PermissionsExt::from_mode(0o711))?;
+        for dir in [self.home(), self.work(), self.tmp()] {
+            std::os::unix::fs::chown(dir, Some(user.uid), Some(user.gid))?;
+        }
+        Ok(())
+    }
+
+    /// The directories that are there already.
     pub(crate) fn left_behind(runs: &Path) -> io::Result<Vec<Self>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(runs)? {
@@ -51,8 +62,26 @@ impl RunDir {
         Ok(found)
     }
 
+    /// Removes it with all that is in it. Blocks on the file system.
+    pub(crate) fn remove(self) {
+        if let Err(error) = remove_tree(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "could not remove the directory of a run; it is tried again at the next start");
+        }
+    }
+
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn control(&self) -> PathBuf {
+        self.path.join("control")
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -65,17 +94,6 @@ impl RunDir {
 
     pub(crate) fn tmp(&self) -> PathBuf {
         self.path.join("tmp")
-    }
-}
-
-impl Drop for RunDir {
-    fn drop(&mut self) {
-        if let Err(error) = remove_tree(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "could not remove the directory of a run; it is tried again at the next start");
-        }
     }
 }
 
@@ -151,7 +169,7 @@ mod tests {
         for closed in [deep.as_path(), dir.work().join("level-0").as_path(), dir.home().as_path()] {
             fs::set_permissions(closed, PermissionsExt::from_mode(0o000)).expect("chmod");
         }
-        drop(dir);
+        dir.remove();
         assert!(!root.exists());
         assert!(outside.join("kept").exists());
     }
@@ -170,19 +188,19 @@ mod tests {
             fs::rename(&outer, &inner).expect("rename");
         }
         let root = dir.path.clone();
-        drop(dir);
+        dir.remove();
         assert!(!root.exists());
     }
 
     #[test]
     fn what_was_left_behind_is_found_by_its_name() {
         let base = tempfile::tempdir().expect("temp dir");
-        std::mem::forget(RunDir::create(base.path(), "run-old".into()).expect("create"));
+        RunDir::create(base.path(), "run-old".into()).expect("create");
         fs::write(base.path().join("run-file"), "x").expect("write");
         fs::create_dir(base.path().join("other")).expect("mkdir");
         let found = RunDir::left_behind(base.path()).expect("list");
         assert_eq!(found.iter().map(RunDir::id).collect::<Vec<_>>(), ["run-old"]);
-        drop(found);
+        found.into_iter().for_each(RunDir::remove);
         assert!(!base.path().join("run-old").exists());
     }
 }

@@ -1,192 +1,439 @@
-//! A run from its start to its outcome.
+//! A run as the daemon sees it: a connection to its shim, and in the end the record on disk.
 
-use std::os::unix::process::ExitStatusExt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::pin::pin;
-use std::process::ExitStatus;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use tokio::io::AsyncRead;
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 
-use crate::driver::Error;
-use crate::output::Sink;
-use crate::process::{Process, Spawner};
+use crate::boot::boot_id;
+use crate::cgroup::Group;
+use crate::driver::Shim;
+use crate::outcome::{self, Outcome};
+use crate::protocol::{self, Inbox, Order, Plan, Said, Status};
+use crate::record::Exit;
 use crate::rundir::RunDir;
-use crate::{RunSpec, Stop, StopSignal};
+use crate::stop::Told;
+use crate::{BootTime, Capture, Stop, StopSignal, shim, sweep, tree};
 
-/// How long output is still read after all of a run is gone. Only a process that hid holds it open.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
+/// In a control directory: which processes belong to the run, told by the shim.
+pub(crate) const PROCESSES: &str = "processes.json";
+/// In a control directory: what whoever finds the run needs to know, told by the daemon.
+const LABEL: &str = "label.json";
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// By itself, with an exit code.
-    Exited(i32),
-    /// By a signal that was not the driver's.
-    Killed(i32),
-    /// It took too long.
-    TimedOut(Duration),
-    /// It was stopped.
-    Stopped(Stop),
-    /// It was not started, or lost sight of.
-    Failed,
+/// How long a shim that is found may take to say how it is. One that is frozen does not.
+const GREETING: Duration = Duration::from_secs(3);
+/// How long after the last moment at which something of the run may be there the shim may take to say so.
+const LATE: Duration = Duration::from_secs(5);
+
+/// What whoever finds a run needs to know of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Label {
+    /// Which start of the machine it is of.
+    boot: String,
+    label: serde_json::Value,
+    capture: Capture,
+    hint: Option<String>,
+    groups: Vec<Group>,
 }
 
-/// All there is to say about a run that is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether it ended by itself with exit code 0.
-    pub success: bool,
-    /// As shells give it: 128 and the signal's number after a signal, 126 when it was not started, 127
-    /// when there is no such program.
-    pub exit_code: i32,
-    /// From start to end.
-    pub duration: Duration,
-    /// What it wrote, bounded.
-    pub stdout: String,
-    /// What it wrote, bounded.
-    pub stderr: String,
-    /// Why it did not succeed.
-    pub error: Option<String>,
-    /// How it ended.
-    pub ending: Ending,
-}
-
-impl Outcome {
-    /// A run that was not started.
-    pub(crate) fn not_started(error: &Error) -> Self {
-        Self {
-            success: false,
-            exit_code: error.exit_code(),
-            duration: Duration::ZERO,
-            stdout: String::new(),
-            stderr: String::new(),
-            error: Some(error.describe()),
-            ending: Ending::Failed,
-        }
+impl Label {
+    pub(crate) fn new(
+        label: serde_json::Value,
+        capture: Capture,
+        hint: Option<String>,
+        groups: Vec<Group>,
+    ) -> Self {
+        Self { boot: boot_id(), label, capture, hint, groups }
     }
 }
 
-/// A run that was started. Dropped, it is killed.
+/// A run. Dropped before its end it is killed, unless it was [left](Running::leave).
+#[derive(Debug)]
 pub struct Running {
-    pub(crate) process: Process,
-    pub(crate) dir: RunDir,
-    pub(crate) spec: RunSpec,
-    pub(crate) started: Instant,
-    /// Keeps the thread alive that started the process: it would die with it.
-    pub(crate) spawner: Spawner,
+    stream: UnixStream,
+    inbox: Inbox,
+    /// What is still to be sent. Whole frames are put here, so that nothing is cut where a wait is given up.
+    outbox: Vec<u8>,
+    status: Option<Status>,
+    dir: RunDir,
+    label: Label,
+    /// Whether the shim was told to stop it, and by when that must have been done.
+    gone_by: Option<BootTime>,
+    /// Whether its processes were killed from here, as nobody else had done it in time.
+    struck: bool,
+    /// The record, if the disk did not take it.
+    unwritten: Option<Box<Exit>>,
+    over: bool,
 }
 
-impl std::fmt::Debug for Running {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("pid", &self.process.id()).field("run", &self.dir.id()).finish()
-    }
+/// A run that is over. What it left on disk stays until it is forgotten.
+#[derive(Debug)]
+pub struct Ended {
+    outcome: Outcome,
+    label: serde_json::Value,
+    dir: RunDir,
+}
+
+/// What is done about a run that should be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Overdue {
+    /// Its processes are killed.
+    Processes,
+    /// Its shim is taken for dead.
+    Shim,
+}
+
+/// What has become of a run whose directory is there.
+pub(crate) enum Found {
+    Running(Running),
+    Ended(Ended),
+    /// Nobody saw its end. Its directory is removed.
+    Lost(serde_json::Value),
 }
 
 impl Running {
+    fn new(stream: UnixStream, dir: RunDir, label: Label) -> Self {
+        let inbox = Inbox::new(protocol::MAX_ORDER);
+        let outbox = Vec::new();
+        Self {
+            stream,
+            inbox,
+            outbox,
+            status: None,
+            dir,
+            label,
+            gone_by: None,
+            struck: false,
+            unwritten: None,
+            over: false,
+        }
+    }
+
+    /// Starts a shim, and the run by it.
+    pub(crate) async fn start(shim: &Shim, plan: &Plan, dir: RunDir, label: Label) -> io::Result<Self> {
+        fs::write(dir.control().join(LABEL), serde_json::to_vec(&label)?)?;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let mut command = tokio::process::Command::new(&shim.program);
+        command
+            .arg0("skyclaw-hostd")
+            .args(&shim.args)
+            .arg(dir.id())
+            .env_clear()
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        // Not waited for here: it may well outlive this process. The runtime reaps it.
+        drop(command.spawn()?);
+        drop(command);
+        ours.set_nonblocking(true)?;
+        let stream = UnixStream::from_std(ours)?;
+        let mut this = Self::new(stream, dir, label);
+        this.outbox = protocol::frame(plan)?;
+        match this.next().await? {
+            Some(Said::Status(status)) => {
+                tracing::debug!(
+                    shim = status.shim.pid,
+                    pid = status.leader.pid,
+                    run = this.dir.id(),
+                    "started"
+                );
+                this.status = Some(status);
+                Ok(this)
+            }
+            Some(Said::NotStarted { errno, fault }) => {
+                this.over = true;
+                Err(errno.map_or_else(|| io::Error::other(fault), io::Error::from_raw_os_error))
+            }
+            // So quick that the end was heard first cannot be: the status comes before.
+            Some(Said::Ended { .. }) | None => {
+                this.over = true;
+                let (id, groups) = (this.dir.id().to_owned(), this.label.groups.clone());
+                let status = read_status(&this.dir);
+                let end = move || sweep::end(&id, status.as_ref(), &groups);
+                let _ = tokio::task::spawn_blocking(end).await;
+                Err(io::Error::other("its shim ended before it had started anything"))
+            }
+        }
+    }
+
+    /// Looks what has become of a run, takes it over when it goes on, and ends what is left of it when
+    /// nobody keeps it any more.
+    pub(crate) async fn find(dir: RunDir) -> Found {
+        let Some(label) = read::<Label>(&dir.control().join(LABEL)) else {
+            // Whoever made it died before it had said what it is for; nothing was started.
+            let (id, path) = (dir.id().to_owned(), dir);
+            let end = move || {
+                sweep::end(&id, None, &[]);
+                path.remove();
+            };
+            let _ = tokio::task::spawn_blocking(end).await;
+            return Found::Lost(serde_json::Value::Null);
+        };
+        // Of an earlier start of the machine nothing runs, and no number means anything.
+        if label.boot == boot_id() {
+            if let Ok(stream) = connect(&dir) {
+                let mut this = Self::new(stream, dir, label);
+                if let Ok(Ok(Some(Said::Status(status)))) = tokio::time::timeout(GREETING, this.next()).await
+                {
+                    this.status = Some(status);
+                    return Found::Running(this);
+                }
+                this.status = read_status(&this.dir);
+                return this.find_end(true).await;
+            }
+            let status = read_status(&dir);
+            return Self::read_end(dir, label, status, true, None).await;
+        }
+        Self::read_end(dir, label, None, false, None).await
+    }
+
+    async fn find_end(mut self, sweep: bool) -> Found {
+        self.over = true;
+        let (dir, label, status) = (self.dir.clone(), self.label.clone(), self.status.take());
+        Self::read_end(dir, label, status, sweep, None).await
+    }
+
     /// The id of the first process, which is that of its group and session too.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.status.as_ref().map_or(0, |status| status.leader.pid.unsigned_abs())
     }
 
-    /// Waits for the end: by itself, by the timeout, or because of `stop`. Then nothing of it is left.
-    pub async fn wait(mut self, stop: StopSignal) -> Outcome {
-        let (mut out, mut err) = (Sink::new(self.spec.capture), Sink::new(self.spec.capture));
-        let (stdout, stderr) = self.process.take_output();
-        let (started, hint, dir) = (self.started, self.spec.hint.take(), self.dir);
-        let (ending, status) = {
-            let stdout = stdout.and_then(|pipe| tokio::process::ChildStdout::from_std(pipe).ok());
-            let stderr = stderr.and_then(|pipe| tokio::process::ChildStderr::from_std(pipe).ok());
-            let mut output = pin!(async { tokio::join!(read(&mut out, stdout), read(&mut err, stderr)) });
-            let mut end = pin!(end(self.process, self.spec.timeout, self.spec.grace, started, stop));
-            tokio::select! {
-                ended = &mut end => {
-                    let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
-                    ended
+    /// What whoever started it wrote on it.
+    #[must_use]
+    pub fn label(&self) -> &serde_json::Value {
+        &self.label.label
+    }
+
+    /// Until when it may go on, unless it is extended.
+    #[must_use]
+    pub fn deadline(&self) -> Option<BootTime> {
+        self.status.as_ref().and_then(|status| status.deadline)
+    }
+
+    /// Lets it go on without this daemon: the next one finds it.
+    pub fn leave(mut self) {
+        self.over = true;
+    }
+
+    /// Waits for the end: by itself, by timeout or deadline, or because of `stop`. Then nothing of it runs.
+    pub async fn wait(mut self, mut stop: StopSignal) -> Ended {
+        stop.rewind();
+        self.watch(&mut stop).await;
+        self.end().await
+    }
+
+    /// Passes on what it is told, until it is over. Cancel-safe, as long as it is watched again or
+    /// [left](Self::leave).
+    pub async fn watch(&mut self, stop: &mut StopSignal) {
+        while !self.over {
+            let overdue = self.overdue();
+            let mut late = pin!(async {
+                match overdue {
+                    Some((moment, _)) => tokio::time::sleep(moment.left()).await,
+                    None => std::future::pending().await,
                 }
-                _ = &mut output => end.await,
+            });
+            tokio::select! {
+                biased;
+                said = self.next() => match said {
+                    Ok(Some(Said::Status(status))) => self.status = Some(status),
+                    Ok(Some(Said::Ended { unwritten: record })) => {
+                        self.unwritten = record;
+                        break;
+                    }
+                    // It was killed: what is left is ended here.
+                    Ok(Some(Said::NotStarted { .. }) | None) | Err(_) => break,
+                },
+                told = stop.told() => self.pass_on(told),
+                // The timer's clock stands still while the machine sleeps, and may be early by that.
+                () = &mut late => match overdue.filter(|(moment, _)| *moment <= BootTime::now()) {
+                    Some((_, Overdue::Processes)) => self.strike().await,
+                    Some((_, Overdue::Shim)) => {
+                        tracing::error!(run = self.dir.id(), "its shim does not do what it should; the run is ended");
+                        break;
+                    }
+                    None => {}
+                }
             }
+        }
+        self.over = true;
+    }
+
+    /// What it left, after the end of what is left of it. Of one that is not over, that is all of it.
+    pub async fn end(mut self) -> Ended {
+        self.over = true;
+        let (dir, label, status) = (self.dir.clone(), self.label.clone(), self.status.take());
+        let unwritten = self.unwritten.take();
+        match Self::read_end(dir.clone(), label.clone(), status, true, unwritten).await {
+            Found::Ended(ended) => ended,
+            _ => Ended { outcome: Outcome::lost(), label: label.label, dir },
+        }
+    }
+
+    /// What must be done next if the shim does not do what it should, and when.
+    fn overdue(&self) -> Option<(BootTime, Overdue)> {
+        let status = self.status.as_ref()?;
+        let killed = |at: BootTime| at.after(status.grace + status.slack / 4 * 3);
+        if let Some(at) = status.deadline.filter(|_| !self.struck) {
+            // Before another host may have the job; the shim may still write its record then.
+            let stopped = self.gone_by.map(|at| (at.after(LATE), Overdue::Shim));
+            return [Some((killed(at), Overdue::Processes)), stopped].into_iter().flatten().min();
+        }
+        let by_deadline = status.deadline.map(|at| at.after(status.grace + status.slack));
+        let moment = [by_deadline, self.gone_by].into_iter().flatten().min()?;
+        Some((moment.after(LATE), Overdue::Shim))
+    }
+
+    /// Kills the processes of a run that goes on although it must not, and leaves its keepers to tell of it.
+    async fn strike(&mut self) {
+        tracing::error!(
+            run = self.dir.id(),
+            "neither its shim nor its guard has ended it in time; it is killed"
+        );
+        self.struck = true;
+        let (status, groups) = (self.status.clone(), self.label.groups.clone());
+        let strike = move || sweep::strike(status.as_ref(), &groups);
+        let _ = tokio::task::spawn_blocking(strike).await;
+    }
+
+    fn pass_on(&mut self, told: Told) {
+        let mut orders = Vec::new();
+        if let Some(deadline) = told.deadline {
+            orders.push(Order::Extend { deadline });
+        }
+        if let Some(why) = told.stop.filter(|_| self.gone_by.is_none()) {
+            let grace = self.status.as_ref().map(|status| status.grace).unwrap_or_default();
+            self.gone_by = Some(BootTime::now().after(grace));
+            orders.push(Order::Stop { why, grace: None });
+        }
+        for frame in orders.iter().filter_map(|order| protocol::frame(order).ok()) {
+            // A shim that is frozen takes nothing, and is noticed by that in time.
+            if self.outbox.len() < protocol::MAX_ORDER {
+                self.outbox.extend(frame);
+            }
+        }
+    }
+
+    /// Sends what is to be sent, and takes what the shim says next; `None` when it is gone. Cancel-safe.
+    async fn next(&mut self) -> io::Result<Option<Said>> {
+        loop {
+            if let Some(said) = self.inbox.next()? {
+                return Ok(Some(said));
+            }
+            let writable = if self.outbox.is_empty() { None } else { Some(Interest::WRITABLE) };
+            let ready =
+                self.stream.ready(writable.map_or(Interest::READABLE, |it| it | Interest::READABLE)).await?;
+            if ready.is_writable() && !self.outbox.is_empty() {
+                match self.stream.try_write(&self.outbox) {
+                    Ok(n) => drop(self.outbox.drain(..n)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // Gone; what it said before is still to be read.
+                    Err(_) => self.outbox.clear(),
+                }
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(n) => self.inbox.push(&buffer[..n]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads how a run ended, after ending what is left of it where nobody keeps it.
+    async fn read_end(
+        dir: RunDir,
+        label: Label,
+        status: Option<Status>,
+        sweep: bool,
+        unwritten: Option<Box<Exit>>,
+    ) -> Found {
+        let read = move || {
+            let control = dir.control();
+            let recorded = |dir: &RunDir| {
+                Exit::read(&dir.control()).unwrap_or_else(|error| {
+                    tracing::error!(run = dir.id(), %error, "the record of a run cannot be read");
+                    None
+                })
+            };
+            let mut exit = unwritten.map(|exit| *exit).or_else(|| recorded(&dir));
+            if exit.is_none() && sweep {
+                sweep::end(dir.id(), status.as_ref(), &label.groups);
+                exit = recorded(&dir);
+            }
+            let Some(exit) = exit else {
+                dir.remove();
+                return Found::Lost(label.label);
+            };
+            // Written, the shim has nothing left to do but to end; a test that counts processes sees it.
+            if let Some(shim) = status.and_then(|it| tree::hold(it.shim.pid, it.shim.start)) {
+                sweep::is_gone_within(&shim, LATE);
+            }
+            let outcome = outcome::of(exit, &control, label.capture, label.hint.as_deref());
+            Found::Ended(Ended { outcome, label: label.label, dir })
         };
-        let duration = started.elapsed();
-        drop(self.spawner);
-        // Its removal is on the file system, so it is done off the runtime; the outcome waits for it.
-        let _ = tokio::task::spawn_blocking(move || drop(dir)).await;
-        outcome(ending, status, duration, hint.as_deref(), out.into_text(), err.into_text())
+        tokio::task::spawn_blocking(read).await.unwrap_or(Found::Lost(serde_json::Value::Null))
     }
 }
 
-async fn read(sink: &mut Sink, pipe: Option<impl AsyncRead + Unpin>) {
-    if let Some(pipe) = pipe {
-        sink.drain(pipe).await;
-    }
-}
-
-/// What the driver did to end the run, if anything, and the status of its first process.
-async fn end(
-    process: Process,
-    timeout: Option<Duration>,
-    grace: Duration,
-    started: Instant,
-    mut stop: StopSignal,
-) -> (Option<Ending>, Option<ExitStatus>) {
-    let deadline = async {
-        match timeout {
-            Some(timeout) => {
-                tokio::time::sleep_until(started + timeout).await;
-                timeout
-            }
-            None => std::future::pending().await,
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.over {
+            return;
         }
-    };
-    let ending = tokio::select! {
-        // A process that ended has ended, however late it is looked at.
-        biased;
-        _ = process.ended() => None,
-        why = stop.stopped() => Some(Ending::Stopped(why)),
-        timeout = deadline => Some(Ending::TimedOut(timeout)),
-    };
-    if ending.is_some() {
-        process.terminate(grace).await;
-    }
-    let status = process.finish().await;
-    let seen = status.inspect_err(|error| tracing::error!(%error, "could not wait for a process"));
-    (ending, seen.ok())
-}
-
-fn outcome(
-    by_driver: Option<Ending>,
-    status: Option<ExitStatus>,
-    duration: Duration,
-    hint: Option<&str>,
-    stdout: String,
-    stderr: String,
-) -> Outcome {
-    let (exit_code, by_itself) = match status.map(|status| (status.code(), status.signal())) {
-        Some((Some(code), _)) => (code, Ending::Exited(code)),
-        Some((None, signal)) => {
-            let signal = signal.unwrap_or_default();
-            (128 + signal, Ending::Killed(signal))
+        let why = Stop::Because("nobody waits for it any more".to_owned());
+        if let Ok(frame) = protocol::frame(&Order::Stop { why, grace: Some(Duration::ZERO) }) {
+            self.outbox.extend(frame);
+            let _ = self.stream.try_write(&self.outbox);
         }
-        None => (126, Ending::Failed),
-    };
-    let ending = by_driver.unwrap_or(by_itself);
-    let error = match &ending {
-        Ending::Exited(0) => None,
-        Ending::Exited(code) => Some(format!("exited with code {code}")),
-        Ending::Killed(number) => Some(format!("killed by signal {number} ({})", signal_name(*number))),
-        Ending::TimedOut(after) => Some(format!("timed out after {}ms", after.as_millis())),
-        Ending::Stopped(why) => Some(why.to_string()),
-        Ending::Failed => Some("the end of the process was not seen".to_owned()),
-    };
-    let error = match (error, hint, &ending) {
-        (Some(error), Some(hint), Ending::Exited(_)) => Some(format!("{error}; {hint}")),
-        (error, ..) => error,
-    };
-    Outcome { success: error.is_none(), exit_code, duration, stdout, stderr, error, ending }
+    }
 }
 
-fn signal_name(number: i32) -> &'static str {
-    Signal::try_from(number).map_or("real-time", Signal::as_str)
+impl Ended {
+    /// How it ended.
+    #[must_use]
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// What whoever started it wrote on it.
+    #[must_use]
+    pub fn label(&self) -> &serde_json::Value {
+        &self.label
+    }
+
+    /// Removes what it left on disk, and gives the outcome. To be called when that is safe elsewhere.
+    pub async fn forget(self) -> Outcome {
+        let Self { outcome, dir, .. } = self;
+        // Its removal is on the file system, so it is done off the runtime.
+        let _ = tokio::task::spawn_blocking(move || dir.remove()).await;
+        outcome
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn read_status(dir: &RunDir) -> Option<Status> {
+    read(&dir.control().join(PROCESSES))
+}
+
+/// Connects to the shim of a run. The way through an open directory has room for any path.
+fn connect(dir: &RunDir) -> io::Result<UnixStream> {
+    let control = fs::File::open(dir.control())?;
+    let path = format!("/proc/self/fd/{}/{}", control.as_raw_fd(), shim::SOCKET);
+    let stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
 }

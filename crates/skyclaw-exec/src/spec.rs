@@ -6,7 +6,9 @@ use skyclaw_proto::payload::Env;
 use skyclaw_proto::record::{Job, Service};
 use skyclaw_proto::{HostId, Payload};
 
-use crate::Config;
+use serde::{Deserialize, Serialize};
+
+use crate::{BootTime, Config, Resources};
 
 /// How much of a service's output is kept for the report of its end, in bytes.
 const SERVICE_TAIL_BYTES: usize = 4096;
@@ -32,6 +34,25 @@ pub struct RunSpec {
     pub capture: Capture,
     /// What to add to the error when it ends by itself without success.
     pub hint: Option<String>,
+    /// Until when it may go on unless it is extended; `None` for as long as it takes.
+    pub deadline: Option<Deadline>,
+    /// What it is bounded to.
+    pub resources: Resources,
+    /// Whose run it is: all runs of one agent share one bound.
+    pub agent: Option<String>,
+    /// What whoever finds it again needs to know of it; kept on disk as long as the run.
+    pub label: serde_json::Value,
+}
+
+/// A moment at which a run is stopped by its shim, whatever has become of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadline {
+    /// When it is asked to end.
+    pub at: BootTime,
+    /// How long after that and the grace something of it may still be there.
+    pub slack: Duration,
+    /// Why it is stopped then.
+    pub why: String,
 }
 
 /// Where a run starts.
@@ -46,7 +67,8 @@ pub enum Cwd {
 }
 
 /// Which part of a stream is kept, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Capture {
     /// The beginning, marked when there was more.
     Head(usize),
@@ -64,6 +86,26 @@ pub struct Openclaw {
 }
 
 impl RunSpec {
+    /// A run of a command with the driver's usual bounds and nothing else.
+    #[must_use]
+    pub fn plain(command: &str, args: Vec<String>, config: &Config) -> Self {
+        Self {
+            command: command.to_owned(),
+            args,
+            cwd: Cwd::Own,
+            env: Env::new(),
+            reserved: Env::new(),
+            timeout: None,
+            grace: config.stop_grace,
+            capture: Capture::Head(config.max_output_bytes),
+            hint: None,
+            deadline: None,
+            resources: Resources::default(),
+            agent: None,
+            label: serde_json::Value::Null,
+        }
+    }
+
     /// A job's run. Without a working directory it starts in a fresh one: two jobs never meet there, and
     /// nothing is left behind.
     #[must_use]
@@ -88,15 +130,12 @@ impl RunSpec {
             }
         };
         Self {
-            command: command.clone(),
-            args,
             cwd: cwd.clone().map_or(Cwd::Own, Cwd::At),
             env: env.clone().unwrap_or_default(),
             reserved,
             timeout: Some(timeout_ms.map_or(config.default_timeout, Duration::from_millis)),
-            grace: config.stop_grace,
-            capture: Capture::Head(config.max_output_bytes),
             hint,
+            ..Self::plain(command, args, config)
         }
     }
 
@@ -105,8 +144,6 @@ impl RunSpec {
     #[must_use]
     pub fn service(service: &Service, host: &HostId, port: u16, config: &Config) -> Self {
         Self {
-            command: service.command.clone(),
-            args: service.args.clone(),
             cwd: service.cwd.clone().map_or(Cwd::Base, Cwd::At),
             env: service.env.clone().unwrap_or_default(),
             reserved: Env::from([
@@ -114,10 +151,8 @@ impl RunSpec {
                 ("SKYCLAW_SERVICE_ID".to_owned(), service.id.to_string()),
                 ("SKYCLAW_HOST_ID".to_owned(), host.to_string()),
             ]),
-            timeout: None,
-            grace: config.stop_grace,
             capture: Capture::Tail(SERVICE_TAIL_BYTES),
-            hint: None,
+            ..Self::plain(&service.command, service.args.clone(), config)
         }
     }
 }

@@ -12,7 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use skyclaw_config::{Environment, Shutdown};
-use skyclaw_hostd::{Error, Settings};
+use skyclaw_exec::Shim;
+use skyclaw_hostd::{Error, Place, Settings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,10 +44,15 @@ impl Daemon {
         let env: Environment = usual.iter().chain(more).copied().collect();
         let matches = skyclaw_config::command::<Settings>("test", "0", "").get_matches_from(["test"]);
         let settings = skyclaw_config::load::<Settings>("test", &matches, &env).expect("settings").settings;
+        let place = Place {
+            search_path: "/usr/bin:/bin".into(),
+            base_dir: "/".into(),
+            shim: Shim { program: env!("CARGO_BIN_EXE_skyclaw-hostd").into(), args: vec!["shim".into()] },
+        };
         let shutdown = Shutdown::install(LONG).expect("signals");
         let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());
         let task = TaskTracker::new().spawn(async move {
-            let ended = skyclaw_hostd::run(&settings, "/usr/bin:/bin", Path::new("/"), &shutdown).await;
+            let ended = skyclaw_hostd::run(&settings, &place, &shutdown).await;
             shutdown.finish().await;
             ended
         });

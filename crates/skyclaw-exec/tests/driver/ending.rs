@@ -22,6 +22,8 @@ async fn an_end_by_signal_is_named() {
     assert_eq!(outcome.ending, Ending::Killed(10));
     assert_eq!(outcome.exit_code, 138);
     assert_eq!(outcome.error.as_deref(), Some("killed by signal 10 (SIGUSR1)"));
+    let outcome = Bench::new().sh("kill -40 $$").await;
+    assert_eq!(outcome.error.as_deref(), Some("killed by signal 40 (real-time)"));
 }
 
 #[tokio::test]
@@ -57,7 +59,8 @@ async fn what_ignores_the_signal_is_killed_after_the_grace() {
         stopper.stop(Stop::Because("host is shutting down".into()));
         stopper.stop(Stop::Cancelled);
     };
-    let (outcome, ()) = tokio::join!(run, stopping);
+    let (ended, ()) = tokio::join!(run, stopping);
+    let outcome = ended.forget().await;
     assert_eq!(outcome.error.as_deref(), Some("stopped: host is shutting down"));
     assert_eq!(outcome.exit_code, 137);
     assert!(!lives(pid_in(&child)));
@@ -74,7 +77,8 @@ async fn a_stopped_process_is_ended_as_well() {
             .await;
         stopper.stop(Stop::Cancelled);
     };
-    let (outcome, ()) = tokio::join!(running.wait(stop), stopping);
+    let (ended, ()) = tokio::join!(running.wait(stop), stopping);
+    let outcome = ended.forget().await;
     assert_eq!((outcome.error.as_deref(), outcome.exit_code), (Some("cancelled"), 143));
 }
 
@@ -133,8 +137,8 @@ async fn a_run_outlives_the_last_handle_of_its_driver() {
     drop(driver);
     std::fs::write(&go, "").expect("write");
     let (_stopper, stop) = stop_channel();
-    let outcome = running.expect("start").wait(stop).await;
-    assert_eq!(outcome.ending, Ending::Exited(0));
+    let ended = running.expect("start").wait(stop).await;
+    assert_eq!(ended.outcome().ending, Ending::Exited(0));
     drop(dir);
 }
 
@@ -148,9 +152,8 @@ async fn what_an_earlier_driver_left_behind_is_killed_and_removed() {
         .env("SKYCLAW_RUN_ID", "run-left")
         .spawn()
         .expect("sleep");
-    let driver = bench.driver.clone();
-    let swept = tokio::task::spawn_blocking(move || driver.recover()).await.expect("join");
-    assert_eq!(swept.expect("recover"), 1);
+    let found = bench.driver.recover().await.expect("recover");
+    assert_eq!((found.lost.len(), found.running.len(), found.ended.len()), (1, 0, 0));
     assert!(!left.exists());
     assert!(!orphan.wait().expect("wait").success());
 }

@@ -2,15 +2,16 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panicking")]
 
+mod bounds;
 mod ending;
 mod environment;
+mod keepers;
 mod refusal;
 
 use std::path::Path;
 use std::time::Duration;
 
-use skyclaw_exec::{Allowlist, Capture, Config, Cwd, Driver, Openclaw, Outcome, RunSpec, stop_channel};
-use skyclaw_proto::payload::Env;
+use skyclaw_exec::{Allowlist, Config, Driver, Openclaw, Outcome, RunSpec, Shim, stop_channel};
 
 /// Far more than any run here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -22,18 +23,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A driver whose configuration is not the usual one.
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
-        let path = std::env::var_os("PATH").expect("a PATH");
-        let driver = Driver::new(Config {
-            allowlist: Allowlist::new(["sh", "missing-program"], &path),
-            openclaw: Openclaw { command: "sh".into(), args: vec!["-c".into(), "exit 3".into()] },
-            runs_dir: dir.path().join("runs"),
-            base_dir: dir.path().to_owned(),
-            default_timeout: LONG,
-            stop_grace: Duration::from_secs(20),
-            max_output_bytes: 10_000,
-        })
-        .expect("driver");
+        let mut config = config(dir.path());
+        change(&mut config);
+        let driver = Driver::new(config).expect("driver");
         Self { dir, driver }
     }
 
@@ -42,10 +40,14 @@ impl Bench {
         self.dir.path().join(name).display().to_string()
     }
 
-    async fn run(&self, spec: RunSpec) -> Outcome {
+    /// A run beside which others may go on.
+    async fn run_beside(&self, spec: RunSpec) -> Outcome {
         let (_stopper, stop) = stop_channel();
-        let outcome =
-            tokio::time::timeout(LONG, self.driver.run(spec, stop)).await.expect("the run must end");
+        tokio::time::timeout(LONG, self.driver.run(spec, stop)).await.expect("the run must end")
+    }
+
+    async fn run(&self, spec: RunSpec) -> Outcome {
+        let outcome = self.run_beside(spec).await;
         assert_eq!(
             std::fs::read_dir(self.dir.path().join("runs")).expect("runs").count(),
             0,
@@ -59,18 +61,25 @@ impl Bench {
     }
 }
 
-fn sh(script: &str) -> RunSpec {
-    RunSpec {
-        command: "sh".into(),
-        args: vec!["-c".into(), script.into()],
-        cwd: Cwd::Own,
-        env: Env::new(),
-        reserved: Env::new(),
-        timeout: None,
-        grace: Duration::from_secs(20),
-        capture: Capture::Head(10_000),
-        hint: None,
+fn config(dir: &Path) -> Config {
+    let path = std::env::var_os("PATH").expect("a PATH");
+    Config {
+        allowlist: Allowlist::new(["sh", "missing-program"], &path),
+        openclaw: Openclaw { command: "sh".into(), args: vec!["-c".into(), "exit 3".into()] },
+        runs_dir: dir.join("runs"),
+        base_dir: dir.to_owned(),
+        default_timeout: LONG,
+        stop_grace: Duration::from_secs(20),
+        max_output_bytes: 10_000,
+        shim: Shim { program: env!("CARGO_BIN_EXE_skyclaw-shim-under-test").into(), args: vec![] },
+        user: None,
+        writable: None,
+        best_effort: false,
     }
+}
+
+fn sh(script: &str) -> RunSpec {
+    RunSpec::plain("sh", vec!["-c".into(), script.into()], &config(Path::new("/")))
 }
 
 /// The process whose id a script wrote to a file.

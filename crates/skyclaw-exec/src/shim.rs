@@ -1,0 +1,170 @@
+//! The process that keeps one run, and outlives the daemon that started it.
+//!
+//! ```text
+//! daemon ──socket── shim ──socket── guard ── first process of the run ── …
+//!                    │ output files, deadline, record      │ both subreapers: whatever is started below
+//!                    └───────── life pipe ─────────────────┘ stays below one of them
+//! ```
+//! A shim is small and has one thread: it is in memory as often as there are runs. It forks the guard, which
+//! starts the run and is its parent. Why there are two, and what happens when which of all these
+//! processes is killed or frozen, is in `docs/adr/0016-the-shim.md`.
+
+mod guard;
+mod herd;
+mod keeper;
+mod leader;
+mod peers;
+mod thrift;
+mod timer;
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, getpid, pipe, setsid};
+use serde::de::DeserializeOwned;
+
+use crate::BootTime;
+use crate::protocol::{self, Inbox, Kept, Plan, Said};
+
+/// The shim's socket in its directory.
+pub(crate) const SOCKET: &str = "shim.sock";
+
+/// Keeps one run, from the plan that comes on standard input to its end. The host daemon calls this before
+/// anything else when it is started as a shim.
+#[must_use]
+pub fn main() -> ExitCode {
+    match prepare().and_then(keep) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who started it learns of it by the end of the connection; there is nobody else to tell.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Cuts the shim off from the daemon, and takes the connection to it.
+fn prepare() -> io::Result<UnixStream> {
+    // An error means that it leads a session already.
+    let _ = setsid();
+    leader::close_from(3);
+    prctl::set_name(c"skyclaw-shim")?;
+    // A run of the same user may neither read the plan here nor trace the shim.
+    prctl::set_dumpable(false)?;
+    prctl::set_child_subreaper(true)?;
+    umask(Mode::from_bits_truncate(0o077));
+    handled_signals().thread_block()?;
+    let daemon = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(daemon)
+}
+
+/// What is looked at in turn and interrupts nothing.
+fn handled_signals() -> SigSet {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals
+}
+
+fn signal_file() -> io::Result<SignalFd> {
+    Ok(SignalFd::with_flags(&handled_signals(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+fn keep(mut daemon: UnixStream) -> io::Result<()> {
+    let plan: Plan = read_plan(&mut daemon)?;
+    if plan.deadline.is_some_and(|deadline| deadline <= BootTime::now()) {
+        let fault = "its deadline has passed".to_owned();
+        let said = Said::NotStarted { errno: Some(libc::ETIME), fault };
+        return io::Write::write_all(&mut daemon, &protocol::frame(&said)?);
+    }
+    // The socket is bound by its bare name: a path has room for 107 bytes only.
+    std::env::set_current_dir(&plan.control)?;
+    let listener = UnixListener::bind(SOCKET)?;
+    let Kept::Process(program) = &plan.kept;
+    let (to_guard, to_shim) = UnixDatagram::pair()?;
+    let (stdout, stdout_end) = pipe_pair()?;
+    let (stderr, stderr_end) = pipe_pair()?;
+    let (life, life_end) = pipe_pair()?;
+    let shim = getpid();
+    #[expect(unsafe_code, reason = "there is no safe fork")]
+    // SAFETY: this process has one thread, so the child may do whatever its parent may.
+    let forked = unsafe { fork() }?;
+    match forked {
+        ForkResult::Child => {
+            // What only the shim has: the run must not be able to speak in its place, and the daemon must
+            // see at once when the shim is gone.
+            drop((daemon, listener, to_guard, stdout, stderr, life_end));
+            let start = || leader::start(program, &plan.groups, stdout_end, stderr_end);
+            guard::run(&plan, shim, to_shim, life, start)
+        }
+        ForkResult::Parent { child } => {
+            drop((to_shim, stdout_end, stderr_end, life));
+            let ends = keeper::Ends { daemon, listener, guard: to_guard, output: [stdout, stderr] };
+            let kept = keeper::run(&plan, child, ends);
+            // Open until here: its end is what tells the guard, and the kernel, that the shim is gone.
+            drop(life_end);
+            kept
+        }
+    }
+}
+
+fn pipe_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe()?;
+    leader::set_close_on_exec(&read)?;
+    leader::set_close_on_exec(&write)?;
+    Ok((read, write))
+}
+
+fn read_plan(daemon: &mut UnixStream) -> io::Result<Plan> {
+    let mut inbox = Inbox::new(protocol::MAX_FRAME);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match inbox.next() {
+            Ok(Some(plan)) => return Ok(plan),
+            Ok(None) => {}
+            Err(error) => {
+                // A daemon that is younger: it learns that this shim cannot do it.
+                let fault = format!("the shim does not understand its plan: {error}");
+                let said = Said::NotStarted { errno: None, fault };
+                io::Write::write_all(daemon, &protocol::frame(&said)?)?;
+                return Err(error);
+            }
+        }
+        match daemon.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => inbox.push(&buffer[..n]),
+        }
+    }
+}
+
+/// Says something to the other of the two processes. An error means that it is gone.
+fn tell(other: &UnixDatagram, what: &impl serde::Serialize) -> io::Result<()> {
+    other.send(&serde_json::to_vec(what)?).map(drop)
+}
+
+/// What the other of the two processes said, if there is anything.
+fn hear<T: DeserializeOwned>(other: &UnixDatagram) -> Option<T> {
+    let mut buffer = [0; 4096];
+    let n = other.recv(&mut buffer).ok()?;
+    serde_json::from_slice(&buffer[..n]).ok()
+}
+
+/// Why the control directory cannot be left behind half-made: it names the processes of a run to whoever
+/// finds the shim dead.
+fn note(control: &Path, status: &protocol::Status) -> io::Result<()> {
+    let beside = control.join("processes.new");
+    std::fs::write(&beside, serde_json::to_vec(status)?)?;
+    std::fs::rename(beside, control.join(crate::running::PROCESSES))
+}
+
+/// The id as the kernel's calls want it.
+fn raw(pid: Pid) -> libc::pid_t {
+    pid.as_raw()
+}
