@@ -25,6 +25,7 @@ mod allowlist;
 mod driver;
 mod environment;
 mod output;
+pub mod podman;
 mod process;
 mod rundir;
 mod running;
