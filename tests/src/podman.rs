@@ -14,7 +14,7 @@ use crate::wait::{LONG, wait_until};
 
 /// The user whose rootless service it is, made by `tests/tools.sh`.
 const USER: &str = "skyclaw-test";
-/// The image that every service has: busybox, and a program that would make root of whoever starts it.
+/// The image that every service has: busybox, and `rooted`, which belongs to root, is setuid, and says who it runs as.
 pub const IMAGE: &str = "localhost/skyclaw-test:latest";
 
 /// Whose service.
@@ -153,7 +153,9 @@ impl Service {
              [network]\n\
              network_backend = \"netavark\"\n";
         fs::write(self.at("containers.conf"), settings).expect("settings");
-        fs::write(self.at("storage.conf"), "[storage]\ndriver = \"overlay\"\n").expect("settings");
+        let (root, run) = (self.at("own/root"), self.at("own/run"));
+        let settings = format!("[storage]\ndriver = \"overlay\"\ngraphroot = {root:?}\nrunroot = {run:?}\n");
+        fs::write(self.at("storage.conf"), settings).expect("settings");
     }
 
     /// No registry is asked: the image is made of what the machine has.
@@ -171,8 +173,16 @@ impl Service {
         for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|name| *name != "busybox") {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
         }
-        fs::copy(busybox, root.join("bin/rooted")).expect("busybox");
-        fs::set_permissions(root.join("bin/rooted"), fs::Permissions::from_mode(0o4755)).expect("its mode");
+        let source = self.at("rooted.c");
+        fs::write(
+            &source,
+            "#include <stdio.h>\n#include <unistd.h>\nint main() { printf(\"%d\\n\", geteuid()); }\n",
+        )
+        .expect("a source");
+        let rooted = root.join("bin/rooted");
+        let built = Command::new("cc").arg("-static").arg("-o").arg(&rooted).arg(&source).status();
+        assert!(built.expect("cc starts").success(), "cc builds a program");
+        fs::set_permissions(&rooted, fs::Permissions::from_mode(0o4755)).expect("its mode");
         let archive = self.at("image.tar");
         let made = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
         assert!(made.expect("tar starts").success(), "tar makes an archive");

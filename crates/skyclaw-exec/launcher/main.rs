@@ -8,6 +8,10 @@
 //! It also has the last look: what must bind the job must bind this process already, as the job inherits
 //! it and cannot shake it off. If any of it is missing, the job is not started.
 //!
+//! And it closes what Podman's filter of system calls leaves open: a user namespace of the job's own, in
+//! which it would have all capabilities again, could mount, open raw sockets, and reach parts of the kernel
+//! that nobody else can.
+//!
 //! It knows nothing but the standard library, and is linked statically.
 
 use std::collections::BTreeMap;
@@ -55,6 +59,8 @@ fn run() -> Result<std::convert::Infallible, Failure> {
     if let Some(missing) = missing(&status, &uid_map) {
         return Err(Failure::Refused(format!("refused to start: {missing}")));
     }
+    close_namespaces()
+        .map_err(|error| Failure::Refused(format!("refused to start: it could make namespaces ({error})")))?;
     let text = read(FILE)?;
     let launch =
         Launch::parse(&text).ok_or_else(|| Failure::Refused(format!("{FILE} cannot be understood")))?;
@@ -94,6 +100,77 @@ fn missing(status: &str, uid_map: &str) -> Option<String> {
     None
 }
 
+/// One instruction of a filter, as the kernel takes it.
+#[repr(C)]
+struct Instruction {
+    code: u16,
+    if_true: u8,
+    if_false: u8,
+    value: u32,
+}
+
+#[repr(C)]
+struct Filter {
+    length: u16,
+    instructions: *const Instruction,
+}
+
+unsafe extern "C" {
+    fn prctl(option: i32, mode: usize, filter: *const Filter, unused: usize, unused_too: usize) -> i32;
+}
+
+/// What the calls below are called on this machine: its name, `clone`, `unshare`, `setns`.
+#[cfg(target_arch = "x86_64")]
+const CALLS: [u32; 4] = [0xC000_003E, 56, 272, 308];
+#[cfg(target_arch = "aarch64")]
+const CALLS: [u32; 4] = [0xC000_00B7, 220, 97, 268];
+const CLONE3: u32 = 435;
+/// From here on it is the other convention of x86-64, whose calls have other numbers.
+const X32: u32 = 0x4000_0000;
+/// Every namespace that there is a flag for.
+const NEW_NAMESPACES: u32 = 0x7E02_0000;
+
+/// Has the kernel refuse to make or enter namespaces, for this process and all that come from it.
+///
+/// Programs of another kind of machine (32 bits on 64) are refused altogether: their calls have other
+/// numbers. `clone3` is said not to be there, as its flags cannot be seen: the C libraries use `clone` then.
+fn close_namespaces() -> io::Result<()> {
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const AT_LEAST: u16 = 0x35;
+    const ANY_BIT: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const ALLOW: u32 = 0x7FFF_0000;
+    const NOT_PERMITTED: u32 = 0x0005_0001;
+    const NOT_THERE: u32 = 0x0005_0026;
+    let [machine, clone, unshare, setns] = CALLS;
+    let step = |code, value| Instruction { code, if_true: 0, if_false: 0, value };
+    let jump = |code, value, if_true, if_false| Instruction { code, if_true, if_false, value };
+    let program = [
+        step(LOAD, 4),
+        jump(EQUAL, machine, 0, 10),
+        step(LOAD, 0),
+        jump(AT_LEAST, X32, 8, 0),
+        jump(EQUAL, CLONE3, 7, 0),
+        jump(EQUAL, setns, 5, 0),
+        jump(EQUAL, clone, 1, 0),
+        jump(EQUAL, unshare, 0, 2),
+        // The lower half of the first argument, of which no flag is in the upper.
+        step(LOAD, 16),
+        jump(ANY_BIT, NEW_NAMESPACES, 1, 0),
+        step(RETURN, ALLOW),
+        step(RETURN, NOT_PERMITTED),
+        step(RETURN, NOT_THERE),
+    ];
+    let filter = Filter { length: program.len() as u16, instructions: program.as_ptr() };
+    const SET_SECCOMP: i32 = 22;
+    const MODE_FILTER: usize = 2;
+    #[allow(unsafe_code, reason = "the standard library has no such call")]
+    // SAFETY: the kernel copies the filter, which is there until it returns.
+    let set = unsafe { prctl(SET_SECCOMP, MODE_FILTER, &filter, 0, 0) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Launch {
     cwd: OsString,
@@ -121,5 +198,59 @@ impl Launch {
             env.insert(owned(name), owned(fields.next()?));
         }
         Some(Self { cwd, argv, env })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nGid:\t7\t7\t7\t7\nCapInh:\t0000000000000000\n\
+        CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
+        CapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+    const MAP: &str = "         0    1000000      65536\n";
+
+    #[test]
+    fn nothing_is_started_that_is_not_bound_in_every_way() {
+        assert_eq!(missing(STATUS, MAP), None);
+        for (from, to) in [
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+            ("NoNewPrivs:\t1\n", ""),
+            ("Seccomp:\t2", "Seccomp:\t0"),
+            ("CapEff:\t0000000000000000", "CapEff:\t0000000000000400"),
+            ("CapBnd:\t0000000000000000", "CapBnd:\t000001ffffffffff"),
+            ("CapAmb:\t0000000000000000\n", ""),
+            ("Uid:\t1000\t1000", "Uid:\t1000\t0"),
+            ("Gid:\t7", "Gid:\t0"),
+            ("Uid:\t1000\t1000\t1000\t1000\n", ""),
+        ] {
+            assert!(STATUS.contains(from), "{from}");
+            assert!(missing(&STATUS.replace(from, to), MAP).is_some(), "{from} as {to:?}");
+        }
+        assert!(missing(STATUS, "         0          0 4294967295\n").is_some());
+        assert!(missing(STATUS, "").is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_not_started() {
+        let whole = b"skyclaw-launch 1\0/tmp\x002\0sh\0-c\0A\x001\0B\0\0";
+        let launch = Launch::parse(whole).expect("it is whole");
+        assert_eq!(launch.argv, ["sh", "-c"]);
+        assert_eq!(launch.env, BTreeMap::from([("A".into(), "1".into()), ("B".into(), "".into())]));
+        for cut in 0..whole.len() - 1 {
+            // Cut between two variables it would be whole as well.
+            let same = Launch::parse(&whole[..cut]).is_some_and(|found| found.argv.len() != 2);
+            assert!(!same, "cut at {cut}");
+        }
+        for broken in [
+            "",
+            "\0",
+            "skyclaw-launch 2\0/\x001\0sh\0",
+            "skyclaw-launch 1\0/\x000\0",
+            "skyclaw-launch 1\0/\x009\0sh\0",
+        ] {
+            assert_eq!(Launch::parse(broken.as_bytes()), None, "{broken:?}");
+        }
+        assert_eq!(Launch::parse(b"skyclaw-launch 1\0/\x001\0sh\0A\0"), None, "a name without a value");
     }
 }

@@ -94,7 +94,8 @@ async fn what_does_not_heed_the_asking_is_killed(kit: &mut Kit) {
 }
 
 async fn what_a_run_leaves_behind_ends_with_it(kit: &mut Kit) {
-    let script = "(setsid sh -c 'trap \"\" TERM HUP; (sleep 1234 &); sleep 1234' &) ; sleep 0.2; ps | grep -c '[s]leep 1234'";
+    let script =
+        "(setsid sh -c 'trap \"\" TERM HUP; (sleep 1234 &); sleep 1234' &) ; sleep 0.2; pidof sleep | wc -w";
     let run = kit.podman.start(sh(script)).await.expect("it starts");
     let first = run.pid().expect("a process");
     let space = std::fs::read_link(format!("/proc/{first}/ns/pid")).expect("its namespace");
