@@ -190,7 +190,9 @@ impl Service {
         self.podman_ok(&["import", "--quiet", &archive.display().to_string(), IMAGE]);
     }
 
-    fn command(&self) -> Command {
+    /// The command line, with the same containers and images.
+    #[must_use]
+    pub fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
         let (uid, gid) = (self.user.uid.to_string(), self.user.gid.to_string());
         command.args(["--reuid", &uid, "--regid", &gid, "--init-groups", "podman"]);

@@ -124,9 +124,9 @@ impl Trees {
     }
 
     fn limit(&self, path: &Path, limits: Limits, slack: u64) -> Result<(), Error> {
-        let memory = limits.memory_bytes.map(|bytes| bytes + slack);
+        let memory = limits.memory_bytes.map(|bytes| bytes.saturating_add(slack));
         let text = |given: Option<u64>, none: &str| given.map_or_else(|| none.to_owned(), |n| n.to_string());
-        let quota = limits.cpu_millis.map(|millis| millis * CPU_PERIOD_US / 1000);
+        let quota = limits.cpu_millis.map(|millis| millis.saturating_mul(CPU_PERIOD_US / 1000));
         if self.v2 {
             let dir = self.tree("").map(|tree| tree.join(path)).ok_or_else(|| absent("cgroup2"))?;
             set(&dir, "memory.max", &text(memory, "max"))?;
@@ -384,4 +384,78 @@ fn broken(path: &Path, source: io::Error) -> Error {
 
 fn absent(controller: &str) -> Error {
     Error::Cgroup { path: controller.into(), source: io::ErrorKind::NotFound.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+        24 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+        25 24 0:23 / /sys/fs/cgroup/cpu,cpuacct rw shared:3 - cgroup cgroup rw,cpu,cpuacct\n\
+        26 24 0:24 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+        27 24 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn the_trees_of_either_version_are_found() {
+        let found = |v2| trees(HYBRID, v2).into_iter().map(|(name, at)| format!("{name}={}", at.display()));
+        assert_eq!(
+            found(false).collect::<Vec<_>>(),
+            [
+                "cpu=/sys/fs/cgroup/cpu,cpuacct",
+                "cpuacct=/sys/fs/cgroup/cpu,cpuacct",
+                "memory=/sys/fs/cgroup/memory"
+            ]
+        );
+        assert_eq!(found(true).collect::<Vec<_>>(), ["=/sys/fs/cgroup/unified"]);
+    }
+
+    #[test]
+    fn a_name_is_one_part_of_a_path_and_no_other_id_has_it() {
+        for (id, want) in [
+            ("agent-7_A", "agent-7_A"),
+            ("..", "%2e%2e"),
+            ("a/b", "a%2fb"),
+            ("a%2fb", "a%252fb"),
+            ("é", "%c3%a9"),
+        ] {
+            assert_eq!(name(id), want);
+        }
+    }
+
+    #[test]
+    fn version_2_is_told_and_asked_in_its_own_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let trees = Trees {
+            v2: true,
+            trees: vec![(String::new(), dir.path().to_owned())],
+            base: "skyclaw/host".into(),
+        };
+        let limits = Limits { memory_bytes: Some(1 << 20), cpu_millis: Some(250), ..Limits::default() };
+        let agent = Agent { id: "a".to_owned(), limits };
+        let group = trees.make(Some(&agent), "skyclaw-1").expect("it is made");
+        assert_eq!(group.as_parent(), "/skyclaw/host/agent-a/skyclaw-1");
+        let read =
+            |file: &str| fs::read_to_string(dir.path().join("skyclaw/host").join(file)).expect("a file");
+        assert_eq!(read("cgroup.subtree_control"), "+memory +cpu +pids");
+        assert_eq!(read("agent-a/memory.max"), "1048576");
+        assert_eq!(read("agent-a/cpu.max"), "25000 100000");
+        assert_eq!(read("agent-a/pids.max"), "max");
+        let at = dir.path().join(&group.path);
+        fs::write(at.join("memory.swap.max"), "max").expect("a file");
+        trees.limit_run(&group, Limits { pids: Some(9), ..limits }).expect("it is set");
+        assert_eq!(read("agent-a/skyclaw-1/memory.swap.max"), "0");
+        assert_eq!(read("agent-a/skyclaw-1/pids.max"), "9");
+        for (file, text) in [
+            ("cpu.stat", "usage_usec 1500\nuser_usec 1000\n"),
+            ("memory.peak", "4096\n"),
+            ("memory.events", "low 0\noom 2\noom_kill 1\n"),
+        ] {
+            fs::write(at.join(file), text).expect("a file");
+        }
+        let usage = trees.usage(&group.path);
+        assert_eq!((usage.cpu, usage.peak_memory_bytes), (Some(Duration::from_micros(1500)), Some(4096)));
+        assert_eq!(trees.kills(&group.path), 1);
+        assert_eq!(trees.found(), [group]);
+    }
 }

@@ -258,7 +258,7 @@ fn limits(limits: Limits) -> Value {
         out["memory"] = json!({"limit": bytes, "swap": bytes});
     }
     if let Some(millis) = limits.cpu_millis {
-        out["cpu"] = json!({"quota": millis * 100, "period": 100_000});
+        out["cpu"] = json!({"quota": millis.saturating_mul(100), "period": 100_000});
     }
     if let Some(pids) = limits.pids {
         out["pids"] = json!({"limit": pids});

@@ -15,6 +15,9 @@ pub const SECRETS_FOLDER: &str = "/.skyclaw/run/secrets";
 /// How many bytes the command, its arguments and the environment may have together. The kernel takes
 /// 2 MiB at most.
 const MAX_WORDS_BYTES: usize = 1 << 20;
+/// The largest limit of any kind: far beyond any machine, and nothing is out of range when it is counted
+/// in other units.
+const MOST: u64 = 1 << 50;
 /// How many secrets a run may have.
 const MAX_SECRETS: usize = 64;
 /// How many mounts a run may have.
@@ -190,6 +193,9 @@ impl Spec {
         if self.agent.as_ref().is_some_and(|agent| agent.id.is_empty() || agent.id.len() > 128) {
             return Err(Error::refused("agentId", "must have 1 to 128 characters"));
         }
+        if let Some(agent) = &self.agent {
+            agent.limits.validate()?;
+        }
         self.limits.validate()
     }
 
@@ -228,7 +234,7 @@ impl Limits {
             if given.is_some_and(|given| given < least) {
                 return Err(Error::refused(field, format!("must be at least {least}")));
             }
-            if given.is_some_and(|given| i64::try_from(given).is_err()) {
+            if given.is_some_and(|given| given > MOST) {
                 return Err(Error::refused(field, "is too large"));
             }
         }
@@ -245,5 +251,54 @@ impl Limits {
             pids: least(self.pids, other.pids),
             tmpfs_bytes: least(self.tmpfs_bytes, other.tmpfs_bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
+        let fine = || Spec { image: "i".to_owned(), command: Some("c".to_owned()), ..Spec::default() };
+        fine().validate().expect("it makes sense");
+        type Break = fn(&mut Spec);
+        let cases: &[(&str, Break)] = &[
+            ("image", |s| s.image = "a b".to_owned()),
+            ("command", |s| s.command = Some(String::new())),
+            ("args", |s| s.args = vec!["a\0b".to_owned()]),
+            ("args", |s| s.args = vec!["x".repeat(MAX_WORDS_BYTES)]),
+            ("env", |s| drop(s.env.insert("A=B".to_owned(), String::new()))),
+            ("env", |s| drop(s.env.insert("A".to_owned(), "\0".to_owned()))),
+            ("secrets", |s| drop(s.secrets.insert("../x".to_owned(), Secret::new("")))),
+            ("secrets", |s| drop(s.secrets.insert(String::new(), Secret::new("")))),
+            ("cwd", |s| s.cwd = Some("here".to_owned())),
+            ("user", |s| s.user = Some(User { uid: 0, gid: 1 })),
+            ("agentId", |s| s.agent = Some(Agent { id: String::new(), limits: Limits::default() })),
+            ("resources.memoryBytes", |s| s.limits.memory_bytes = Some(0)),
+            ("resources.cpuMillis", |s| s.limits.cpu_millis = Some(0)),
+            ("resources.pids", |s| s.limits.pids = Some(u64::MAX)),
+        ];
+        for (field, spoil) in cases {
+            let mut spec = fine();
+            spoil(&mut spec);
+            let error = spec.validate().expect_err(field).to_string();
+            assert!(error.starts_with(&format!("{field}: ")), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let mut spec = Spec::default();
+        spec.secrets.insert("key".to_owned(), Secret::new("hidden"));
+        assert!(!format!("{spec:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn the_tighter_bound_counts() {
+        let a = Limits { pids: Some(5), cpu_millis: Some(100), ..Limits::default() };
+        let b = Limits { pids: Some(7), memory_bytes: Some(1), ..Limits::default() };
+        let want = Limits { pids: Some(5), cpu_millis: Some(100), memory_bytes: Some(1), tmpfs_bytes: None };
+        assert_eq!((a.within(b), b.within(a)), (want, want));
     }
 }
