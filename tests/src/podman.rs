@@ -190,12 +190,25 @@ impl Service {
         self.podman_ok(&["import", "--quiet", &archive.display().to_string(), IMAGE]);
     }
 
+    /// A folder that belongs to the service's user, who alone can look into it.
+    #[must_use]
+    pub fn own_dir(&self) -> PathBuf {
+        self.at("own")
+    }
+
+    /// Any program, as the service's user.
+    #[must_use]
+    pub fn as_user(&self, program: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        let (uid, gid) = (self.user.uid.to_string(), self.user.gid.to_string());
+        command.args(["--reuid", &uid, "--regid", &gid, "--init-groups"]).arg(program);
+        command
+    }
+
     /// The command line, with the same containers and images.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new("setpriv");
-        let (uid, gid) = (self.user.uid.to_string(), self.user.gid.to_string());
-        command.args(["--reuid", &uid, "--regid", &gid, "--init-groups", "podman"]);
+        let mut command = self.as_user(Path::new("podman"));
         for (option, name) in [("--root", "own/root"), ("--runroot", "own/run"), ("--tmpdir", "own/tmp")] {
             command.arg(option).arg(self.at(name));
         }

@@ -115,6 +115,7 @@ struct Filter {
     instructions: *const Instruction,
 }
 
+#[allow(unsafe_code, reason = "the standard library has no such call")]
 unsafe extern "C" {
     fn prctl(option: i32, mode: usize, filter: *const Filter, unused: usize, unused_too: usize) -> i32;
 }
@@ -162,10 +163,11 @@ fn close_namespaces() -> io::Result<()> {
         step(RETURN, NOT_PERMITTED),
         step(RETURN, NOT_THERE),
     ];
-    let filter = Filter { length: program.len() as u16, instructions: program.as_ptr() };
+    let filter =
+        Filter { length: u16::try_from(program.len()).unwrap_or_default(), instructions: program.as_ptr() };
     const SET_SECCOMP: i32 = 22;
     const MODE_FILTER: usize = 2;
-    #[allow(unsafe_code, reason = "the standard library has no such call")]
+    #[allow(unsafe_code, reason = "as above")]
     // SAFETY: the kernel copies the filter, which is there until it returns.
     let set = unsafe { prctl(SET_SECCOMP, MODE_FILTER, &filter, 0, 0) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -1,5 +1,7 @@
 //! Runs in real Podman: the system's service and a user's. Every test ends with nothing of it left.
 
+#![cfg(test)]
+
 mod escapes;
 mod faults;
 mod kit;
@@ -7,6 +9,7 @@ mod limits;
 mod pool;
 mod refusals;
 mod runs;
+mod unprivileged;
 
 /// Makes of each a test with the system's service and one with a user's.
 macro_rules! with_both {
