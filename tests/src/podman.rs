@@ -6,11 +6,12 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 
-use crate::wait::{LONG, wait_until};
+use crate::wait::{LONG, SHORT, wait_until};
 
 /// The user whose rootless service it is, made by `tests/tools.sh`.
 const USER: &str = "skyclaw-test";
@@ -234,6 +235,11 @@ impl Drop for Service {
         {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+        // What ended just now is still being cleared up, by processes that would make folders anew.
+        let start = Instant::now();
+        while self.is_in_use() && start.elapsed() < SHORT {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         for mount in self.mounts() {
             let _ = nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH);
         }
@@ -241,6 +247,14 @@ impl Drop for Service {
 }
 
 impl Service {
+    /// Whether a process of Podman's works on its containers.
+    fn is_in_use(&self) -> bool {
+        let own = self.own_dir().display().to_string();
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let lines = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+        lines.into_iter().any(|line| String::from_utf8_lossy(&line).contains(&own))
+    }
+
     /// What is still mounted below its folder, the innermost first.
     #[must_use]
     pub fn mounts(&self) -> Vec<PathBuf> {

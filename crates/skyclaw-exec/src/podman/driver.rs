@@ -191,7 +191,7 @@ impl Inner {
         spec.validate()?;
         let policy = &self.config.policy;
         let limits = spec.limits.within(policy.ceiling);
-        self.enforcement.check(spec.limits, spec.agent.as_ref().map(|agent| agent.limits), policy)?;
+        self.enforcement.check(limits, spec.agent.as_ref().map(|agent| agent.limits), policy)?;
         let mounts = if spec.mounts.is_empty() && matches!(spec.network, super::Network::None) {
             Vec::new()
         } else {

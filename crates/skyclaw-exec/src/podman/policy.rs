@@ -149,3 +149,55 @@ fn check_target(target: &Path) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forced_is_forced_by_any_capability_or_label() {
+        let policy = Policy {
+            forced_capabilities: ["wallet".to_owned()].into(),
+            forced_labels: [("trust".to_owned(), "none".to_owned())].into(),
+            ..Policy::default()
+        };
+        let forces = |capabilities: &[&str], labels: &[(&str, &str)]| {
+            let capabilities: Vec<_> = capabilities.iter().map(|&name| name.to_owned()).collect();
+            let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            policy.forces(&capabilities, &labels)
+        };
+        assert!(forces(&["shell", "wallet"], &[]));
+        assert!(forces(&[], &[("trust", "none")]));
+        assert!(!forces(&["shell"], &[("trust", "full"), ("none", "trust")]));
+        assert!(!Policy::default().forces(&["wallet".to_owned()], &BTreeMap::new()));
+    }
+
+    #[test]
+    fn a_policy_that_says_nothing_allows_nothing() {
+        let policy = Policy::default();
+        assert!(policy.check_image("localhost/a:1", &["sha256:00".to_owned()]).is_err());
+        assert!(!policy.may_pull("localhost/a:1"));
+        let mount = Mount { source: "/tmp".into(), target: "/data".into(), writable: false };
+        assert!(policy.check(&Spec { mounts: vec![mount], ..Spec::default() }).is_err());
+        for network in [Network::Host, Network::Named("podman".to_owned())] {
+            assert!(policy.check(&Spec { network, ..Spec::default() }).is_err());
+        }
+        assert!(policy.check(&Spec::default()).is_ok());
+    }
+
+    #[test]
+    fn an_image_is_allowed_by_its_digest_alone_or_with_its_name() {
+        let by = |allowed: &str| Policy { images: [allowed.to_owned()].into(), ..Policy::default() };
+        let digests = ["docker.io/a/b@sha256:11".to_owned(), "sha256:22".to_owned()];
+        for (allowed, found) in [
+            ("sha256:11", true),
+            ("sha256:22", true),
+            ("docker.io/a/b@sha256:11", true),
+            ("docker.io/a/c@sha256:11", false),
+            ("docker.io/a/b", false),
+            ("sha256:1", false),
+        ] {
+            assert_eq!(by(allowed).check_image("asked", &digests).is_ok(), found, "{allowed}");
+        }
+    }
+}

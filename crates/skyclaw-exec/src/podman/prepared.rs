@@ -151,6 +151,9 @@ impl Prepared {
                 .map_err(|_| Error::Unbound { missing: format!("its {whose} ended before it began") })
         };
         let (main, conmon) = (opened(state.pid, "process")?, opened(state.conmon_pid, "monitor")?);
+        if !main.is_child_of(&conmon) {
+            return Err(Error::Unbound { missing: "its process is not its monitor's".to_owned() });
+        }
         let bound = can_gain_privileges(state.pid) == Some(false);
         let exit_file = exit_file(state.conmon_pid, container);
         let (watching, mounts, at) = (Arc::clone(inner), shape.mounts.clone(), group.clone());

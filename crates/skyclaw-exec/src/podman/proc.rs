@@ -43,6 +43,11 @@ impl Proc {
         Self::open(id.pid).ok().filter(|found| found.id == id && found.is_alive())
     }
 
+    /// Whether it is another's child: ids are given again, and what is signalled must be what was meant.
+    pub(crate) fn is_child_of(&self, parent: &Self) -> bool {
+        field(self.id.pid, 1) == Some(parent.id.pid.into()) && self.is_alive()
+    }
+
     pub(crate) fn id(&self) -> ProcId {
         self.id
     }
@@ -76,10 +81,15 @@ impl Proc {
     }
 }
 
-/// Field 22 of its `stat`, behind a name that may hold anything.
+/// When it started, in ticks since boot.
 fn started(pid: u32) -> Option<u64> {
+    field(pid, 19)
+}
+
+/// A field of its `stat`, counted from behind its name, which may hold anything.
+fn field(pid: u32, number: usize) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number)?.parse().ok()
 }
 
 /// The argument that follows `option` in the command line of a process.
@@ -111,6 +121,8 @@ mod tests {
         let proc = Proc::open(child.id()).expect("a handle");
         assert!(proc.is_alive());
         assert!(Proc::reopen(proc.id()).is_some());
+        let parent = Proc::open(std::process::id()).expect("a handle");
+        assert!(proc.is_child_of(&parent) && !parent.is_child_of(&proc));
         let other = ProcId { started: proc.id().started + 1, ..proc.id() };
         assert!(Proc::reopen(other).is_none(), "the id was given to another process since");
         proc.signal(Signal::SIGKILL).expect("signal");

@@ -28,6 +28,12 @@ async fn it_is_bound_before_it_begins(kit: &mut Kit) {
     for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"] {
         assert!(status.contains(line), "{line} in {status}");
     }
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+    for (name, want) in [("Max open files", "4096"), ("Max processes", "2048"), ("Max core file size", "0")] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a limit");
+        let found: Vec<_> = line.split_whitespace().take(2).collect();
+        assert_eq!(found, [want, want], "{name}, soft and hard");
+    }
     let of_root =
         status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().any(|id| id == "0"));
     assert!(!of_root, "{status}");
