@@ -8,13 +8,24 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 1
 fi
 missing=()
-need() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null || missing+=("$2"); }
+need() { PATH="$PATH:/usr/sbin:/sbin:/usr/lib/podman:/usr/libexec/podman" command -v "$1" >/dev/null || missing+=("$2"); }
 need ip iproute2
 need nft nftables
 need sqlite3 sqlite3
 need mkfs.ext4 e2fsprogs
 need modprobe kmod
 need faketime faketime
+# Containers, of the system and of a user: what Podman only recommends is needed as well.
+need podman podman
+need runc runc
+need conmon conmon
+need netavark netavark
+need aardvark-dns aardvark-dns
+need slirp4netns slirp4netns
+need newuidmap uidmap
+need catatonit catatonit
+need iptables iptables
+need busybox busybox-static
 # SQLite and ring are compiled from source.
 need cc "gcc libc6-dev"
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -22,3 +33,10 @@ if [ "${#missing[@]}" -gt 0 ]; then
     # shellcheck disable=SC2068 # one entry may name two packages
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ${missing[@]}
 fi
+
+# The user whose rootless Podman the tests use. Containers get the ids that go with it.
+test_user=skyclaw-test
+id "$test_user" >/dev/null 2>&1 || useradd --system --create-home --home-dir "/var/lib/$test_user" --shell /usr/sbin/nologin "$test_user"
+for kind in uid gid; do
+    grep -q "^$test_user:" "/etc/sub$kind" || usermod "--add-sub${kind}s" 1500000000-1500065535 "$test_user"
+done

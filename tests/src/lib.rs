@@ -21,6 +21,7 @@ pub mod host;
 pub mod mesh;
 pub mod net_ns;
 pub mod outside;
+pub mod podman;
 pub mod process;
 pub mod raw;
 pub mod shape;

@@ -204,9 +204,12 @@ impl Driver {
         let mut left = Left::default();
         let mut known = Vec::new();
         for dir in found {
-            known.push(dir.id().to_owned());
+            let id = dir.id().to_owned();
             match Running::find(dir).await {
-                Found::Running(running) => left.running.push(running),
+                Found::Running(running) => {
+                    known.push(id);
+                    left.running.push(running);
+                }
                 Found::Ended(ended) => left.ended.push(ended),
                 Found::Lost(label) => left.lost.push(label),
             }

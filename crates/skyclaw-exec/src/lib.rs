@@ -30,6 +30,7 @@ mod enforce;
 mod environment;
 mod outcome;
 mod output;
+pub mod podman;
 mod protocol;
 mod record;
 mod rundir;

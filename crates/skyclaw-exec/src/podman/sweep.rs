@@ -1,0 +1,111 @@
+//! Clears away what this host made and knows nothing of any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::cgroup::Group;
+use super::container::{HOST_LABEL, RUN_LABEL};
+use super::driver::{Inner, PREFIX, blocking};
+use super::enforcement::Holder;
+use super::http::escaped;
+use super::{Error, Identity};
+
+/// A run of which there is a record on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name, by which it is adopted.
+    pub run: String,
+    /// The container's id.
+    pub container: String,
+    /// Whose it is.
+    pub identity: Identity,
+    /// The agent it belongs to.
+    pub agent: Option<String>,
+}
+
+/// What a sweep has cleared away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Runs whose container was killed and removed.
+    pub containers: Vec<String>,
+    /// Runs of which only folders were left.
+    pub folders: Vec<String>,
+    /// Runs of which only a control group was left.
+    pub groups: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+pub(crate) async fn sweep(inner: &Arc<Inner>, known: &BTreeSet<String>) -> Result<Swept, Error> {
+    // What is found first and claimed later is claimed by then: a claim comes before all that is found.
+    let containers = listed(inner).await?;
+    let (folders, groups) = left(inner).await?;
+    let unknown = |run: &String| !known.contains(run) && !inner.is_claimed(run);
+    let group_of = |run: &str| groups.iter().find(|group| group.run() == run).cloned();
+    let mut swept = Swept::default();
+    for (container, run) in &containers {
+        if unknown(run) {
+            inner.remove(container, run, group_of(run)).await?;
+            swept.containers.push(run.clone());
+        }
+    }
+    let done = |run: &String, swept: &Swept| swept.containers.contains(run) || swept.folders.contains(run);
+    for run in folders {
+        if unknown(&run) && !done(&run, &swept) {
+            inner.remove("", &run, group_of(&run)).await?;
+            swept.folders.push(run);
+        }
+    }
+    for group in groups {
+        let run = group.run();
+        if unknown(&run) && !done(&run, &swept) {
+            inner.remove("", &run, Some(group)).await?;
+            swept.groups.push(run);
+        }
+    }
+    Ok(swept)
+}
+
+/// Containers of this host, with their runs.
+async fn listed(inner: &Arc<Inner>) -> Result<Vec<(String, String)>, Error> {
+    let owner = &inner.config.owner;
+    let filters = serde_json::json!({"label": [format!("{HOST_LABEL}={owner}")]}).to_string();
+    let path = format!("/containers/json?all=true&filters={}", escaped(&filters));
+    // A service without containers says `null`.
+    let all: Option<Vec<Listed>> = inner.http.get("list containers", &path).await?;
+    let mine = all.unwrap_or_default().into_iter().filter_map(|one| {
+        let labels = one.labels?;
+        // The service takes a pattern where a name is meant.
+        let mine = labels.get(HOST_LABEL) == Some(owner);
+        let run = labels.get(RUN_LABEL).filter(|run| is_run(run))?;
+        mine.then(|| (one.id, run.clone()))
+    });
+    Ok(mine.collect())
+}
+
+/// Folders and groups of runs.
+async fn left(inner: &Arc<Inner>) -> Result<(Vec<String>, Vec<Group>), Error> {
+    let inner = Arc::clone(inner);
+    blocking("look for what is left", move || {
+        let folders = inner.folders.found(PREFIX)?.into_iter().filter(|run| is_run(run)).collect();
+        let groups = match &inner.holder {
+            Holder::Own(trees) => trees.found(),
+            _ => Vec::new(),
+        };
+        Ok((folders, groups.into_iter().filter(|group| is_run(&group.run())).collect()))
+    })
+    .await
+}
+
+/// Whether a name is one that this driver gives: it becomes a path.
+fn is_run(name: &str) -> bool {
+    name.strip_prefix(PREFIX)
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
