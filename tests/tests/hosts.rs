@@ -347,3 +347,44 @@ fn a_service_that_ends_is_reported_failed() {
     });
     assert!(error.contains('5'), "{error}");
 }
+
+#[test]
+fn what_is_frozen_is_stopped_by_its_host_and_begins_anew_after_the_thaw_as_its_job_says() {
+    let node = node();
+    let _host = Host::start(&node.url(), "h1", &[("SKYCLAW_MAX_PARALLEL", "4")]);
+    let started = |name: &str| node.data().join(name);
+    let run = |name: &str, on_lost: &str| {
+        let text = format!("echo run >> {}; sleep {}", started(name).display(), mark(&node));
+        let mut body = script(&text);
+        body["onLost"] = json!(on_lost);
+        body["labels"] = json!({"book": "a"});
+        id(&node.wire().enqueue_with(&body))
+    };
+    let jobs = ["retry", "hold", "fail"].map(|on_lost| run(on_lost, on_lost));
+    let other = submit(&node, &format!("echo run >> {}; sleep 1000", started("other").display()));
+    for name in ["retry", "hold", "fail", "other"] {
+        exists(&started(name));
+    }
+    let freeze = node.wire().post("/v1/freezes", &json!({"labels": {"book": "a"}, "reason": "a test"})).ok();
+    gone(&mark(&node));
+    let status = |job: &str| node.wire().job(job)["status"].as_str().map(str::to_owned);
+    for (job, wanted) in jobs.iter().zip(["queued", "lost", "failed"]) {
+        wait_until(wanted, LONG, || (status(job).as_deref() == Some(wanted)).then_some(()));
+    }
+    assert_eq!(status(&other).as_deref(), Some("leased"), "it has no such label");
+    let told = node.wire().get(&format!("/v1/jobs/{}/events", jobs[1])).ok();
+    let kinds: Vec<_> =
+        told["events"].as_array().into_iter().flatten().filter_map(|e| e["kind"].as_str()).collect();
+    for kind in ["claimed", "started", "stopping"] {
+        assert!(kinds.contains(&kind), "{kind}: {told}");
+    }
+    let path = format!("/v1/freezes/{}/thaw", freeze["freeze"]["id"].as_str().expect("an id"));
+    node.wire().post(&path, &json!({})).ok();
+    let runs = |name: &str| fs::read_to_string(started(name)).unwrap_or_default().lines().count();
+    wait_until("it runs again", LONG, || (runs("retry") == 2).then_some(()));
+    assert_eq!((runs("hold"), runs("fail"), runs("other")), (1, 1, 1));
+    for job in [&jobs[0], &other] {
+        node.wire().post(&format!("/v1/jobs/{job}/cancel"), &json!({})).ok();
+    }
+    gone(&mark(&node));
+}

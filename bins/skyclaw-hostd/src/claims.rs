@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyclaw_client::Error;
-use skyclaw_config::ids;
+use skyclaw_config::{clock, ids};
 use skyclaw_exec::{BootTime, Driver, Ended, Error as Unstarted, Outcome, RunSpec, Running};
-use skyclaw_exec::{Stop, StopSignal, Stopper, stop_channel};
+use skyclaw_exec::{StopSignal, Stopper, stop_channel};
 use skyclaw_proto::record::Job;
 use skyclaw_proto::request::ClaimBody;
 use skyclaw_proto::{JobId, limits};
@@ -26,6 +26,7 @@ use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::keeper::Keeper;
 use crate::leases::Lease;
 use crate::spool::{Spool, Spooled};
+use crate::stopping::Why;
 use crate::ticket::{self, JobTicket, Ticket};
 
 /// How long a claim may wait at the coordinator.
@@ -172,7 +173,7 @@ impl Claims {
                 tracing::info!(job = %job.id, "claimed once more while it runs here: it goes on as it is");
                 return;
             }
-            before.stopper.stop(Stop::Because("its lease was given out anew".to_owned()));
+            before.stopper.stop(Why::GivenAnew.stop());
             earlier = Some(before.over.clone());
         }
         let (stopper, stop) = stop_channel();
@@ -190,6 +191,12 @@ impl Claims {
         };
         self.runs.spawn(run.instrument(span));
     }
+}
+
+/// How long a run may take to stop: what its job asks for, but no longer than this host waits before a lease
+/// ends.
+fn grace(job: &Job, most: Duration) -> Duration {
+    job.terms().grace_ms.map_or(most, |asked| Duration::from_millis(asked).min(most))
 }
 
 impl Workshop {
@@ -211,12 +218,13 @@ impl Workshop {
             tracing::warn!("its lease was gone before it could start");
             return;
         }
-        let grace = self.driver.config().stop_grace;
+        let grace = grace(&job, self.driver.config().stop_grace);
         let ticket = JobTicket::new(&job, lease.as_ref(), grace);
         let mut spec = RunSpec::job(&job, &self.coordinator.host, self.driver.config());
         spec.label = Ticket::Job(ticket.clone()).label();
+        spec.grace = grace;
         if let Some(lease) = lease {
-            spec.grace = lease.grace(spec.grace);
+            spec.grace = lease.grace(grace);
             spec.deadline = Some(ticket::deadline(&lease, grace, stop.deadline()));
         }
         let end = match self.driver.start(spec).await {
@@ -253,7 +261,7 @@ impl Workshop {
                 }
                 () = self.hard.cancelled(), if !hard => {
                     hard = true;
-                    stopper.stop(Stop::Because("host is shutting down".to_owned()));
+                    stopper.stop(Why::ShuttingDown.stop());
                 }
                 // That it may not start is nothing to a run that goes on: its shim knows until when.
                 _ = &mut held, if !known => known = true,
@@ -277,7 +285,7 @@ impl Workshop {
             peak_memory_bytes = outcome.usage.peak_memory_bytes,
             "ended"
         );
-        let completion = Completion::new(&self.coordinator.host, job, outcome);
+        let completion = Completion::new(&self.coordinator.host, job, outcome, clock::now());
         let kept = self.keep(completion.clone()).await;
         match (ended, kept) {
             (Some(ended), Some(kept)) => {

@@ -1,11 +1,13 @@
 //! How a run ended, as a coordinator is told.
 
 use serde::{Deserialize, Serialize};
-use skyclaw_exec::{MARKER, Outcome, cut};
+use skyclaw_exec::{BootTime, Ending, MARKER, Outcome, cut};
+use skyclaw_proto::record::Usage;
 use skyclaw_proto::request::CompleteJobBody;
-use skyclaw_proto::{HostId, JobId, limits};
+use skyclaw_proto::{HostId, JobId, Timestamp, limits};
 
 use crate::ticket::JobTicket;
+use crate::{history, stopping};
 
 /// What a body may have, in bytes: less than a coordinator takes, for what a proxy may add.
 const MAX_BODY: usize = limits::MAX_BODY_BYTES - 48 * 1024;
@@ -26,7 +28,7 @@ pub(crate) struct Completion {
 
 impl Completion {
     /// The outcome of a job's run. Output is cut where the whole would be more than a coordinator takes.
-    pub(crate) fn new(host: &HostId, job: &JobTicket, outcome: Outcome) -> Self {
+    pub(crate) fn new(host: &HostId, job: &JobTicket, outcome: Outcome, now: Timestamp) -> Self {
         let lease = job.fence.map_or_else(|| format!("attempt-{}", job.attempt), |fence| fence.to_string());
         let mut completion = Self {
             job: job.job.clone(),
@@ -40,7 +42,13 @@ impl Completion {
                 stderr: Some(outcome.stderr),
                 error: outcome.error,
                 fence: job.fence,
-                ..CompleteJobBody::default()
+                stopped: stopping::told(&outcome.ending).map(|why| why.to_string()),
+                usage: Some(Usage {
+                    cpu_ms: Some(u64::try_from(outcome.usage.cpu.as_millis()).unwrap_or(u64::MAX)),
+                    peak_memory_bytes: Some(outcome.usage.peak_memory_bytes),
+                }),
+                oom: (outcome.ending == Ending::OutOfMemory).then_some(true),
+                events: Some(history::told(&outcome.events, now, BootTime::now())),
             },
         };
         completion.fit(MAX_BODY);
@@ -114,7 +122,6 @@ fn cut_encoded(text: &mut String, max: usize) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use skyclaw_exec::Ending;
     use std::time::Duration;
 
     fn completion(stdout: String, stderr: String) -> Completion {
@@ -131,7 +138,8 @@ mod tests {
             usage: skyclaw_exec::Usage::default(),
             events: vec![],
         };
-        Completion::new(&HostId::parse("host_1").expect("an id"), &job, outcome)
+        let host = HostId::parse("host_1").expect("an id");
+        Completion::new(&host, &job, outcome, Timestamp::from_millis(0))
     }
 
     fn size(completion: &Completion) -> usize {

@@ -5,11 +5,14 @@ use std::time::Duration;
 use nix::unistd::gethostname;
 use skyclaw_client::Client;
 use skyclaw_config::{HttpUrl, Secret, Shutdown, ids};
-use skyclaw_exec::{Driver, Left};
+use skyclaw_exec::{Driver, Enforcement, Left};
 use skyclaw_proto::request::RegisterHostBody;
+use skyclaw_proto::response::StopService;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::advert;
 use crate::claims::{Claims, End, Workshop};
 use crate::coordinator::Coordinator;
 use crate::keeper::Keeper;
@@ -64,7 +67,8 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     // A lease must not run out because one coordinator of several keeps silent.
     config.attempt_timeout = ATTEMPT_TIMEOUT;
     config.deadline = DEADLINE;
-    let coordinator = Coordinator::new(Client::new(config)?, host, card(settings));
+    let card = card(settings, driver.enforcement());
+    let coordinator = Coordinator::new(Client::new(config)?, host, card);
     tracing::info!(
         host = %coordinator.host,
         coordinators = ?settings.coordinators(),
@@ -84,8 +88,10 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     }
 
     let tracker = TaskTracker::new();
+    let (order_services, orders) = watch::channel(Vec::new());
+    let (heartbeat, grace) = (settings.heartbeat_ms.0, settings.stop_grace_ms.0);
     let (keeper, mut keeping) =
-        Keeper::start(&tracker, coordinator.clone(), settings.heartbeat_ms.0, settings.stop_grace_ms.0);
+        Keeper::start(&tracker, coordinator.clone(), heartbeat, grace, order_services);
     let hard = shutdown.hard.clone();
     let leave = CancellationToken::new();
     let workshop = Workshop { coordinator, keeper, driver, spool: spool.clone(), hard, leave: leave.clone() };
@@ -93,7 +99,7 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     let ended = tokio::select! {
         () = shutdown.soft.cancelled() => Ok(()),
         ended = &mut keeping => ended.map_err(Error::Keeper),
-        worked = work(settings, &workshop, &spool, &runs, found, shutdown) => worked,
+        worked = work(settings, &workshop, &spool, &runs, (found, orders), shutdown) => worked,
     };
     match stop_mode(settings) {
         StopMode::Leave if ended.is_ok() => {
@@ -127,14 +133,14 @@ fn leave_all(settings: &Settings, found: Left) {
 }
 
 /// How this host introduces itself.
-fn card(settings: &Settings) -> RegisterHostBody {
+fn card(settings: &Settings, enforcement: &Enforcement) -> RegisterHostBody {
     let machine = || gethostname().ok().and_then(|name| name.into_string().ok());
     RegisterHostBody {
         host_id: None,
         name: Some(settings.host_name.clone().or_else(machine).unwrap_or_else(|| "host".to_owned())),
         capabilities: Some(settings.capabilities.clone()),
         max_parallel: Some(settings.max_parallel),
-        ..RegisterHostBody::default()
+        enforces: Some(advert::of(enforcement)),
     }
 }
 
@@ -144,7 +150,7 @@ async fn work(
     workshop: &Workshop,
     spool: &Spool,
     runs: &TaskTracker,
-    found: Left,
+    (found, orders): (Left, watch::Receiver<Vec<StopService>>),
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
     let mut claims = Claims::new(workshop.clone(), settings.max_parallel, settings.poll_ms.0, runs.clone());
@@ -153,6 +159,7 @@ async fn work(
         driver: workshop.driver.clone(),
         base_port: settings.service_base_port,
         public_base_url: settings.service_host_public_base_url.as_ref().map(HttpUrl::to_string),
+        orders,
         soft: shutdown.soft.clone(),
         leave: workshop.leave.clone(),
     };

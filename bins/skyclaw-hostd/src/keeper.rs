@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use skyclaw_exec::{BootTime, Stop, Stopper};
 use skyclaw_proto::request::{HeartbeatBody, RunningJob};
-use skyclaw_proto::response::{Heartbeat, StopReason};
+use skyclaw_proto::response::{Heartbeat, StopReason, StopService};
 use skyclaw_proto::{JobId, limits};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,14 +22,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::coordinator::{ChangeLog, Coordinator, is_unknown_host};
 use crate::leases::{Lease, Leases};
+use crate::stopping::Why;
 
 /// Requests that may wait for the task.
 const QUEUE: usize = 64;
 /// Shortest time between two heartbeats when the first was answered early.
 const MIN_GAP: Duration = Duration::from_secs(1);
-
-/// Why a run is stopped that nobody could keep the lease of.
-pub(crate) const NOT_RENEWED: &str = "its lease could not be renewed in time";
 
 struct Request {
     job: JobId,
@@ -48,6 +46,7 @@ impl Keeper {
         coordinator: Coordinator,
         heartbeat: Duration,
         grace: Duration,
+        services: watch::Sender<Vec<StopService>>,
     ) -> (Self, JoinHandle<()>) {
         let (send, requests) = mpsc::channel(QUEUE);
         let log = ChangeLog::new("heartbeat");
@@ -58,6 +57,7 @@ impl Keeper {
             leases: Leases::new(grace),
             runs: HashMap::new(),
             requests,
+            services,
             log,
         };
         (Self(send), tracker.spawn(task.keep()))
@@ -95,6 +95,8 @@ struct Task {
     leases: Leases,
     runs: HashMap<JobId, Run>,
     requests: mpsc::Receiver<Request>,
+    /// The services that the coordinators want stopped, as of the last heartbeat.
+    services: watch::Sender<Vec<StopService>>,
     log: ChangeLog,
 }
 
@@ -117,7 +119,7 @@ impl Task {
                 Some(Ok(answer)) => {
                     self.log.went_well();
                     // Answered early: there is something to stop, and soon there may be more.
-                    if !answer.stop.is_empty() {
+                    if !answer.stop.is_empty() || !answer.stop_services.is_empty() {
                         next = next.min(sent + MIN_GAP).max(Instant::now());
                     }
                     self.take_in(&answer, &named, (sent, boot));
@@ -207,19 +209,26 @@ impl Task {
         for job in self.leases.give_up(Instant::now()) {
             tracing::error!(%job, "its lease could not be renewed in time; the run is stopped");
             if let Some(run) = self.runs.get(&job) {
-                run.stopper.stop(Stop::Because(NOT_RENEWED.to_owned()));
+                run.stopper.stop(Why::NotRenewed.stop());
             }
         }
     }
 
     fn take_in(&mut self, answer: &Heartbeat, named: &[RunningJob], sent: (Instant, BootTime)) {
         self.prune();
+        self.services.send_if_modified(|orders| {
+            let is_news = *orders != answer.stop_services;
+            if is_news {
+                orders.clone_from(&answer.stop_services);
+            }
+            is_news
+        });
         // A job that began while the heartbeat was on its way is not named in it, and may be called off.
         for stop in &answer.stop {
             let why = match stop.reason {
                 StopReason::Cancelled => Stop::Cancelled,
-                StopReason::Frozen => Stop::Because("it is frozen".to_owned()),
-                StopReason::Draining => Stop::Because("its host is drained".to_owned()),
+                StopReason::Frozen => Why::Frozen.stop(),
+                StopReason::Draining => Why::Draining.stop(),
                 StopReason::NotLeased | StopReason::Unknown => continue,
             };
             if let Some(run) = self.runs.get(&stop.job_id) {
@@ -239,7 +248,7 @@ impl Task {
                 Some(StopReason::NotLeased | StopReason::Unknown) => {
                     tracing::warn!(job = %job.job_id, "this host no longer holds its lease; the run is stopped");
                     if let Some(run) = self.runs.get(&job.job_id) {
-                        run.stopper.stop(Stop::Because("this host no longer holds its lease".to_owned()));
+                        run.stopper.stop(Why::NotHeld.stop());
                     }
                     self.forget(&job.job_id);
                 }

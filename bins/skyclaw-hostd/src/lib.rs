@@ -16,10 +16,12 @@
 //! - A run whose lease is not renewed is stopped by its shim, whether this daemon lives or not.
 //! - One state directory has one daemon.
 
+mod advert;
 mod claims;
 mod completion;
 mod coordinator;
 mod daemon;
+mod history;
 mod keeper;
 mod leases;
 mod policy;
@@ -29,6 +31,7 @@ mod services;
 mod settings;
 mod spool;
 mod state;
+mod stopping;
 mod ticket;
 
 pub use daemon::{Error, run};

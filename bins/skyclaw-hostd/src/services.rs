@@ -11,17 +11,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_exec::{BootTime, Deadline, Driver, Ending, Outcome, RunSpec, Running, Stop, stop_channel};
+use skyclaw_exec::{BootTime, Deadline, Driver, Ending, Outcome, RunSpec, Running, stop_channel};
 use skyclaw_proto::record::Service;
 use skyclaw_proto::request::{ClaimServiceBody, ReportServiceBody};
+use skyclaw_proto::response::{StopReason, StopService};
 use skyclaw_proto::{AssignmentStatus, ServiceId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::ports;
+use crate::stopping::Why;
 use crate::ticket::{ServiceTicket, Ticket};
 
 /// How long a last report is offered to the coordinators when everything must stop.
@@ -43,6 +45,8 @@ pub(crate) struct Place {
     pub(crate) base_port: u16,
     /// What the port is appended to.
     pub(crate) public_base_url: Option<String>,
+    /// What the coordinators want stopped.
+    pub(crate) orders: watch::Receiver<Vec<StopService>>,
     /// Cancelled when the daemon ends.
     pub(crate) soft: CancellationToken,
     /// Cancelled before that when services are to go on without this daemon.
@@ -172,6 +176,9 @@ impl Place {
     /// Stays with a service that runs.
     async fn see_through(&self, id: &ServiceId, port: u16, mut running: Running, asked_again: &Notify) {
         let (stopper, mut stop) = stop_channel();
+        // What was ordered before was meant for an earlier run of it: while that holds, nobody hands it out.
+        let mut orders = self.orders.clone();
+        orders.mark_unchanged();
         let attend = async {
             loop {
                 stopper.extend(BootTime::now().after(ORPHANED));
@@ -193,11 +200,16 @@ impl Place {
                 () = &mut attend => {}
                 () = &mut report, if reported => {
                     tracing::warn!("the service is not this host's any more; it is stopped");
-                    stopper.stop(Stop::Because("it is not this host's any more".to_owned()));
+                    stopper.stop(Why::NotOurs.stop());
                     reported = false;
                 }
+                why = ordered(&mut orders, id), if !stopping => {
+                    tracing::warn!(why = why.text(), "the service is stopped");
+                    stopper.stop(why.stop());
+                    stopping = true;
+                }
                 () = self.soft.cancelled(), if !stopping => {
-                    stopper.stop(Stop::Because("host is shutting down".to_owned()));
+                    stopper.stop(Why::ShuttingDown.stop());
                     stopping = true;
                 }
             }
@@ -254,6 +266,18 @@ impl Place {
     }
 }
 
+/// Waits until a service is to be stopped, and says why.
+async fn ordered(orders: &mut watch::Receiver<Vec<StopService>>, id: &ServiceId) -> Why {
+    while orders.changed().await.is_ok() {
+        let all = orders.borrow_and_update();
+        if let Some(order) = all.iter().find(|order| order.service_id == *id) {
+            return if order.reason == StopReason::Draining { Why::Draining } else { Why::Frozen };
+        }
+    }
+    // Nobody orders any more: the daemon ends.
+    std::future::pending().await
+}
+
 /// How a service ended, with the last it wrote.
 fn end_in_words(outcome: &Outcome) -> String {
     let how = match &outcome.ending {
@@ -268,6 +292,7 @@ fn end_in_words(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skyclaw_exec::Stop;
 
     #[test]
     fn an_end_is_told_with_the_last_that_was_written() {

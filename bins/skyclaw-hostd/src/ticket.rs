@@ -9,6 +9,7 @@ use skyclaw_proto::{JobId, ServiceId};
 use tokio::time::Instant;
 
 use crate::leases::Lease;
+use crate::stopping::Why;
 
 /// The label of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +89,7 @@ pub(crate) fn deadline(lease: &Lease, grace: Duration, renewed: Option<BootTime>
     Deadline {
         at: renewed.map_or(claimed, |renewed| renewed.max(claimed)),
         slack: lease.margin(),
-        why: crate::keeper::NOT_RENEWED.to_owned(),
+        why: Why::NotRenewed.text().to_owned(),
     }
 }
 

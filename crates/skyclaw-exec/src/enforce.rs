@@ -20,6 +20,17 @@ pub struct Resources {
     pub tmpfs_bytes: Option<u64>,
 }
 
+impl From<skyclaw_proto::Resources> for Resources {
+    fn from(asked: skyclaw_proto::Resources) -> Self {
+        Self {
+            cpu_millis: asked.cpu_millis,
+            memory_bytes: asked.memory_bytes,
+            pids: asked.pids.map(u64::from),
+            tmpfs_bytes: asked.tmpfs_bytes,
+        }
+    }
+}
+
 impl Resources {
     pub(crate) fn asks_for(&self, controller: Controller) -> bool {
         match controller {

@@ -135,6 +135,8 @@ impl RunSpec {
             reserved,
             timeout: Some(timeout_ms.map_or(config.default_timeout, Duration::from_millis)),
             hint,
+            resources: Resources::from(job.terms().resources),
+            agent: job.terms().agent_id.map(|agent| agent.to_string()),
             ..Self::plain(command, args, config)
         }
     }
@@ -152,6 +154,7 @@ impl RunSpec {
                 ("SKYCLAW_HOST_ID".to_owned(), host.to_string()),
             ]),
             capture: Capture::Tail(SERVICE_TAIL_BYTES),
+            agent: service.agent_id.as_ref().map(ToString::to_string),
             ..Self::plain(&service.command, service.args.clone(), config)
         }
     }

@@ -15,6 +15,8 @@ async fn a_job_is_claimed_run_and_completed_under_its_fence() {
     let daemon = Daemon::start(&coordinator, state.path(), &[("SKYCLAW_MAX_PARALLEL", "4")]);
     let registered = coordinator.first().await;
     assert_eq!((registered.what, &registered.body["hostId"]), ("register", &json!("host_1")));
+    assert_eq!(registered.body["enforces"]["can"][0], json!("process"));
+    assert!(registered.body["enforces"]["unavailable"]["process.tmpfs"].is_string());
     let claim = coordinator.next("claim").await;
     assert_eq!(claim.body, json!({ "waitMs": 25_000, "max": 4 }));
     let done = coordinator.next("complete").await;
@@ -22,9 +24,15 @@ async fn a_job_is_claimed_run_and_completed_under_its_fence() {
     assert_eq!(done.key.as_deref(), Some("complete:job_1:7"));
     let mut body = done.body;
     assert!(body["durationMs"].take().is_u64());
+    let usage = body["usage"].take();
+    assert!(usage["cpuMs"].is_u64() && usage["peakMemoryBytes"].as_u64() > Some(0), "{usage}");
+    let events = body["events"].take();
+    let kinds = events.as_array().into_iter().flatten().filter_map(|event| event["kind"].as_str());
+    assert_eq!(kinds.collect::<Vec<_>>(), ["prepared", "limits", "started", "exited", "usage"], "{events}");
     let want = json!({
         "hostId": "host_1", "success": false, "durationMs": null, "exitCode": 3, "fence": 7,
         "stdout": "job_1 7 host_1\n", "stderr": "", "error": "exited with code 3",
+        "usage": null, "events": null,
     });
     assert_eq!(body, want);
     daemon.end().await;

@@ -28,6 +28,26 @@ async fn a_job_that_is_called_off_is_stopped_and_completed() {
     daemon.end().await;
 }
 
+/// Its coordinator decides by that whether it is done again.
+#[tokio::test]
+async fn what_is_stopped_for_a_reason_of_the_hosts_is_told_so() {
+    for (reason, stopped) in
+        [("frozen", "frozen"), ("draining", "draining"), ("cancelled", "cancelled"), ("not_leased", "lease")]
+    {
+        let state = tempfile::tempdir().expect("temp dir");
+        let mut coordinator = Scripted::start(stopping(reason)).await;
+        coordinator.enqueue(job("job_1", 1, FOREVER));
+        let daemon = Daemon::start(&coordinator, state.path(), &[]);
+        let done = coordinator.next("complete").await;
+        assert_eq!(
+            (&done.body["success"], &done.body["stopped"]),
+            (&json!(false), &json!(stopped)),
+            "{reason}"
+        );
+        daemon.end().await;
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_is_no_longer_this_hosts_is_stopped() {
     let state = tempfile::tempdir().expect("temp dir");

@@ -55,6 +55,30 @@ async fn services_have_ports_of_their_own_and_are_stopped_with_the_daemon() {
 }
 
 #[tokio::test]
+async fn a_service_is_stopped_when_the_coordinators_want_it_and_others_go_on() {
+    let state = tempfile::tempdir().expect("temp dir");
+    let frozen = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_frozen = frozen.clone();
+    let mut coordinator = Scripted::start(move |asked| {
+        let told = asked.what == "heartbeat" && is_frozen.load(std::sync::atomic::Ordering::Relaxed);
+        let stop = json!([{ "serviceId": "svc_1", "reason": "frozen" }]);
+        told.then(|| (200, json!({ "host": crate::scripted::host(), "stopServices": stop })))
+    })
+    .await;
+    coordinator.deploy(service("svc_1", FOREVER));
+    coordinator.deploy(service("svc_2", FOREVER));
+    let daemon = Daemon::start(&coordinator, state.path(), &[("SKYCLAW_HEARTBEAT_MS", "50")]);
+    coordinator.next("report").await;
+    coordinator.next("report").await;
+    frozen.store(true, std::sync::atomic::Ordering::Relaxed);
+    let stopped = coordinator.next("report").await;
+    assert_eq!(stopped.path, "/v1/services/svc_1/report");
+    assert_eq!(stopped.body["error"], json!("service process was stopped: it is frozen"));
+    coordinator.next_where("services/claim", |asked| asked.body["running"] == json!(["svc_2"])).await;
+    daemon.end().await;
+}
+
+#[tokio::test]
 async fn a_service_that_may_not_run_is_reported() {
     let state = tempfile::tempdir().expect("temp dir");
     let mut coordinator = Scripted::start(|_| None).await;
