@@ -287,7 +287,7 @@ fn a_host_keeps_its_id_over_a_restart() {
 }
 
 #[test]
-fn a_host_that_is_told_to_end_leaves_no_process_and_no_open_job() {
+fn a_host_that_is_told_to_end_leaves_no_process_and_gives_its_job_back() {
     let node = node();
     let mut host = Host::start(&node.url(), "h1", &[]);
     let mark = mark(&node);
@@ -296,9 +296,10 @@ fn a_host_that_is_told_to_end_leaves_no_process_and_no_open_job() {
     exists(&started);
     host.terminate();
     gone(&mark);
-    let job = ended(&node, &job);
-    assert_eq!(job["status"], "failed");
-    assert!(job["error"].as_str().is_some_and(|e| !e.is_empty()), "{job}");
+    let job = wait_until("the job is queued again", LONG, || {
+        Some(node.wire().job(&job)).filter(|job| job["status"] == "queued")
+    });
+    assert_eq!((&job["assignedHostId"], &job["attempts"]), (&json!(null), &json!(1)));
 }
 
 #[test]
