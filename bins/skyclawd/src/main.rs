@@ -63,10 +63,13 @@ fn start(loaded: Loaded<Settings>, env: &Environment) -> anyhow::Result<()> {
     runtime.context("cannot start the runtime")?.block_on(run(settings, checked))
 }
 
+/// Never fewer threads, or one large request would hold up the heartbeats of the cluster.
+const LEAST_WORKERS: usize = 2;
+
 /// How many threads answer requests. The other half of the processors has the writers of log and database to
 /// run; and what a request costs grows with the threads that it wanders between.
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1))
+    std::thread::available_parallelism().map_or(LEAST_WORKERS, |all| (all.get() / 2).max(LEAST_WORKERS))
 }
 
 async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
