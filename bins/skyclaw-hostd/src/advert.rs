@@ -30,11 +30,11 @@ pub(crate) fn of(enforcement: &Enforcement) -> Enforces {
 
 fn why(enforcement: &Enforcement, name: &str) -> String {
     if name == "tmpfs" {
-        return "a plain process has no file system of its own; run it in a container".to_owned();
+        return Enforcement::NO_TMPFS.to_owned();
     }
     let named = enforcement.missing.iter().find(|missing| missing.what.contains(name));
     let reason = named.or_else(|| enforcement.missing.first());
-    reason.map_or_else(|| "not found on this machine".to_owned(), |it| format!("{}: {}", it.what, it.why))
+    reason.map_or_else(|| "not found on this machine".to_owned(), ToString::to_string)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What this machine lets a driver enforce, found out by doing it.
 
+use std::fmt;
+
 use landlock::{ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +82,12 @@ pub struct Missing {
     pub why: String,
 }
 
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
 impl Enforcement {
     pub(crate) fn probe(config: &Config, cgroups: &Cgroups) -> Self {
         let landlock = has_landlock();
@@ -135,11 +143,14 @@ impl Enforcement {
         Ok(in_force)
     }
 
+    /// Why a plain process cannot be bound in its temporary files.
+    pub const NO_TMPFS: &str = "a plain process has no file system of its own; run it in a container";
+
     fn why(&self, asked: &Resources) -> String {
         if asked.tmpfs_bytes.is_some() && !self.tmpfs {
-            return "a plain process has no file system of its own; run it in a container".to_owned();
+            return Self::NO_TMPFS.to_owned();
         }
-        let reasons: Vec<_> = self.missing.iter().map(|it| format!("{}: {}", it.what, it.why)).collect();
+        let reasons: Vec<_> = self.missing.iter().map(Missing::to_string).collect();
         if reasons.is_empty() { "this machine has no control for it".to_owned() } else { reasons.join("; ") }
     }
 }

@@ -3,6 +3,7 @@
 //! of them may be listed than there are.
 
 use futures_util::TryStreamExt;
+use skyclaw_core::{Freeze, Restore};
 use skyclaw_proto::HostId;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -21,8 +22,9 @@ pub(crate) async fn whole(conn: &mut SqliteConnection) -> Result<(), Error> {
     each(conn, "SELECT seq, id, status, body, crc, host, submitter FROM jobs", job).await?;
     each(conn, "SELECT seq, id, body, crc FROM services", |row| row::service(row).map(drop)).await?;
     each(conn, "SELECT id, body, crc, expires_at FROM replies", reply).await?;
-    each(conn, "SELECT number, body, crc FROM restores", |row| row::restore(row).map(drop)).await?;
-    each(conn, "SELECT number, body, crc FROM freezes", |row| row::freeze(row).map(drop)).await?;
+    each(conn, "SELECT number, body, crc FROM restores", |row| row::numbered::<Restore>(row).map(drop))
+        .await?;
+    each(conn, "SELECT number, body, crc FROM freezes", |row| row::numbered::<Freeze>(row).map(drop)).await?;
     each(conn, "SELECT bytes, crc, part FROM staged", staged).await
 }
 

@@ -41,8 +41,9 @@ pub(crate) async fn load(conn: &mut SqliteConnection) -> Result<Loaded, Error> {
     let active_jobs = all(&mut tx, active, row::job).await?;
     let services = all(&mut tx, "SELECT seq, id, body, crc FROM services ORDER BY seq", row::service).await?;
     let restores =
-        all(&mut tx, "SELECT number, body, crc FROM restores ORDER BY number", row::restore).await?;
-    let freezes = all(&mut tx, "SELECT number, body, crc FROM freezes ORDER BY number", row::freeze).await?;
+        all(&mut tx, "SELECT number, body, crc FROM restores ORDER BY number", row::numbered).await?;
+    let freezes =
+        all(&mut tx, "SELECT number, body, crc FROM freezes ORDER BY number", row::numbered).await?;
     let staging = staging(&mut tx).await?;
     let newest: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM jobs").fetch_one(&mut *tx).await?;
     let empty = hosts.is_empty() && newest.is_none() && services.is_empty();

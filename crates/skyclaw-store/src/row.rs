@@ -1,6 +1,7 @@
 //! Between records and rows. A row's body is the record as JSON; its other columns are taken from the
 //! record and must agree with it when it is read.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -166,30 +167,46 @@ impl Insert for StagedRow {
     }
 }
 
-pub(crate) struct RestoreRow {
-    pub(crate) number: i64,
-    pub(crate) body: Body,
+/// A record that is kept by its number, in a table of `number, body, crc`.
+pub(crate) trait Numbered: Serialize + DeserializeOwned {
+    /// What one is called.
+    const NAME: &'static str;
+    /// The table and its columns.
+    const HEAD: &'static str;
+    /// Its number.
+    fn number(&self) -> u64;
 }
 
-impl Insert for RestoreRow {
+impl Numbered for Restore {
+    const NAME: &'static str = "restore";
     const HEAD: &'static str = "INSERT INTO restores (number, body, crc) ";
-    const CONFLICT: &'static str =
-        " ON CONFLICT (number) DO UPDATE SET body = excluded.body, crc = excluded.crc";
-    fn bytes(&self) -> usize {
-        self.body.text.len()
-    }
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
-        values.push_bind(self.number).push_bind(self.body.text).push_bind(i64::from(self.body.crc));
+    fn number(&self) -> u64 {
+        self.number
     }
 }
 
-pub(crate) struct FreezeRow {
-    pub(crate) number: i64,
-    pub(crate) body: Body,
-}
-
-impl Insert for FreezeRow {
+impl Numbered for Freeze {
+    const NAME: &'static str = "freeze";
     const HEAD: &'static str = "INSERT INTO freezes (number, body, crc) ";
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+pub(crate) struct NumberedRow<T> {
+    number: i64,
+    body: Body,
+    record: PhantomData<T>,
+}
+
+impl<T: Numbered> NumberedRow<T> {
+    pub(crate) fn of(number: i64, record: &T) -> Result<Self, serde_json::Error> {
+        Ok(Self { number, body: Body::of(record)?, record: PhantomData })
+    }
+}
+
+impl<T: Numbered> Insert for NumberedRow<T> {
+    const HEAD: &'static str = T::HEAD;
     const CONFLICT: &'static str =
         " ON CONFLICT (number) DO UPDATE SET body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
@@ -241,19 +258,12 @@ pub(crate) fn reply(row: &SqliteRow) -> Result<StoredReply, Error> {
 }
 
 /// Reads `number, body, crc`.
-pub(crate) fn restore(row: &SqliteRow) -> Result<Restore, Error> {
+pub(crate) fn numbered<T: Numbered>(row: &SqliteRow) -> Result<T, Error> {
     let number: i64 = row.try_get(0)?;
-    let restore: Restore = body(row, 1, || format!("restore {number}"))?;
-    agree(i64::try_from(restore.number) == Ok(number), || format!("restore {number}"))?;
-    Ok(restore)
-}
-
-/// Reads `number, body, crc`.
-pub(crate) fn freeze(row: &SqliteRow) -> Result<Freeze, Error> {
-    let number: i64 = row.try_get(0)?;
-    let freeze: Freeze = body(row, 1, || format!("freeze {number}"))?;
-    agree(i64::try_from(freeze.number) == Ok(number), || format!("freeze {number}"))?;
-    Ok(freeze)
+    let name = || format!("{} {number}", T::NAME);
+    let record: T = body(row, 1, name)?;
+    agree(i64::try_from(record.number()) == Ok(number), name)?;
+    Ok(record)
 }
 
 /// Reads `log_index, position, counters, crc`.

@@ -8,8 +8,7 @@ use sqlx::{Connection, QueryBuilder};
 
 use crate::batch::{Batch, Position};
 use crate::row::{
-    Body, FreezeRow, HostRow, Insert, JobRow, LabelRow, ReplyRow, RestoreRow, ServiceRow, StagedRow,
-    applied_crc, label,
+    Body, HostRow, Insert, JobRow, LabelRow, NumberedRow, ReplyRow, ServiceRow, StagedRow, applied_crc, label,
 };
 use crate::schema::status_code;
 
@@ -99,8 +98,7 @@ async fn freezes(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failu
         gone.execute(&mut *conn).await?;
     }
     let kept = batch.freezes.values().flatten();
-    rows(conn, kept.map(|freeze| Ok(FreezeRow { number: integer(freeze.number)?, body: Body::of(freeze)? })))
-        .await
+    rows(conn, kept.map(|freeze| Ok(NumberedRow::of(integer(freeze.number)?, &**freeze)?))).await
 }
 
 /// Forgets replies: those that expired, and those whose successor in the batch did.
@@ -131,10 +129,8 @@ async fn drop_staged(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), F
 /// Writes what the cluster went back to, and forgets all but the newest.
 async fn restores(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
     let Some((newest, _)) = batch.restores.last_key_value() else { return Ok(()) };
-    let all = batch
-        .restores
-        .iter()
-        .map(|(number, restore)| Ok(RestoreRow { number: integer(*number)?, body: Body::of(restore)? }));
+    let all =
+        batch.restores.iter().map(|(number, restore)| Ok(NumberedRow::of(integer(*number)?, &**restore)?));
     rows(conn, all).await?;
     let kept = integer(newest.saturating_sub(KEPT_RESTORES as u64))?;
     sqlx::query("DELETE FROM restores WHERE number <= ?").bind(kept).execute(conn).await?;

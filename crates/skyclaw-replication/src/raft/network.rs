@@ -94,8 +94,8 @@ impl RaftNetwork<TypeConfig> for Connection {
     ) -> Result<AppendEntriesResponse<RaftId>, RpcError> {
         rpc.leader_commit = self.surely_committed(rpc.leader_commit).await;
         if self.commits.may_keep(&rpc) {
-            let url = self.member.url.as_deref().unwrap_or_default();
-            self.commits.keep(rpc, &self.peers, url, self.target);
+            let url = self.url()?.to_owned();
+            self.commits.keep(rpc, &self.peers, &url, self.target);
             return Ok(AppendEntriesResponse::Success);
         }
         self.commits.sends(&rpc);
