@@ -23,9 +23,12 @@ enum Step {
     Reopen,
 }
 
+/// Of 999 bytes each: as many as the two spare segments are certain to take when the one before them is full.
+const MOST_AT_ONCE: usize = 5;
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => proptest::collection::vec(0..1000usize, 0..8).prop_map(|payloads| Step::Append { payloads }),
+        6 => proptest::collection::vec(0..1000usize, 0..=MOST_AT_ONCE).prop_map(|payloads| Step::Append { payloads }),
         1 => (0..=100u64).prop_map(Step::Truncate),
         1 => (0..=110u64).prop_map(Step::Purge),
         3 => (0..=100u64, 0..=100u64, 0..5000usize)
@@ -125,6 +128,17 @@ proptest! {
         pair.reopen();
         pair.log.close().expect("a sound log");
     }
+}
+
+#[test]
+fn the_room_of_two_segments_comes_back_however_full_the_last_one_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = Log::open(dir.path(), SMALL, None).expect("a new log");
+    for index in 0..40 {
+        wait_until("there is room", || log.room() >= MOST_AT_ONCE as u64 * Log::cost(999));
+        append(&log, vec![record(index, vec![1; 300])]).expect("room");
+    }
+    log.close().expect("a sound log");
 }
 
 #[test]
