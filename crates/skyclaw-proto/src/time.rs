@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point in time. RFC 3339 with milliseconds and `Z` in JSON, an integer in binary formats.
@@ -16,6 +17,9 @@ pub struct InvalidTimestamp;
 
 /// The years 1 to 9998: what RFC 3339 can write with four digits, whatever the zone.
 const RANGE_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_370_764_799_999;
+
+/// How times are written in JSON.
+const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 impl Timestamp {
     /// 1970-01-01T00:00:00.000Z.
@@ -73,7 +77,9 @@ impl fmt::Debug for Timestamp {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.collect_str(self)
+            let time = jiff::Timestamp::from_millisecond(self.0).map_err(serde::ser::Error::custom)?;
+            // As `Display`, without the detour through a formatter: every answer has several of these.
+            serializer.serialize_str(&PRINTER.timestamp_to_string(&time))
         } else {
             serializer.serialize_i64(self.0)
         }
@@ -113,6 +119,8 @@ mod tests {
         for ms in [i64::MIN, 0, i64::MAX] {
             let time = Timestamp::from_millis(ms);
             assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));
+            let json = serde_json::to_value(time).expect("encode");
+            assert_eq!(json, serde_json::Value::from(time.to_string()));
             let bytes = rmp_serde::to_vec(&time).expect("encode");
             assert_eq!(rmp_serde::from_slice::<Timestamp>(&bytes).expect("decode"), time);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::ser::Error as _;
 use skyclaw_core::model::{Host, Job, Service};
 use skyclaw_core::{Counters, Freeze, Restore, StagedPart, StoredReply};
 use sqlx::Row as _;
@@ -29,6 +30,9 @@ pub(crate) trait Insert {
     fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>);
 }
 
+/// What most records fit into: a buffer that grows while it is written is copied each time.
+const TEXT_BYTES: usize = 1024;
+
 /// A record as JSON, with the checksum of that.
 pub(crate) struct Body {
     text: String,
@@ -37,7 +41,9 @@ pub(crate) struct Body {
 
 impl Body {
     pub(crate) fn of(record: &impl Serialize) -> Result<Self, serde_json::Error> {
-        let text = serde_json::to_string(record)?;
+        let mut text = Vec::with_capacity(TEXT_BYTES);
+        serde_json::to_writer(&mut text, record)?;
+        let text = String::from_utf8(text).map_err(serde_json::Error::custom)?;
         let crc = crc32fast::hash(text.as_bytes());
         Ok(Self { text, crc })
     }
