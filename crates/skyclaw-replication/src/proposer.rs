@@ -274,17 +274,15 @@ impl Task {
         commands: Vec<Command>,
         within: Duration,
     ) -> Result<(Vec<Answer>, u64), WriteError> {
-        // "Forward to the leader" is also what is said of an entry that was appended here and cut off by a
-        // new leader; it may live on elsewhere. Only of what was never appended is it sure.
-        let may_be_appended = leader(&self.raft) == Leader::Me;
-        let write = self.raft.client_write(Proposal::new(commands));
+        let proposal = Proposal::new(commands);
+        let write = self.raft.client_write(proposal.clone());
         let done = match tokio::time::timeout(within, write).await {
             Ok(Ok(done)) => done,
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) if !may_be_appended => {
-                return Err(WriteError::NoLeader);
-            }
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                return Err(WriteError::OutcomeUnknown);
+                // Also said of an entry that was appended here and cut off by a new leader; it may live on
+                // elsewhere. Only of what was never appended is it sure.
+                let unknown = proposal.may_be_appended();
+                return Err(if unknown { WriteError::OutcomeUnknown } else { WriteError::NoLeader });
             }
             Ok(Err(error)) => {
                 tracing::error!(%error, "the log took no entry");

@@ -24,6 +24,11 @@ impl Proposal {
         Self { commands: Arc::new(commands), encoded: Arc::default() }
     }
 
+    /// Whether it may lie in a log: it is encoded when it is put into one, and not before.
+    pub(crate) fn may_be_appended(&self) -> bool {
+        self.encoded.get().is_some()
+    }
+
     pub(crate) fn commands(&self) -> &Arc<Vec<Command>> {
         &self.commands
     }
@@ -108,6 +113,15 @@ mod tests {
         let read: Proposal = rmp_serde::from_slice(&bytes).expect("decoded");
         assert_eq!((&read, read.encoded.get()), (&proposal, proposal.encoded.get()));
         assert_eq!(rmp_serde::to_vec_named(&read).expect("encoded again"), bytes);
+    }
+
+    #[test]
+    fn a_proposal_may_be_appended_once_it_was_encoded_whichever_copy_was() {
+        let proposal = Proposal::new(vec![command("a")]);
+        let sent = proposal.clone();
+        assert!(!proposal.may_be_appended());
+        rmp_serde::to_vec_named(&sent).expect("encoded");
+        assert!(proposal.may_be_appended());
     }
 
     #[test]
