@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) standing: watch::Sender<Standing>,
     /// What was heard of the leader.
     pub(crate) signs: LeaderSigns,
+    /// Whether this node stands for election: not while it is known to be taken out.
+    pub(crate) stands: Arc<AtomicBool>,
     /// What the autopilot has found, while this node leads.
     pub(crate) autopilot: watch::Receiver<Option<response::Autopilot>>,
     pub(crate) meters: Meters,

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{Autopilot, Forming, LeaderSigns, NoRoom, Standing, is_sole};
+use crate::cluster::{Autopilot, Elections, Forming, LeaderSigns, NoRoom, Standing, elections, is_sole};
 use crate::error::{StartError, damaged};
 use crate::forward::Forwarder;
 use crate::keeper::Keeper;
@@ -123,6 +123,7 @@ impl Node {
         let inner = Arc::new(Inner {
             standing: watch::channel(standing).0,
             signs: LeaderSigns::default(),
+            stands: Arc::new(AtomicBool::new(true)),
             autopilot,
             meters: machine.meters().clone(),
             db_path: options.db_path.clone(),
@@ -152,6 +153,14 @@ impl Node {
         let autopilot = Autopilot { max_voters: options.max_voters.max(1), found, stop: stop.clone() };
         tracker.spawn(autopilot.run(Arc::downgrade(&inner)));
         tracker.spawn(NoRoom { stop: stop.clone() }.run(Arc::downgrade(&inner)));
+        let elections = Elections {
+            id: inner.identity.raft_id,
+            raft: inner.raft.clone(),
+            stands: Arc::clone(&inner.stands),
+            new_uuid: options.new_uuid,
+            stop: stop.clone(),
+        };
+        tracker.spawn(elections.run());
         tracker.spawn(inner.meters.clone().follow(inner.raft.clone(), stop));
         let node = Self(inner);
         for url in &options.peer_urls {
@@ -248,9 +257,12 @@ async fn identify(options: &Options, memo: &Memo) -> std::io::Result<Identity> {
 fn config() -> Result<Config, String> {
     Config {
         cluster_name: "skyclaw".to_owned(),
-        heartbeat_interval: 100,
-        election_timeout_min: 300,
-        election_timeout_max: 600,
+        // Also how long a follower may take to answer, the sync of its disk included. Sent every one and a half.
+        heartbeat_interval: 200,
+        // `Elections` says when, openraft only how long it waits for votes and honours a leader.
+        enable_elect: false,
+        election_timeout_min: millis(elections::VOTES_WITHIN),
+        election_timeout_max: millis(elections::LEASE),
         // The keeper asks for snapshots, by the bytes the log has gathered.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 16,
@@ -258,6 +270,10 @@ fn config() -> Result<Config, String> {
     }
     .validate()
     .map_err(|error| error.to_string())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn mismatch(options: &Options, detail: String) -> StartError {

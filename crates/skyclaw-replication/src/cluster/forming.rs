@@ -14,6 +14,7 @@
 //! they belong to ([`Standing`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -144,7 +145,7 @@ impl Forming {
         let asked = self.ask_to_join(node).await;
         // Who was taken out is not elected. But nobody may be told so for certain where none leads: there its
         // log may be the one that is needed.
-        node.raft.runtime_config().elect(!matches!(asked, Asked::Removed));
+        node.stands.store(!matches!(asked, Asked::Removed), Ordering::Relaxed);
         match asked {
             Asked::Confirmed => {
                 (looks.confirmed, looks.unanswered) = (true, 0);

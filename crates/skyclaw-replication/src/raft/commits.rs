@@ -25,7 +25,7 @@ const KEEP_FOR: Duration = Duration::from_millis(1);
 /// How recent the last answer of a follower must be: less than the time between two signs of life.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
 /// How long the follower may take to answer. Nobody waits for it.
-const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+const ANSWER_WITHIN: Duration = Duration::from_millis(200);
 
 type Request = AppendEntriesRequest<TypeConfig>;
 
