@@ -7,6 +7,7 @@
 //!    RUN/                the service's user alone can go in
 //!       box/             mounted in the container, read-only
 //!          launch        the command and the environment
+//!          life          a pipe that is held open by whoever keeps the run
 //!          secrets/
 //! ```
 //!
@@ -26,7 +27,9 @@ use super::proc::ProcId;
 use super::{Error, Identity, Limits, Spec};
 
 /// What the launcher expects at the beginning.
-const MAGIC: &str = "skyclaw-launch 1";
+const MAGIC: &str = "skyclaw-launch 2";
+/// What says to it that the run is kept.
+const KEPT: &str = "kept";
 /// The launcher's own bytes.
 const LAUNCHER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/launcher"));
 
@@ -82,6 +85,11 @@ impl Folders {
         self.runs.join(run).join("box")
     }
 
+    /// The pipe that those who keep a run hold open.
+    pub(crate) fn life(&self, run: &str) -> PathBuf {
+        self.mounted(run).join("life")
+    }
+
     /// Makes the folder of a run.
     pub(crate) fn create(&self, run: &str) -> Result<(), Error> {
         let dir = self.runs.join(run);
@@ -98,12 +106,26 @@ impl Folders {
     }
 
     /// Says what is to be run. The container reads it when it is started.
-    pub(crate) fn write_launch(&self, run: &str, spec: &Spec, image: &Image) -> Result<(), Error> {
+    ///
+    /// A run that is `kept` ends when nobody has its pipe open any more.
+    pub(crate) fn write_launch(
+        &self,
+        run: &str,
+        spec: &Spec,
+        image: &Image,
+        kept: bool,
+    ) -> Result<(), Error> {
         let dir = self.mounted(run);
-        let text = launch(spec, image)?;
+        let text = launch(spec, image, kept)?;
         let written = (|| {
             for (name, secret) in &spec.secrets {
                 write(&dir.join("secrets").join(name), secret.bytes(), 0o444)?;
+            }
+            if kept {
+                // Read by anybody, held open by its owner alone: the job could keep itself otherwise.
+                let life = self.life(run);
+                nix::unistd::mkfifo(&life, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+                fs::set_permissions(&life, fs::Permissions::from_mode(0o644))?;
             }
             write(&dir.join("launch"), &text, 0o444)
         })();
@@ -188,7 +210,7 @@ fn folder_for_all(path: &Path) -> io::Result<()> {
 }
 
 /// What the launcher reads: texts that each end in a NUL.
-fn launch(spec: &Spec, image: &Image) -> Result<Vec<u8>, Error> {
+fn launch(spec: &Spec, image: &Image, kept: bool) -> Result<Vec<u8>, Error> {
     let argv: Vec<&String> = match &spec.command {
         Some(command) => std::iter::once(command).chain(&spec.args).collect(),
         // As Podman does it: arguments take the place of the image's own.
@@ -205,7 +227,8 @@ fn launch(spec: &Spec, image: &Image) -> Result<Vec<u8>, Error> {
     let basic = basic.into_iter().filter(|(name, _)| !spec.env.contains_key(*name));
     let own = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let env = basic.chain(own).flat_map(|(name, value)| [name, value]);
-    let texts = [MAGIC, cwd.unwrap_or("/tmp"), &words].into_iter();
+    let kept = if kept { KEPT } else { "" };
+    let texts = [MAGIC, kept, cwd.unwrap_or("/tmp"), &words].into_iter();
     let mut out = Vec::new();
     for text in texts.chain(argv.into_iter().map(String::as_str)).chain(env) {
         out.extend_from_slice(text.as_bytes());

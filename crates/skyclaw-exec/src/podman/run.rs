@@ -135,7 +135,7 @@ impl Run {
         let mut record = self.record(&spec)?;
         let run = self.id().to_owned();
         let written = blocking("write down a run", move || {
-            inner.folders.write_launch(&run, &spec, &image)?;
+            inner.folders.write_launch(&run, &spec, &image, false)?;
             if let (Holder::Own(trees), Some(group)) = (&inner.holder, &record.group) {
                 trees.limit_run(group, limits)?;
                 trees.show_limits(pid, limits)?;
