@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use group::Group;
+pub(crate) use group::{Group, OomWatch, Spent};
 
 use crate::Resources;
 use mounts::Hierarchy;

@@ -280,6 +280,7 @@ impl Driver {
             kept: Kept::Process(Box::new(self.program(path.clone(), &spec, dir, cwd))),
             groups: groups.clone(),
             in_force,
+            events: Vec::new(),
         };
         let label = Label::new(spec.label, spec.capture, spec.hint, groups.clone());
         let started = Running::start(&config.shim, &plan, dir.clone(), label).await;

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
-use crate::record::{Exit, ExitStatus, Usage};
+use crate::record::{Event, Exit, ExitStatus, Usage};
 use crate::{BootTime, Capture, Stop};
 
 /// Longest frame, in bytes: a plan with all the arguments a kernel takes.
@@ -51,6 +51,9 @@ pub(crate) struct Plan {
     pub(crate) groups: Vec<Group>,
     /// What holds for it, in words, for its events.
     pub(crate) in_force: Vec<String>,
+    /// What happened to it before.
+    #[serde(default)]
+    pub(crate) events: Vec<Event>,
 }
 
 /// What a shim is the keeper of. A shim that is told of a kind it does not know refuses the plan.
@@ -59,6 +62,26 @@ pub(crate) struct Plan {
 pub(crate) enum Kept {
     /// A process, started by the shim's guard.
     Process(Box<Program>),
+    /// A container that was made and initialised, and is started by the daemon once the shim has it.
+    Container(Box<Container>),
+}
+
+/// A container, as far as its keepers need to know it. None of it needs the engine.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Container {
+    /// Its first process, which is that of its PID namespace.
+    pub(crate) main: Process,
+    /// What watches it (conmon), and hands out what it writes.
+    pub(crate) monitor: Process,
+    /// Where the monitor writes the exit code.
+    pub(crate) exit_file: PathBuf,
+    /// The directory in which the monitor has the socket for its output.
+    pub(crate) bundle: PathBuf,
+    /// The pipe that the first process ends without.
+    pub(crate) life: PathBuf,
+    /// What its groups had used before it was started.
+    pub(crate) cpu_before: Duration,
 }
 
 /// A process to be started.
@@ -93,6 +116,8 @@ pub struct User {
 pub(crate) enum Order {
     /// The run may go on until then. Never makes the time shorter, and is nothing once it is over.
     Extend { deadline: BootTime },
+    /// A container was started.
+    Started,
     /// The run is to end.
     Stop { why: Stop, grace: Option<Duration> },
 }
@@ -271,6 +296,7 @@ mod tests {
     fn what_shims_and_daemons_of_this_version_say_stays_understood() {
         for order in [
             r#"{"extend":{"deadline":5000000000}}"#,
+            r#""started""#,
             r#"{"stop":{"why":"cancelled","grace":null}}"#,
             r#"{"stop":{"why":{"because":"host is shutting down"},"grace":{"secs":1,"nanos":0},"more":1}}"#,
         ] {

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::libc::pid_t;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::{Deserialize, Serialize};
 
 use super::{Controller, Version};
@@ -32,6 +34,18 @@ pub(crate) struct Spent {
     pub(crate) oom_kills: u64,
 }
 
+/// Hears of memory that ran out. Counts also while nobody looks.
+#[derive(Debug)]
+pub(crate) struct OomWatch(EventFd);
+
+impl OomWatch {
+    /// How often since it was last asked.
+    pub(crate) fn times(&self) -> u64 {
+        // Not ready means that it never happened.
+        self.0.read().unwrap_or_default()
+    }
+}
+
 impl Group {
     pub(super) fn make(dir: PathBuf, version: Version, bounds: Vec<Controller>) -> io::Result<Self> {
         fs::create_dir(&dir)?;
@@ -44,7 +58,7 @@ impl Group {
     }
 
     /// One of a run that nobody knows.
-    pub(super) fn found(dir: PathBuf, version: Version) -> Self {
+    pub(crate) fn found(dir: PathBuf, version: Version) -> Self {
         Self { dir, version, bounds: Vec::new() }
     }
 
@@ -141,6 +155,26 @@ impl Group {
                 oom_kills: field("memory.oom_control", "oom_kill").unwrap_or(0),
             }
         }
+    }
+
+    /// Has the kernel tell when it runs out of memory, where that is not counted for all below it: in
+    /// version 1, as far as it is of use here.
+    pub(crate) fn watch_memory(&self) -> io::Result<Option<OomWatch>> {
+        let control = self.dir.join("memory.oom_control");
+        if self.version == Version::V2 || !control.exists() {
+            return Ok(None);
+        }
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let control = fs::File::open(control)?;
+        let line = format!("{} {}", event.as_fd().as_raw_fd(), control.as_raw_fd());
+        fs::write(self.dir.join("cgroup.event_control"), line)?;
+        Ok(Some(OomWatch(event)))
+    }
+
+    /// Whether a group of version 1 was ever at its limit: all that is left to see when nobody watched.
+    pub(crate) fn was_full(&self) -> bool {
+        let times = fs::read_to_string(self.dir.join("memory.failcnt")).ok();
+        times.and_then(|times| times.trim().parse::<u64>().ok()).is_some_and(|times| times > 0)
     }
 
     /// Removes it, and what is above it and ours when that is empty now. It must be empty itself.
