@@ -60,7 +60,7 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         None => state.host_id(ids::host)?,
     };
     let spool = Spool::open(state.path()).map_err(Error::Spool)?;
-    let driver = Driver::new(settings.driver(place, state.path()))?;
+    let driver = Driver::new(settings.driver(&host, place, state.path()))?;
     let found = driver.recover().await?;
     let mut config =
         skyclaw_client::Config::new(settings.coordinators(), settings.token.clone().map(Secret::into_inner));
@@ -140,7 +140,7 @@ fn card(settings: &Settings, enforcement: &Enforcement) -> RegisterHostBody {
         name: Some(settings.host_name.clone().or_else(machine).unwrap_or_else(|| "host".to_owned())),
         capabilities: Some(settings.capabilities.clone()),
         max_parallel: Some(settings.max_parallel),
-        enforces: Some(advert::of(enforcement)),
+        enforces: Some(advert::of([("process", enforcement)])),
     }
 }
 

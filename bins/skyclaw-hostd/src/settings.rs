@@ -138,10 +138,10 @@ impl Settings {
     }
 
     /// How runs are run, with the daemon's own search path and directories.
-    pub(crate) fn driver(&self, place: &Place, state_dir: &Path) -> Config {
+    pub(crate) fn driver(&self, host: &HostId, place: &Place, state_dir: &Path) -> Config {
         let Place { search_path, base_dir, shim } = place;
-
         Config {
+            owner: host.to_string(),
             allowlist: Allowlist::new(&self.allowed_commands, OsStr::new(search_path)),
             openclaw: Openclaw { command: self.openclaw_command.clone(), args: self.openclaw_args.clone() },
             runs_dir: state_dir.join("runs"),

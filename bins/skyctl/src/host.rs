@@ -1,5 +1,6 @@
 //! `skyctl host …`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -102,9 +103,13 @@ fn table(hosts: &[Host], now: Timestamp) -> Table {
 fn details(host: &Host) -> Table {
     let words = |words: &[String]| Some(words.join(",")).filter(|text| !text.is_empty());
     let enforces = host.enforces.as_ref();
-    let unavailable = enforces.map(|enforces| {
-        enforces.unavailable.iter().map(|(word, why)| format!("{word}: {why}")).collect::<Vec<_>>().join("\n")
-    });
+    let lines = |said: &BTreeMap<String, String>| {
+        let line = |(word, text): (&String, &String)| match text.as_str() {
+            "" => word.clone(),
+            text => format!("{word}: {text}"),
+        };
+        Some(said.iter().map(line).collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty())
+    };
     Table::of_fields(vec![
         ("id", Some(host.id.to_string())),
         ("name", Some(host.name.clone())),
@@ -117,7 +122,8 @@ fn details(host: &Host) -> Table {
         ("max parallel", Some(host.max_parallel.to_string())),
         ("enforces", enforces.and_then(|enforces| words(&enforces.can))),
         ("best effort", enforces.and_then(|enforces| words(&enforces.best_effort))),
-        ("not available", unavailable.filter(|text| !text.is_empty())),
+        ("in force", enforces.and_then(|enforces| lines(&enforces.in_force))),
+        ("not available", enforces.and_then(|enforces| lines(&enforces.unavailable))),
         ("registered", Some(host.registered_at.to_string())),
         ("last seen", Some(host.last_seen_at.to_string())),
     ])
@@ -162,6 +168,9 @@ mod tests {
                 can: vec!["podman".into(), "podman.memory".into()],
                 best_effort: vec!["podman.cpu".into()],
                 unavailable: [("process.memory".to_owned(), "no cgroups".to_owned())].into(),
+                in_force: [("process.landlock", "writes only to /a"), ("process.ownSession", "")]
+                    .map(|(word, text)| (word.to_owned(), text.to_owned()))
+                    .into(),
             }),
         }
     }
@@ -180,6 +189,8 @@ mod tests {
             max parallel   4
             enforces       podman,podman.memory
             best effort    podman.cpu
+            in force       process.landlock: writes only to /a
+                           process.ownSession
             not available  process.memory: no cgroups
             registered     2026-01-01T00:00:00.000Z
             last seen      2026-01-01T00:00:05.000Z

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
 use crate::record::{Event, Exit, ExitStatus, Usage};
+pub(crate) use crate::tree::Process;
 use crate::{BootTime, Capture, Stop};
 
 /// Longest frame, in bytes: a plan with all the arguments a kernel takes.
@@ -192,19 +193,6 @@ pub(crate) struct Status {
     pub(crate) slack: Duration,
     /// Whether it is being stopped.
     pub(crate) stopping: bool,
-}
-
-/// A process, told from all others with its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Process {
-    pub(crate) pid: i32,
-    pub(crate) start: u64,
-}
-
-impl Process {
-    pub(crate) fn of(pid: i32) -> Self {
-        Self { pid, start: crate::tree::stat(pid).map_or(0, |stat| stat.start) }
-    }
 }
 
 /// A frame.

@@ -38,6 +38,7 @@ fn enforces() -> Enforces {
         can: vec!["podman".into(), "podman.memory".into()],
         best_effort: vec!["podman.cpu".into()],
         unavailable: pairs("process.memory", "no cgroups"),
+        ..Enforces::default()
     }
 }
 

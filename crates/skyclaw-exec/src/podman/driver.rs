@@ -8,14 +8,15 @@ use std::sync::Arc;
 use nix::unistd::{Gid, Uid, geteuid};
 use tokio::sync::watch;
 
-use super::cgroup::Group;
 use super::container::{self, Image, Place, Shape};
-use super::enforcement::{Enforcement, Holder, probe};
+use super::enforcement::{Found, Holder, Service, probe};
 use super::folder::Folders;
 use super::http::Http;
 use super::pool::{Pool, PoolConfig};
 use super::prepared::{Inspected, Prepared};
 use super::{Error, Policy, Run, Spec};
+use crate::cgroup::Group;
+use crate::enforce::Enforcement;
 
 /// What names of runs begin with.
 pub(crate) const PREFIX: &str = "skyclaw-";
@@ -70,6 +71,7 @@ pub(crate) struct Inner {
     pub(crate) http: Http,
     pub(crate) folders: Folders,
     pub(crate) enforcement: Enforcement,
+    pub(crate) service: Service,
     pub(crate) holder: Holder,
     /// Runs that this daemon has something to do with: no sweep may touch them.
     claimed: watch::Sender<BTreeSet<String>>,
@@ -83,12 +85,20 @@ impl Podman {
     /// When the service does not answer, or a folder cannot be made.
     pub async fn connect(config: Config, tracker: &tokio_util::task::TaskTracker) -> Result<Self, Error> {
         let http = Http::new(&config.socket);
-        let (enforcement, holder) = probe(&http, &config.owner).await?;
+        let Found { enforcement, holder, service: told } =
+            probe(&http, &config.owner, config.policy.best_effort).await?;
         let (runs, state, service) =
             (config.runs_dir.clone(), config.state_dir.clone(), service(&config.socket));
         let folders = blocking("make its folders", move || Folders::make(&runs, &state, service)).await?;
-        let inner =
-            Arc::new(Inner { config, http, folders, enforcement, holder, claimed: watch::Sender::default() });
+        let inner = Arc::new(Inner {
+            config,
+            http,
+            folders,
+            enforcement,
+            service: told,
+            holder,
+            claimed: watch::Sender::default(),
+        });
         let pool = Pool::start(Arc::clone(&inner), tracker);
         Ok(Self { inner, pool })
     }
@@ -103,6 +113,12 @@ impl Podman {
     #[must_use]
     pub fn enforcement(&self) -> &Enforcement {
         &self.inner.enforcement
+    }
+
+    /// The service that runs them.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.inner.service
     }
 
     /// Whether a run would be allowed here, without starting it.
@@ -184,6 +200,8 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     /// All limits, those included that can be set when it starts.
     pub(crate) limits: super::Limits,
+    /// What holds for it, in words.
+    pub(crate) in_force: Vec<String>,
 }
 
 impl Inner {
@@ -191,7 +209,7 @@ impl Inner {
         spec.validate()?;
         let policy = &self.config.policy;
         let limits = spec.limits.within(policy.ceiling);
-        self.enforcement.check(limits, spec.agent.as_ref().map(|agent| agent.limits), policy)?;
+        let in_force = self.enforcement.promise(&limits, spec.agent.as_ref().map(|agent| &agent.limits))?;
         let mounts = if spec.mounts.is_empty() && matches!(spec.network, super::Network::None) {
             Vec::new()
         } else {
@@ -202,7 +220,7 @@ impl Inner {
         let shape = Shape {
             image: image.id.clone(),
             limits: match &self.holder {
-                Holder::Podman(_) => limits,
+                Holder::Podman => limits,
                 // Set on the run's own group when it starts, if at all.
                 Holder::Own(_) | Holder::Nobody => {
                     super::Limits { tmpfs_bytes: limits.tmpfs_bytes, ..super::Limits::default() }
@@ -213,7 +231,7 @@ impl Inner {
             network: spec.network.clone(),
             user: spec.user.unwrap_or(policy.user),
         };
-        Ok(Plan { image, shape, limits })
+        Ok(Plan { image, shape, limits, in_force })
     }
 
     pub(crate) fn claim(&self, run: &str) {
@@ -237,7 +255,7 @@ impl Inner {
         &self,
         shape: &Shape,
         run: &str,
-        group: Option<&Group>,
+        groups: &[Group],
         identity: Option<&super::Identity>,
     ) -> serde_json::Value {
         let folder = self.folders.mounted(run);
@@ -246,29 +264,32 @@ impl Inner {
             owner: &self.config.owner,
             launcher: self.folders.launcher(),
             folder: &folder,
-            parent: group.map(Group::as_parent),
-            held_by_podman: matches!(self.holder, Holder::Podman(_)),
-            ids: (!self.enforcement.rootless).then_some(self.config.ids),
+            parent: match &self.holder {
+                Holder::Own(cgroups) => cgroups.parent(groups),
+                Holder::Podman | Holder::Nobody => None,
+            },
+            held_by_podman: matches!(self.holder, Holder::Podman),
+            ids: (!self.service.rootless).then_some(self.config.ids),
             log_bytes: self.config.log_bytes,
             identity,
         };
         container::body(shape, &place)
     }
 
-    /// Removes a container, its folder and its group. One that is gone is removed.
+    /// Removes a container, its folder and its groups. One that is gone is removed.
     pub(crate) async fn remove(
         self: &Arc<Self>,
         container: &str,
         run: &str,
-        group: Option<Group>,
+        groups: Vec<Group>,
     ) -> Result<(), Error> {
         if !container.is_empty() {
             self.remove_container(container).await?;
         }
         let (inner, run) = (Arc::clone(self), run.to_owned());
         blocking("clear a run away", move || {
-            if let (Holder::Own(trees), Some(group)) = (&inner.holder, &group) {
-                trees.remove(group);
+            if let Holder::Own(cgroups) = &inner.holder {
+                cgroups.remove_container(&groups);
             }
             inner.folders.remove(&run)
         })

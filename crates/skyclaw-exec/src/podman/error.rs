@@ -69,11 +69,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A control group cannot be made or set.
-    #[error("the control group {} cannot be set", path.display())]
+    #[error("the control groups of the run cannot be set")]
     Cgroup {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
+        /// Which file, and why.
         source: io::Error,
     },
     /// There is no such run.
@@ -87,6 +85,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A control group, where the error says which.
+    pub(crate) fn from_groups(source: io::Error) -> Self {
+        Self::Cgroup { source }
+    }
+
     /// The error and what caused it, as one sentence.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Group;
 use super::container::Image;
-use super::proc::ProcId;
 use super::{Error, Identity, Limits, Spec};
+use crate::cgroup::Group;
+use crate::tree::Process;
 
 /// What the launcher expects at the beginning.
 const MAGIC: &str = "skyclaw-launch 2";
@@ -42,10 +42,13 @@ pub(crate) struct Record {
     pub(crate) identity: Identity,
     pub(crate) agent: Option<String>,
     pub(crate) limits: Limits,
-    pub(crate) main: ProcId,
-    pub(crate) conmon: ProcId,
+    /// What holds for it, in words.
+    #[serde(default)]
+    pub(crate) in_force: Vec<String>,
+    pub(crate) main: Process,
+    pub(crate) conmon: Process,
     pub(crate) exit_file: Option<PathBuf>,
-    pub(crate) group: Option<Group>,
+    pub(crate) groups: Vec<Group>,
     pub(crate) cpu_before_ns: u64,
 }
 
@@ -149,8 +152,7 @@ impl Folders {
             fs::read(self.record(run)).map_err(|e| gone(format!("its record cannot be read: {e}")))?;
         let record: Record = serde_json::from_slice(&bytes)
             .map_err(|e| gone(format!("its record cannot be understood: {e}")))?;
-        let plain = record.group.as_ref().is_none_or(Group::is_plain);
-        if record.form == FORM && plain {
+        if record.form == FORM {
             Ok(record)
         } else {
             Err(gone("its record is of another version".to_owned()))

@@ -22,7 +22,6 @@
 //!
 //! Why the parts are as they are is written in `docs/adr/0017-podman.md`.
 
-mod cgroup;
 mod container;
 mod driver;
 mod enforcement;
@@ -38,15 +37,19 @@ mod run;
 mod spec;
 mod sweep;
 
+pub use crate::enforce::{Enforcement, Verdict};
 pub use driver::{Config, IdRange, Podman};
-pub use enforcement::{Enforcement, Verdict};
+pub use enforcement::Service;
 pub use error::Error;
 pub use output::{Output, Stream};
 pub use policy::{AllowedMount, Policy};
 pub use pool::PoolConfig;
 pub use run::{Exit, Report, Run, Usage};
-pub use spec::{Agent, Identity, Limits, Mount, Network, SECRETS_FOLDER, Secret, Spec, User};
+pub use spec::{Agent, Identity, Mount, Network, SECRETS_FOLDER, Secret, Spec, User};
 pub use sweep::{Found, Swept};
+
+/// What a run, or all runs of an agent together, may use.
+pub type Limits = crate::Resources;
 
 #[cfg(test)]
 #[path = "../../launcher/main.rs"]

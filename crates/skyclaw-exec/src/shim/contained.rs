@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::cgroup::{Group, OomWatch, Spent};
+use crate::cgroup::{Group, Spent, Watch};
 use crate::protocol::{Container, Process};
 use crate::record::ExitStatus;
 use crate::tree;
@@ -40,7 +40,7 @@ pub(super) struct Contained<'a> {
     monitor: OwnedFd,
     /// The first process ends when nobody has this open.
     _life: File,
-    oom: Vec<OomWatch>,
+    oom: Option<Watch>,
 }
 
 impl<'a> Contained<'a> {
@@ -52,7 +52,7 @@ impl<'a> Contained<'a> {
         };
         let life =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&plan.life)?;
-        let oom = groups.iter().filter_map(|group| group.watch_memory().ok().flatten()).collect();
+        let oom = Watch::new(groups).ok();
         Ok(Self {
             plan,
             groups,
@@ -114,7 +114,7 @@ impl<'a> Contained<'a> {
     /// Whether memory ran out, as far as counters do not say.
     pub(super) fn ran_out_of_memory(&self, status: Option<ExitStatus>, killed: bool) -> bool {
         let by_the_kernel = status == Some(ExitStatus::Code(KILLED)) && !killed;
-        let told = self.oom.iter().any(|watch| watch.times() > 0);
+        let told = self.oom.as_ref().is_some_and(|watch| watch.times() > 0);
         told || (by_the_kernel && self.groups.iter().any(Group::was_full))
     }
 

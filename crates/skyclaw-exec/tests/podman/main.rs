@@ -9,6 +9,7 @@ mod limits;
 mod pool;
 mod refusals;
 mod runs;
+mod shared;
 mod unprivileged;
 
 /// Makes of each a test with the system's service and one with a user's.

@@ -75,18 +75,22 @@ fn enforces(given: Enforces) -> Result<Enforces, Invalid> {
         all.iter().try_for_each(|word| bounded_text(field, word, limits::MAX_CAPABILITY_LEN))?;
         Ok(all)
     };
-    if given.unavailable.len() > limits::MAX_ENFORCES {
-        let fault = format!("must have at most {} entries", limits::MAX_ENFORCES);
-        return Err(Invalid::new("enforces.unavailable", fault));
-    }
-    for (word, why) in &given.unavailable {
-        bounded_text("enforces.unavailable", word, limits::MAX_CAPABILITY_LEN)?;
-        bounded_text("enforces.unavailable", why, limits::MAX_REASON_LEN)?;
+    for (field, said) in [("enforces.unavailable", &given.unavailable), ("enforces.inForce", &given.in_force)]
+    {
+        if said.len() > limits::MAX_ENFORCES {
+            let fault = format!("must have at most {} entries", limits::MAX_ENFORCES);
+            return Err(Invalid::new(field, fault));
+        }
+        for (word, text) in said {
+            bounded_text(field, word, limits::MAX_CAPABILITY_LEN)?;
+            bounded_text(field, text, limits::MAX_REASON_LEN)?;
+        }
     }
     Ok(Enforces {
         can: words("enforces.can", given.can)?,
         best_effort: words("enforces.bestEffort", given.best_effort)?,
         unavailable: given.unavailable,
+        in_force: given.in_force,
     })
 }
 
