@@ -25,7 +25,7 @@ mod mounts;
 mod tests;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -252,6 +252,20 @@ impl Cgroups {
         let Some(place) = self.place(groups) else { return };
         for tree in mounts::all_trees() {
             group::remove_with_above(&tree.join(&place));
+        }
+    }
+
+    /// The same by the name of the run, also when only an engine's groups are left of it.
+    pub(crate) fn remove_run(&self, run: &str) {
+        let places: BTreeSet<_> = self.for_containers().filter_map(Base::place).collect();
+        for tree in mounts::all_trees() {
+            for place in places.iter().map(|place| tree.join(place)) {
+                let agents = directories(&place).into_iter().filter(|(name, _)| name.starts_with(AGENT));
+                let parents = agents.map(|(_, dir)| dir).chain([place]);
+                for dir in parents.map(|parent| parent.join(run)).filter(|dir| dir.is_dir()) {
+                    group::remove_with_above(&dir);
+                }
+            }
         }
     }
 

@@ -193,6 +193,13 @@ pub(crate) struct Status {
     pub(crate) slack: Duration,
     /// Whether it is being stopped.
     pub(crate) stopping: bool,
+    /// Whether it runs; a container is started after its keepers have it.
+    #[serde(default = "yes")]
+    pub(crate) began: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A frame.

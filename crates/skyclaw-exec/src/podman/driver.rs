@@ -62,7 +62,7 @@ impl Default for IdRange {
 #[derive(Debug, Clone)]
 pub struct Podman {
     pub(crate) inner: Arc<Inner>,
-    pool: Pool,
+    pub(crate) pool: Pool,
 }
 
 #[derive(Debug)]
@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) holder: Holder,
     /// Runs that this daemon has something to do with: no sweep may touch them.
     claimed: watch::Sender<BTreeSet<String>>,
+    /// The same of runs that shims keep, until they are cleared away.
+    owned: watch::Sender<BTreeSet<String>>,
 }
 
 impl Podman {
@@ -98,6 +100,7 @@ impl Podman {
             service: told,
             holder,
             claimed: watch::Sender::default(),
+            owned: watch::Sender::default(),
         });
         let pool = Pool::start(Arc::clone(&inner), tracker);
         Ok(Self { inner, pool })
@@ -205,7 +208,7 @@ pub(crate) struct Plan {
 }
 
 impl Inner {
-    async fn plan(self: &Arc<Self>, spec: &Spec) -> Result<Plan, Error> {
+    pub(crate) async fn plan(self: &Arc<Self>, spec: &Spec) -> Result<Plan, Error> {
         spec.validate()?;
         let policy = &self.config.policy;
         let limits = spec.limits.within(policy.ceiling);
@@ -242,8 +245,16 @@ impl Inner {
         self.claimed.send_if_modified(|runs| runs.remove(run));
     }
 
+    pub(crate) fn own(&self, run: &str) {
+        self.owned.send_if_modified(|runs| runs.insert(run.to_owned()));
+    }
+
+    pub(crate) fn disown(&self, run: &str) {
+        self.owned.send_if_modified(|runs| runs.remove(run));
+    }
+
     pub(crate) fn is_claimed(&self, run: &str) -> bool {
-        self.claimed.borrow().contains(run)
+        self.claimed.borrow().contains(run) || self.owned.borrow().contains(run)
     }
 
     pub(crate) async fn inspect(&self, container: &str) -> Result<Inspected, Error> {
@@ -290,6 +301,7 @@ impl Inner {
         blocking("clear a run away", move || {
             if let Holder::Own(cgroups) = &inner.holder {
                 cgroups.remove_container(&groups);
+                cgroups.remove_run(&run);
             }
             inner.folders.remove(&run)
         })

@@ -74,6 +74,15 @@ pub enum Error {
         /// Which file, and why.
         source: io::Error,
     },
+    /// The process that is to keep the run could not be started.
+    #[error("the shim of the run could not be started")]
+    Keeper {
+        /// Why.
+        source: io::Error,
+    },
+    /// Its deadline had passed before anything of it was started.
+    #[error("its deadline passed before it was started")]
+    TooLate,
     /// There is no such run.
     #[error("there is no run {run} to take up again: {why}")]
     Gone {

@@ -18,6 +18,7 @@
 //! - What a job is started with (command, environment, secrets) is in no record that Podman keeps, and in no
 //!   list of processes but its own.
 //! - An exit code survives the service and this daemon. A container without a monitor is killed.
+//! - A run that a shim [keeps](Keep) ends at its deadline, whoever is dead or frozen then.
 //! - A sweep touches what carries this host's label, and nothing else.
 //!
 //! Why the parts are as they are is written in `docs/adr/0017-podman.md`.
@@ -28,6 +29,8 @@ mod enforcement;
 mod error;
 mod folder;
 mod http;
+mod job;
+mod kept;
 mod output;
 mod policy;
 mod pool;
@@ -41,6 +44,7 @@ pub use crate::enforce::{Enforcement, Verdict};
 pub use driver::{Config, IdRange, Podman};
 pub use enforcement::Service;
 pub use error::Error;
+pub use kept::Keep;
 pub use output::{Output, Stream};
 pub use policy::{AllowedMount, Policy};
 pub use pool::PoolConfig;

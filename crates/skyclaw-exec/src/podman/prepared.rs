@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2};
 use serde::Deserialize;
@@ -14,6 +15,11 @@ use super::proc::{Proc, argument, can_gain_privileges};
 use super::{Error, Identity, Mount};
 use crate::Resources;
 use crate::cgroup::{Cgroups, Group, Member, Wanted, Watch};
+
+/// How long a runtime may take to bind a process between its start and its first program.
+const BIND_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at.
+const STEP: Duration = Duration::from_millis(1);
 
 /// Keeps a run from being swept for as long as this daemon has something to do with it.
 #[derive(Debug)]
@@ -47,6 +53,8 @@ pub(crate) struct Prepared {
     pub(crate) main: Proc,
     pub(crate) conmon: Proc,
     pub(crate) exit_file: Option<PathBuf>,
+    /// Where its monitor has the socket for its output.
+    pub(crate) bundle: Option<PathBuf>,
     pub(crate) groups: Vec<Group>,
     pub(crate) watch: Option<Watch>,
     /// Whether its process is known to be unable to gain privileges.
@@ -157,6 +165,7 @@ impl Prepared {
         }
         let bound = can_gain_privileges(state.pid) == Some(false);
         let exit_file = exit_file(state.conmon_pid, container);
+        let bundle = super::kept::bundle(state.conmon_pid);
         let main_id = main.id().pid;
         let (watching, mounts) = (Arc::clone(inner), shape.mounts.clone());
         let (groups, watch) = blocking("watch a container", move || {
@@ -172,7 +181,7 @@ impl Prepared {
             }
         })
         .await?;
-        Ok(Self { claim, container: made.id, main, conmon, exit_file, groups, watch, bound })
+        Ok(Self { claim, container: made.id, main, conmon, exit_file, bundle, groups, watch, bound })
     }
 
     /// Whether it can still become a run.
@@ -197,6 +206,18 @@ impl Prepared {
 pub(crate) fn exit_file(conmon: u32, container: &str) -> Option<PathBuf> {
     let dir = PathBuf::from(argument(conmon, "--exit-dir")?);
     fs::read_dir(&dir).is_ok().then(|| dir.join(container))
+}
+
+/// Some runtimes bind a process only just before its first program, which is the launcher: that looks as well,
+/// and starts nothing that is not bound.
+pub(crate) async fn see_it_bound(main: &Proc) -> Result<(), Error> {
+    let seen = async {
+        while can_gain_privileges(main.id().pid.unsigned_abs()) == Some(true) && main.is_alive() {
+            tokio::time::sleep(STEP).await;
+        }
+    };
+    let late = tokio::time::timeout(BIND_PATIENCE, seen).await;
+    late.map_err(|_| Error::Unbound { missing: "it could gain privileges".to_owned() })
 }
 
 /// Whether what is mounted is what was judged: a part of its path could have been made a link meanwhile.

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::driver::{Inner, Plan, blocking};
 use super::enforcement::Holder;
 use super::folder::{FORM, Record};
-use super::prepared::{Claim, Prepared};
-use super::proc::{Proc, can_gain_privileges};
+use super::prepared::{Claim, Prepared, see_it_bound};
+use super::proc::Proc;
 use super::{Error, Identity, Limits, Output, Spec};
 use crate::cgroup::{Cgroups, Group, Spent, Watch};
 
@@ -34,8 +34,6 @@ const SERVICE_PATIENCE: Duration = Duration::from_secs(60);
 const BELIEVED: u32 = 8;
 /// How often it is looked for.
 const STEP: Duration = Duration::from_millis(1);
-/// How long a runtime may take to bind a process between its start and its first program.
-const BIND_PATIENCE: Duration = Duration::from_secs(10);
 /// How much more a container's own group may have on version 1 than its run's: so it is the run's that runs
 /// out first, which is where that is told after the container is gone.
 const SLACK_BYTES: u64 = 64 << 10;
@@ -99,7 +97,7 @@ impl Run {
         spec: Spec,
         plan: &Plan,
     ) -> Result<Self, Error> {
-        let Prepared { claim, container, main, conmon, exit_file, groups, watch, bound } = prepared;
+        let Prepared { claim, container, main, conmon, exit_file, bundle: _, groups, watch, bound } = prepared;
         let mut run = Self {
             inner: Arc::clone(inner),
             claim,
@@ -159,19 +157,10 @@ impl Run {
             .http
             .post("start a container", &format!("/containers/{}/start", self.container), None)
             .await?;
-        if bound { Ok(()) } else { self.see_it_bound(pid).await }
-    }
-
-    /// Some runtimes bind a process only just before its first program, which is the launcher: that looks
-    /// as well, and starts nothing that is not bound.
-    async fn see_it_bound(&self, pid: u32) -> Result<(), Error> {
-        let seen = async {
-            while can_gain_privileges(pid) == Some(true) && self.main.as_ref().is_some_and(Proc::is_alive) {
-                tokio::time::sleep(STEP).await;
-            }
-        };
-        let late = tokio::time::timeout(BIND_PATIENCE, seen).await;
-        late.map_err(|_| Error::Unbound { missing: "it could gain privileges".to_owned() })
+        match &self.main {
+            Some(main) if !bound => see_it_bound(main).await,
+            _ => Ok(()),
+        }
     }
 
     fn record(&self, spec: &Spec) -> Result<Record, Error> {
@@ -444,7 +433,7 @@ impl Run {
 }
 
 /// Bounds a run, and the container's own group as well, where what runs in it can read it.
-fn limit(pid: i32, groups: &[Group], limits: Limits) -> std::io::Result<()> {
+pub(super) fn limit(pid: i32, groups: &[Group], limits: Limits) -> std::io::Result<()> {
     for group in groups {
         group.limit(&limits, 0)?;
         group.reset_peak();

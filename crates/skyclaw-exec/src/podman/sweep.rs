@@ -104,7 +104,7 @@ async fn left(inner: &Arc<Inner>) -> Result<(Vec<String>, BTreeMap<String, Vec<G
 }
 
 /// Whether a name is one that this driver gives: it becomes a path.
-fn is_run(name: &str) -> bool {
+pub(crate) fn is_run(name: &str) -> bool {
     name.strip_prefix(PREFIX)
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }

@@ -190,7 +190,12 @@ impl Keeper<'_> {
             grace: self.plan.grace,
             slack: self.plan.slack,
             stopping: self.stopping.is_some(),
+            began: self.has_begun(),
         }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.what, What::Started { .. }))
     }
 
     fn look_at_clock(&mut self) {
@@ -321,8 +326,7 @@ impl Keeper<'_> {
                 }
             }
             Order::Started => {
-                let is_news = !self.events.iter().any(|event| matches!(event.what, What::Started { .. }));
-                if let Some(leader) = self.leader.filter(|_| is_news) {
+                if let Some(leader) = self.leader.filter(|_| !self.has_begun()) {
                     self.events.push(Event::now(What::Started { pid: leader.pid }));
                 }
             }
@@ -366,6 +370,10 @@ impl Keeper<'_> {
             None if status.is_none() && spent.is_some() => Reason::KeeperLost(NO_MONITOR.to_owned()),
             None => Reason::Itself,
         };
+        // It was over before the daemon had said that it was started.
+        if let Some(leader) = self.leader.filter(|_| !self.has_begun() && reason == Reason::Itself) {
+            self.events.push(Event::now(What::Started { pid: leader.pid }));
+        }
         let mut exit = Exit {
             boot: crate::boot::boot_id(),
             reason,

@@ -4,6 +4,7 @@
 
 mod escapes;
 mod faults;
+mod kept;
 mod kit;
 mod limits;
 mod pool;
