@@ -1,8 +1,12 @@
 //! What binds runs on this host, as it tells the coordinators.
 
+use std::collections::BTreeSet;
+
 use skyclaw_exec::{Enforcement, Verdict};
 use skyclaw_proto::{Enforces, limits};
 
+/// The word for runs in containers.
+const PODMAN: &str = "podman";
 /// What a job can ask for, in the words that hosts are chosen by.
 const BOUNDS: [&str; 4] = ["cpu", "memory", "pids", "tmpfs"];
 
@@ -26,6 +30,32 @@ pub(crate) fn of<'a>(drivers: impl IntoIterator<Item = (&'static str, &'a Enforc
             }
         }
     }
+    told
+}
+
+/// What holds for processes and in Podman, where only some of the `networks` are that jobs may ask for.
+pub(crate) fn with_podman(
+    processes: &Enforcement,
+    podman: &Enforcement,
+    networks: &BTreeSet<String>,
+    missing: &BTreeSet<String>,
+) -> Enforces {
+    let mut told = of([("process", processes), (PODMAN, podman)]);
+    for name in networks {
+        let word = format!("{PODMAN}.network.{name}");
+        if missing.contains(name) {
+            told.unavailable.insert(word, "Podman knows no network of this name".to_owned());
+        } else {
+            told.can.push(word);
+        }
+    }
+    told
+}
+
+/// What holds for processes, where nothing runs in Podman for this reason.
+pub(crate) fn without_podman(processes: &Enforcement, why: &str) -> Enforces {
+    let mut told = of([("process", processes)]);
+    told.unavailable.insert(PODMAN.to_owned(), cut(why.to_owned()));
     told
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use skyclaw_client::Error;
 use skyclaw_config::{clock, ids};
-use skyclaw_exec::{BootTime, Driver, Ended, Error as Unstarted, Outcome, RunSpec, Running};
+use skyclaw_exec::{BootTime, Driver, Ended, Outcome, RunSpec, Running};
 use skyclaw_exec::{StopSignal, Stopper, stop_channel};
 use skyclaw_proto::record::Job;
 use skyclaw_proto::request::ClaimBody;
@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::completion::Completion;
+use crate::containers::{Containers, Fault, Way};
 use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::keeper::Keeper;
 use crate::leases::Lease;
@@ -42,6 +43,7 @@ pub(crate) struct Workshop {
     pub(crate) coordinator: Coordinator,
     pub(crate) keeper: Keeper,
     pub(crate) driver: Driver,
+    pub(crate) containers: Containers,
     pub(crate) spool: Spool,
     /// Cancelled when runs must stop.
     pub(crate) hard: CancellationToken,
@@ -143,7 +145,7 @@ impl Claims {
     }
 
     /// Takes over a run that an earlier daemon started.
-    pub(crate) fn adopt(&mut self, running: Running, job: JobTicket) {
+    pub(crate) fn adopt(&mut self, mut running: Running, job: JobTicket) {
         let (stopper, stop) = stop_channel();
         let over = CancellationToken::new();
         self.known.insert(job.job.clone(), Known { stopper: stopper.clone(), over: over.clone() });
@@ -157,6 +159,10 @@ impl Claims {
             let lease = job.lease(running.deadline());
             // It runs already; what is waited for is only that the keeper knows of it.
             let held = workshop.keeper.hold(job.job.clone(), lease, stopper.clone(), over);
+            if let Err(why) = workshop.containers.take_up(&mut running).await {
+                tracing::warn!(why, "its container cannot be started; the run is given back");
+                stopper.stop(Why::NoPodman.stop());
+            }
             let running = workshop.see_through(&job, running, &stopper, stop, held).await;
             workshop.tell(&job, running).await;
         };
@@ -227,14 +233,17 @@ impl Workshop {
             spec.grace = lease.grace(grace);
             spec.deadline = Some(ticket::deadline(&lease, grace, stop.deadline()));
         }
-        let end = match self.driver.start(spec).await {
+        let started = match self.containers.way(&job) {
+            Way::Process => self.driver.start(spec).await.map_err(Fault::from),
+            Way::Container { forced } => self.containers.start(&job, &spec, forced, &self.driver).await,
+        };
+        let end = match started {
             Ok(running) => self.see_through(&ticket, running, &stopper, stop, async { true }).await,
-            // Whose it is now is for the coordinators to say.
-            Err(error @ Unstarted::TooLate) => {
-                tracing::warn!(%error, "not started");
+            Err(Fault::TooLate) => {
+                tracing::warn!("not started: its deadline had passed");
                 End::Left
             }
-            Err(error) => End::Unstarted(Outcome::not_started(&error)),
+            Err(Fault::Told(outcome)) => End::Unstarted(*outcome),
         };
         self.tell(&ticket, end).await;
     }
@@ -289,19 +298,28 @@ impl Workshop {
         let kept = self.keep(completion.clone()).await;
         match (ended, kept) {
             (Some(ended), Some(kept)) => {
-                ended.forget().await;
+                let container = self.forget(ended).await;
                 self.deliver(completion, Some(kept)).await;
+                self.containers.clear(container.as_deref()).await;
             }
             // The record of the run is all there is on disk: it stays until the outcome was heard.
             (Some(ended), None) => {
                 if self.deliver(completion, None).await {
-                    ended.forget().await;
+                    let container = self.forget(ended).await;
+                    self.containers.clear(container.as_deref()).await;
                 }
             }
             (None, kept) => {
                 self.deliver(completion, kept).await;
             }
         }
+    }
+
+    /// Removes what a run left in this daemon's own directory, and says what container it was in.
+    async fn forget(&self, ended: Ended) -> Option<String> {
+        let container = ended.container().map(str::to_owned);
+        ended.forget().await;
+        container
     }
 
     /// Puts an outcome on disk. Without a disk it is at least delivered.

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::advert;
 use crate::claims::{Claims, End, Workshop};
+use crate::containers::Containers;
 use crate::coordinator::Coordinator;
 use crate::keeper::Keeper;
 use crate::policy::StopMode;
 use crate::services::{self, Services};
-use crate::settings::{Place, Settings};
+use crate::podman;
+use crate::settings::{Fault, Place, Settings};
 use crate::spool::Spool;
 use crate::state::{self, StateDir};
 use crate::ticket::Ticket;
@@ -32,6 +33,9 @@ const DEADLINE: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A setting is no good.
+    #[error(transparent)]
+    Setting(#[from] Fault),
     /// Its state directory cannot be used.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -54,7 +58,11 @@ pub enum Error {
 /// # Errors
 /// When the daemon cannot start, or must not go on.
 pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Result<(), Error> {
-    let state = StateDir::open(&place.base_dir.join(&settings.state_dir), settings.run_user.is_some())?;
+    let terms = podman::terms(settings, place).map_err(Fault::from)?;
+    // Runs that have a user of their own must find the way to what is theirs, and a Podman service to what it
+    // is to mount.
+    let passable = settings.run_user.is_some() || terms.is_some();
+    let state = StateDir::open(&place.base_dir.join(&settings.state_dir), passable)?;
     let host = match &settings.host_id {
         Some(given) => given.clone(),
         None => state.host_id(ids::host)?,
@@ -62,12 +70,21 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     let spool = Spool::open(state.path()).map_err(Error::Spool)?;
     let driver = Driver::new(settings.driver(&host, place, state.path()))?;
     let found = driver.recover().await?;
+    let tracker = TaskTracker::new();
+    let containers = Containers::new(terms, &driver.config().owner, state.path(), &found, &tracker);
+    tokio::select! {
+        () = shutdown.soft.cancelled() => {
+            leave_all(settings, found);
+            return Ok(());
+        }
+        () = containers.connect() => {}
+    }
     let mut config =
         skyclaw_client::Config::new(settings.coordinators(), settings.token.clone().map(Secret::into_inner));
     // A lease must not run out because one coordinator of several keeps silent.
     config.attempt_timeout = ATTEMPT_TIMEOUT;
     config.deadline = DEADLINE;
-    let card = card(settings, driver.enforcement());
+    let card = card(settings, driver.enforcement(), &containers);
     let coordinator = Coordinator::new(Client::new(config)?, host, card);
     tracing::info!(
         host = %coordinator.host,
@@ -87,14 +104,28 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         () = coordinator.register() => {}
     }
 
-    let tracker = TaskTracker::new();
+    let watched = containers.clone().watch(
+        coordinator.clone(),
+        driver.enforcement().clone(),
+        settings.capabilities.clone(),
+    );
+    let watching = tracker.spawn(watched);
     let (order_services, orders) = watch::channel(Vec::new());
     let (heartbeat, grace) = (settings.heartbeat_ms.0, settings.stop_grace_ms.0);
     let (keeper, mut keeping) =
         Keeper::start(&tracker, coordinator.clone(), heartbeat, grace, order_services);
     let hard = shutdown.hard.clone();
     let leave = CancellationToken::new();
-    let workshop = Workshop { coordinator, keeper, driver, spool: spool.clone(), hard, leave: leave.clone() };
+    let (spooled, left) = (spool.clone(), leave.clone());
+    let workshop = Workshop {
+        coordinator,
+        keeper,
+        driver,
+        containers: containers.clone(),
+        spool: spooled,
+        hard,
+        leave: left,
+    };
     let runs = TaskTracker::new();
     let ended = tokio::select! {
         () = shutdown.soft.cancelled() => Ok(()),
@@ -114,6 +145,9 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     tracing::info!(running = runs.len(), "takes no more work");
     runs.wait().await;
     keeping.abort();
+    watching.abort();
+    containers.drain().await;
+    drop((workshop, containers));
     tracker.close();
     tracker.wait().await;
     ended
@@ -133,14 +167,14 @@ fn leave_all(settings: &Settings, found: Left) {
 }
 
 /// How this host introduces itself.
-fn card(settings: &Settings, enforcement: &Enforcement) -> RegisterHostBody {
+fn card(settings: &Settings, enforcement: &Enforcement, containers: &Containers) -> RegisterHostBody {
     let machine = || gethostname().ok().and_then(|name| name.into_string().ok());
     RegisterHostBody {
         host_id: None,
         name: Some(settings.host_name.clone().or_else(machine).unwrap_or_else(|| "host".to_owned())),
-        capabilities: Some(settings.capabilities.clone()),
+        capabilities: Some(containers.capable(&settings.capabilities)),
         max_parallel: Some(settings.max_parallel),
-        enforces: Some(advert::of([("process", enforcement)])),
+        enforces: Some(containers.enforces(enforcement)),
     }
 }
 
@@ -157,6 +191,7 @@ async fn work(
     let place = services::Place {
         coordinator: workshop.coordinator.clone(),
         driver: workshop.driver.clone(),
+        containers: workshop.containers.clone(),
         base_port: settings.service_base_port,
         public_base_url: settings.service_host_public_base_url.as_ref().map(HttpUrl::to_string),
         orders,

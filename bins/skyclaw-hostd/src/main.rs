@@ -1,5 +1,6 @@
 //! `skyclaw-hostd`: the host daemon.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ fn daemon() -> anyhow::Result<()> {
         base_dir,
         // The program that runs now, also when its file was replaced meanwhile.
         shim: Shim { program: "/proc/self/exe".into(), args: vec![SHIM.to_owned()] },
+        runtime_dir: env.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

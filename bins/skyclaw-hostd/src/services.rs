@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::containers::Containers;
 use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::ports;
 use crate::stopping::Why;
@@ -41,6 +42,7 @@ const ATTENDED: Duration = Duration::from_secs(60);
 pub(crate) struct Place {
     pub(crate) coordinator: Coordinator,
     pub(crate) driver: Driver,
+    pub(crate) containers: Containers,
     /// The first port.
     pub(crate) base_port: u16,
     /// What the port is appended to.
@@ -157,6 +159,9 @@ impl Services {
 impl Place {
     /// Runs a service until it ends, is given to others, or the daemon ends.
     async fn host(&self, service: &Service, port: u16, asked_again: &Notify) {
+        if let Err(why) = self.containers.takes(service) {
+            return self.report_end(&service.id, why).await;
+        }
         let mut spec = RunSpec::service(service, &self.coordinator.host, port, self.driver.config());
         let ticket = ServiceTicket { service: service.id.clone(), name: service.name.clone(), port };
         spec.label = Ticket::Service(ticket).label();

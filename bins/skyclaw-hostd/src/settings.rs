@@ -1,6 +1,7 @@
 //! What the daemon is told at its start.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,6 +53,30 @@ skyclaw_config::settings! {
         writable_paths: Vec<String> = "/", env "SKYCLAW_WRITABLE_PATHS";
         /// Whether to run what asks for limits that cannot be enforced here, without them.
         best_effort_limits: bool = "0", env "SKYCLAW_BEST_EFFORT_LIMITS";
+        /// Images that jobs may run in Podman, by reference or by digest (sha256:…). Without any, nothing runs in
+        /// Podman here.
+        podman_images: Vec<String>, env "SKYCLAW_PODMAN_IMAGES";
+        /// The socket of the Podman service; that of this daemon's own user when not given. A daemon that is root
+        /// must name it, such as /run/podman/podman.sock.
+        podman_socket: Option<PathBuf>, env "SKYCLAW_PODMAN_SOCKET";
+        /// The image of jobs that run in Podman here and name none.
+        podman_default_image: Option<String>, env "SKYCLAW_PODMAN_DEFAULT_IMAGE";
+        /// Whether to fetch images that may be run and are not there.
+        podman_pull: bool = "0", env "SKYCLAW_PODMAN_PULL";
+        /// What of this host jobs in Podman may see: paths, and what is below them, for reading; with :rw after
+        /// it for writing as well.
+        podman_mounts: Vec<String>, env "SKYCLAW_PODMAN_MOUNTS";
+        /// Networks that jobs in Podman may ask for: host, or names of Podman's own.
+        podman_networks: Vec<String>, env "SKYCLAW_PODMAN_NETWORKS";
+        /// Jobs that require one of these capabilities run in Podman, whatever they ask for.
+        podman_forced_capabilities: Vec<String>, env "SKYCLAW_PODMAN_FORCED_CAPABILITIES";
+        /// Jobs with one of these labels (name=value) run in Podman, whatever they ask for.
+        podman_forced_labels: Vec<String>, env "SKYCLAW_PODMAN_FORCED_LABELS";
+        /// How many containers at most are made ahead for what is run often; 0 for none.
+        podman_prepared: usize = "4", env "SKYCLAW_PODMAN_PREPARED";
+        /// Where what jobs in Podman are started with lies, in memory: /run/skyclaw for root, else skyclaw in
+        /// XDG_RUNTIME_DIR.
+        podman_run_dir: Option<PathBuf>, env "SKYCLAW_PODMAN_RUN_DIR";
         /// How often to ask for work, in milliseconds, where the coordinator cannot let the question wait.
         poll_ms: Millis = "2000", env "SKYCLAW_POLL_MS";
         /// How often to give a sign of life, in milliseconds.
@@ -80,6 +105,8 @@ pub struct Place {
     pub base_dir: PathBuf,
     /// How a shim is started.
     pub shim: Shim,
+    /// Where what runs for this daemon's user is, in memory (`XDG_RUNTIME_DIR`).
+    pub runtime_dir: Option<PathBuf>,
 }
 
 /// A setting that is well-formed and still no good.
@@ -90,6 +117,12 @@ pub struct Fault {
     variable: &'static str,
     /// What is wrong, as the rest of a sentence.
     fault: String,
+}
+
+impl From<(&'static str, String)> for Fault {
+    fn from((variable, fault): (&'static str, String)) -> Self {
+        Self { variable, fault }
+    }
 }
 
 impl Settings {
@@ -137,11 +170,19 @@ impl Settings {
         }
     }
 
+    /// Whose this host's control groups and containers are. Not its id alone: daemons of several clusters on one
+    /// machine may have the same.
+    pub(crate) fn owner(&self, host: &HostId, state_dir: &Path) -> String {
+        let meta = state_dir.metadata().ok();
+        let place = meta.map(|meta| format!(".{:x}-{:x}", meta.dev(), meta.ino())).unwrap_or_default();
+        format!("{host}{place}")
+    }
+
     /// How runs are run, with the daemon's own search path and directories.
     pub(crate) fn driver(&self, host: &HostId, place: &Place, state_dir: &Path) -> Config {
-        let Place { search_path, base_dir, shim } = place;
+        let Place { search_path, base_dir, shim, .. } = place;
         Config {
-            owner: host.to_string(),
+            owner: self.owner(host, state_dir),
             allowlist: Allowlist::new(&self.allowed_commands, OsStr::new(search_path)),
             openclaw: Openclaw { command: self.openclaw_command.clone(), args: self.openclaw_args.clone() },
             runs_dir: state_dir.join("runs"),

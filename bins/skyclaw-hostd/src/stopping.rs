@@ -15,10 +15,12 @@ pub(crate) enum Why {
     GivenAnew,
     /// Of a service.
     NotOurs,
+    /// Of a run in a container, which cannot be started.
+    NoPodman,
 }
 
 impl Why {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Frozen,
         Self::Draining,
         Self::ShuttingDown,
@@ -26,6 +28,7 @@ impl Why {
         Self::NotHeld,
         Self::GivenAnew,
         Self::NotOurs,
+        Self::NoPodman,
     ];
 
     /// As the record of a run says it.
@@ -38,6 +41,7 @@ impl Why {
             Self::NotHeld => "this host no longer holds its lease",
             Self::GivenAnew => "its lease was given out anew",
             Self::NotOurs => "it is not this host's any more",
+            Self::NoPodman => "the Podman service of its host does not answer",
         }
     }
 
@@ -59,7 +63,7 @@ pub(crate) fn told(ending: &Ending) -> Option<Stopped> {
         Why::Frozen => Stopped::Frozen,
         Why::Draining => Stopped::Draining,
         Why::ShuttingDown => Stopped::Shutdown,
-        Why::NotRenewed | Why::NotHeld | Why::GivenAnew | Why::NotOurs => Stopped::Lease,
+        Why::NotRenewed | Why::NotHeld | Why::GivenAnew | Why::NotOurs | Why::NoPodman => Stopped::Lease,
     })
 }
 
