@@ -4,6 +4,7 @@
 mod arrows;
 mod cli;
 mod cluster;
+mod containers;
 mod damage;
 mod durability;
 mod hostile;
