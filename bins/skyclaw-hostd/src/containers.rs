@@ -120,7 +120,12 @@ impl Containers {
     }
 
     /// Looks after the service for ever, and tells the coordinators of what changes.
-    pub(crate) async fn watch(self, coordinator: Coordinator, processes: Enforcement, capabilities: Vec<String>) {
+    pub(crate) async fn watch(
+        self,
+        coordinator: Coordinator,
+        processes: Enforcement,
+        capabilities: Vec<String>,
+    ) {
         let Some(inner) = &self.0 else { return std::future::pending().await };
         loop {
             let pace = if inner.away().is_some() { PACE.0 } else { PACE.1 };
@@ -170,7 +175,9 @@ impl Containers {
         let required = &job.requirement.required_capabilities;
         let required = required.iter().map(ToString::to_string).collect::<Vec<_>>();
         match &self.0 {
-            Some(inner) if inner.terms.policy.forces(&required, &job.labels) => Way::Container { forced: true },
+            Some(inner) if inner.terms.policy.forces(&required, &job.labels) => {
+                Way::Container { forced: true }
+            }
             _ => Way::Process,
         }
     }
@@ -230,7 +237,9 @@ impl Containers {
     pub(crate) async fn take_up(&self, running: &mut Running) -> Result<(), String> {
         let (Some(inner), Some(_)) = (&self.0, running.container()) else {
             return match running.container() {
-                Some(_) if !running.has_begun() => Err("this host runs nothing in Podman any more".to_owned()),
+                Some(_) if !running.has_begun() => {
+                    Err("this host runs nothing in Podman any more".to_owned())
+                }
                 _ => Ok(()),
             };
         };
@@ -251,7 +260,11 @@ impl Containers {
             None => Err(inner.away().unwrap_or_default()),
         };
         if let Err(why) = cleared {
-            tracing::warn!(run = name, why, "what is left of a run could not be cleared away; it is tried again");
+            tracing::warn!(
+                run = name,
+                why,
+                "what is left of a run could not be cleared away; it is tried again"
+            );
             inner.state.send_modify(|state| state.unswept = true);
             inner.look.notify_one();
         }
@@ -336,6 +349,7 @@ impl Inner {
 
     async fn connect(&self) -> Result<Podman, Error> {
         let podman = Podman::connect(self.config.clone(), &self.tracker).await?;
+        podman.check_filter()?;
         let missing = podman.missing_networks().await?;
         self.state.send_modify(|state| {
             state.podman = Some(podman.clone());

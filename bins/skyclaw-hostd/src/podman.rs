@@ -124,7 +124,9 @@ fn runs_dir(settings: &Settings, place: &Place) -> Result<PathBuf, String> {
         (Some(given), _) => Err(format!("names {}, which is no absolute path", given.display())),
         (None, _) if geteuid().is_root() => Ok("/run/skyclaw".into()),
         (None, Some(dir)) => Ok(dir.join("skyclaw")),
-        (None, None) => Err("must be given where XDG_RUNTIME_DIR is not set: a directory in memory".to_owned()),
+        (None, None) => {
+            Err("must be given where XDG_RUNTIME_DIR is not set: a directory in memory".to_owned())
+        }
     }
 }
 

@@ -68,7 +68,8 @@ fn interval(of: &PathBuf) -> Option<(f64, f64)> {
 fn a_job_of_a_frozen_host_has_ended_before_another_host_begins_it(place: &mut Place) {
     let node = Place::node(3000);
     // It writes the time again and again, and heeds no one.
-    let text = "trap '' TERM INT HUP; while :; do cat /proc/uptime >> /shared/run-$SKYCLAW_FENCE; sleep 0.01; done";
+    let text =
+        "trap '' TERM INT HUP; while :; do cat /proc/uptime >> /shared/run-$SKYCLAW_FENCE; sleep 0.01; done";
     let mut first = place.host(&node, "h1", &[]);
     let job = id(&node.wire().enqueue_with(&place.script(text)));
     let begun = wait_until("it runs", LONG, || {
@@ -120,7 +121,11 @@ fn what_is_called_off_frozen_or_shut_down_is_stopped(place: &mut Place) {
     });
     host.terminate();
     let given_back = node.wire().job(&shut_down);
-    assert_eq!((&given_back["status"], &given_back["attempts"]), (&json!("queued"), &json!(1)), "{containers:?}");
+    assert_eq!(
+        (&given_back["status"], &given_back["attempts"]),
+        (&json!("queued"), &json!(1)),
+        "{containers:?}"
+    );
 }
 
 fn what_nobody_knows_is_swept_when_a_host_starts(place: &mut Place) {

@@ -118,7 +118,8 @@ pub(crate) fn check(who: Who, test: impl FnOnce(&mut Place)) {
 fn nothing_is_left(service: &Service) {
     assert_eq!(service.containers(), Vec::<String>::new(), "containers");
     let of_hosts = fs::read_dir(service.dir()).expect("a folder").flatten().map(|entry| entry.path());
-    let runs = of_hosts.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("runs-")));
+    let runs = of_hosts
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("runs-")));
     for own in runs.flat_map(|runs| fs::read_dir(runs).into_iter().flatten().flatten()) {
         let left: Vec<_> = fs::read_dir(own.path()).expect("a folder").flatten().collect();
         assert!(left.is_empty(), "folders: {left:?}");

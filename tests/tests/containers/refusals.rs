@@ -73,7 +73,10 @@ fn what_a_host_forces_into_podman_runs_there_or_not_at_all(place: &mut Place) {
     }
     // What may be run as a process is what may be run in its place.
     let done = ended(&node, &run("ash", wallet.clone()));
-    assert_eq!((&done["result"]["exitCode"], &done["error"]), (&json!(126), &json!("command not allowed: ash")));
+    assert_eq!(
+        (&done["result"]["exitCode"], &done["error"]),
+        (&json!(126), &json!("command not allowed: ash"))
+    );
     without_podman(place, &node, &mut host, |more| run("sh", more), &wallet, &labelled);
 }
 

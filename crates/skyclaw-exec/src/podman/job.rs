@@ -120,7 +120,10 @@ mod tests {
         assert!(spec.mounts[0].writable);
         assert_eq!((spec.limits.memory_bytes, spec.limits.tmpfs_bytes), (Some(9), Some(5)));
         let agent = spec.agent.expect("an agent");
-        assert_eq!((agent.id.as_str(), agent.limits.memory_bytes, agent.limits.tmpfs_bytes), ("bot", Some(9), None));
+        assert_eq!(
+            (agent.id.as_str(), agent.limits.memory_bytes, agent.limits.tmpfs_bytes),
+            ("bot", Some(9), None)
+        );
         assert_eq!((spec.identity.fence, spec.identity.attempt, spec.user), (7, 2, None::<User>));
         assert_eq!(Keep::of(&run).timeout, Some(Duration::from_millis(50)));
     }

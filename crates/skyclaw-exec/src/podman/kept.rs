@@ -107,10 +107,10 @@ impl Podman {
         spec.env.insert(RUN_ID.to_owned(), dir.id().to_owned());
         let kept = async {
             let place = self.place(&prepared, spec, judged).await?;
-            let label =
-                Label::new(keep.label.clone(), keep.capture, keep.hint.clone(), place.groups.clone());
+            let label = Label::new(keep.label.clone(), keep.capture, keep.hint.clone(), place.groups.clone());
             let plan = self.shims_plan(&prepared, &dir, keep, place, judged, made);
-            let started = Running::start(&driver.config().shim, &plan, dir.clone(), label.in_container(&name));
+            let started =
+                Running::start(&driver.config().shim, &plan, dir.clone(), label.in_container(&name));
             started.await.map_err(|source| match source.raw_os_error() {
                 Some(libc::ETIME) => Error::TooLate,
                 _ => Error::Keeper { source },
@@ -229,6 +229,20 @@ impl Podman {
         let cleared = self.inner.remove(name, name, Vec::new()).await;
         self.inner.disown(name);
         cleared
+    }
+
+    /// Whether anything could run here: nothing does without a filter of system calls.
+    ///
+    /// # Errors
+    /// Why nothing can.
+    pub fn check_filter(&self) -> Result<(), Error> {
+        match self.enforcement().is_in_force("seccomp") {
+            true => Ok(()),
+            false => Err(Error::refused(
+                "isolation",
+                "this Podman was built without seccomp, and nothing runs without a filter of system calls",
+            )),
+        }
     }
 
     /// Whether the service answers.

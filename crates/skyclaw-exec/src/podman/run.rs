@@ -97,7 +97,8 @@ impl Run {
         spec: Spec,
         plan: &Plan,
     ) -> Result<Self, Error> {
-        let Prepared { claim, container, main, conmon, exit_file, bundle: _, groups, watch, bound } = prepared;
+        let Prepared { claim, container, main, conmon, exit_file, bundle: _, groups, watch, bound } =
+            prepared;
         let mut run = Self {
             inner: Arc::clone(inner),
             claim,

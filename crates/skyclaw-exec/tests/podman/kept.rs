@@ -170,7 +170,8 @@ async fn a_kept_run_ends_when_it_was_asked_to_or_took_too_long(kit: &mut Kit) {
     let mut running = bench.start(sh(script), keep()).await;
     let kept = bench.driver.config().runs_dir.clone();
     let ready = async {
-        let written = || kept.read_dir().ok()?.flatten().next()?.path().join("control/stdout.0").metadata().ok();
+        let written =
+            || kept.read_dir().ok()?.flatten().next()?.path().join("control/stdout.0").metadata().ok();
         while written().is_none_or(|file| file.len() == 0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -183,11 +184,8 @@ async fn a_kept_run_ends_when_it_was_asked_to_or_took_too_long(kit: &mut Kit) {
     let outcome = bench.end(running, stop).await;
     assert_eq!((outcome.ending, outcome.exit_code), (Ending::Stopped(Stop::Cancelled), 3));
     assert_eq!(outcome.stdout, "ready\nasked\n");
-    let heedless = Keep {
-        timeout: Some(Duration::from_millis(300)),
-        grace: Duration::from_millis(100),
-        ..keep()
-    };
+    let heedless =
+        Keep { timeout: Some(Duration::from_millis(300)), grace: Duration::from_millis(100), ..keep() };
     let outcome = bench.run("trap '' TERM; while :; do sleep 1000; done", heedless).await;
     assert_eq!(outcome.ending, Ending::TimedOut(Duration::from_millis(300)));
     assert!(kinds(&outcome.events).contains(&"Killed".to_owned()), "{outcome:?}");
@@ -230,7 +228,8 @@ async fn a_kept_run_ends_in_time_whoever_of_its_keepers_is_frozen(kit: &mut Kit)
     let (soon, grace) = (Duration::from_millis(1500), Duration::from_millis(100));
     for which in [&[0][..], &[1], &[0, 1]] {
         let keep = within(soon, grace);
-        let end = keep.deadline.as_ref().map(|deadline| deadline.at.after(grace).after(SLACK)).expect("an end");
+        let end =
+            keep.deadline.as_ref().map(|deadline| deadline.at.after(grace).after(SLACK)).expect("an end");
         let running = bench.start(sh("trap '' TERM; while :; do sleep 1000; done"), keep).await;
         let (first, keepers) = (running.pid(), keepers(&bench));
         for at in which {
