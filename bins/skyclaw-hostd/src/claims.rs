@@ -154,7 +154,7 @@ impl Claims {
         let span = tracing::info_span!("job", id = %job.job, attempt = job.attempt);
         let workshop = self.workshop.clone();
         let run = async move {
-            let _guard = over.clone().drop_guard();
+            let guard = over.clone().drop_guard();
             let _slot = slot;
             let lease = job.lease(running.deadline());
             // It runs already; what is waited for is only that the keeper knows of it.
@@ -164,7 +164,9 @@ impl Claims {
                 stopper.stop(Why::NoPodman.stop());
             }
             let running = workshop.see_through(&job, running, &stopper, stop, held).await;
-            workshop.tell(&job, running).await;
+            let container = workshop.tell(&job, running).await;
+            drop(guard);
+            workshop.containers.clear(container.as_deref()).await;
         };
         self.runs.spawn(run.instrument(span));
     }
@@ -188,12 +190,15 @@ impl Claims {
         let span = tracing::info_span!("job", id = %job.id, attempt = job.attempts);
         let workshop = self.workshop.clone();
         let run = async move {
-            let _guard = over.clone().drop_guard();
+            let guard = over.clone().drop_guard();
             let _slot = slot;
             if let Some(earlier) = earlier {
                 earlier.cancelled().await;
             }
-            workshop.run(job, since, stopper, stop, &over).await;
+            let container = workshop.run(job, since, stopper, stop, &over).await;
+            // The job is over; what is left of it still takes its slot.
+            drop(guard);
+            workshop.containers.clear(container.as_deref()).await;
         };
         self.runs.spawn(run.instrument(span));
     }
@@ -206,6 +211,7 @@ fn grace(job: &Job, most: Duration) -> Duration {
 }
 
 impl Workshop {
+    /// Runs a job, and says what container is left of it.
     async fn run(
         &self,
         job: Job,
@@ -213,7 +219,7 @@ impl Workshop {
         stopper: Stopper,
         stop: StopSignal,
         over: &CancellationToken,
-    ) {
+    ) -> Option<String> {
         let lease = Lease::of(&job, since, boot);
         let held = self.keeper.hold(job.id.clone(), lease, stopper.clone(), over.clone());
         let may_start = tokio::select! {
@@ -222,7 +228,7 @@ impl Workshop {
         };
         if !may_start {
             tracing::warn!("its lease was gone before it could start");
-            return;
+            return None;
         }
         let grace = grace(&job, self.driver.config().stop_grace);
         let ticket = JobTicket::new(&job, lease.as_ref(), grace);
@@ -245,7 +251,7 @@ impl Workshop {
             }
             Err(Fault::Told(outcome)) => End::Unstarted(*outcome),
         };
-        self.tell(&ticket, end).await;
+        self.tell(&ticket, end).await
     }
 
     /// Stays with a run until it is over, or goes on without this daemon.
@@ -279,10 +285,11 @@ impl Workshop {
         End::Ended(running.end().await)
     }
 
-    /// Tells how a run ended, once that is on disk here; only then what the run left is removed.
-    pub(crate) async fn tell(&self, job: &JobTicket, end: End) {
+    /// Tells how a run ended, once that is on disk here; only then what the run left is removed, but for its
+    /// container, which is named.
+    pub(crate) async fn tell(&self, job: &JobTicket, end: End) -> Option<String> {
         let (outcome, ended) = match end {
-            End::Left => return,
+            End::Left => return None,
             End::Unstarted(outcome) => (outcome, None),
             End::Ended(ended) => (ended.outcome().clone(), Some(ended)),
         };
@@ -300,17 +307,19 @@ impl Workshop {
             (Some(ended), Some(kept)) => {
                 let container = self.forget(ended).await;
                 self.deliver(completion, Some(kept)).await;
-                self.containers.clear(container.as_deref()).await;
+                container
             }
             // The record of the run is all there is on disk: it stays until the outcome was heard.
             (Some(ended), None) => {
                 if self.deliver(completion, None).await {
-                    let container = self.forget(ended).await;
-                    self.containers.clear(container.as_deref()).await;
+                    self.forget(ended).await
+                } else {
+                    None
                 }
             }
             (None, kept) => {
                 self.deliver(completion, kept).await;
+                None
             }
         }
     }

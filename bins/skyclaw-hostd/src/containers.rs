@@ -30,6 +30,9 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is asked, while it does not answer and while it does.
 const PACE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
+/// After how many looks it is swept although nothing is known to be left: what an earlier daemon asked for may
+/// have been done after it was gone.
+const LOOKS: u32 = 20;
 
 /// The handle on Podman. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -105,7 +108,7 @@ impl Containers {
                 config: terms.driver(owner, state_dir),
                 terms,
                 tracker: tracker.clone(),
-                state: watch::Sender::new(State { away, ..State::default() }),
+                state: watch::Sender::new(State { away, unswept: true, ..State::default() }),
                 held: watch::Sender::new(held.collect()),
                 look: Notify::new(),
             })
@@ -127,15 +130,19 @@ impl Containers {
         capabilities: Vec<String>,
     ) {
         let Some(inner) = &self.0 else { return std::future::pending().await };
-        loop {
-            let pace = if inner.away().is_some() { PACE.0 } else { PACE.1 };
+        // What the coordinators were told when this host was registered.
+        let mut told = inner.away().is_none();
+        for look in 1_u32.. {
+            let pace = if inner.is_settled() { PACE.1 } else { PACE.0 };
             tokio::select! {
                 () = tokio::time::sleep(pace) => {}
                 () = inner.look.notified() => {}
             }
-            let before = inner.away();
+            inner.state.send_modify(|state| state.unswept |= look.is_multiple_of(LOOKS));
             inner.look_after(PATIENCE).await;
-            if before.is_some() != inner.away().is_some() {
+            let is_there = inner.away().is_none();
+            if is_there != told {
+                told = is_there;
                 let (enforces, capable) = (self.enforces(&processes), self.capable(&capabilities));
                 coordinator.reword(|card| {
                     card.enforces = Some(enforces);
@@ -266,7 +273,6 @@ impl Containers {
                 "what is left of a run could not be cleared away; it is tried again"
             );
             inner.state.send_modify(|state| state.unswept = true);
-            inner.look.notify_one();
         }
     }
 
@@ -281,6 +287,12 @@ impl Containers {
 impl Inner {
     fn away(&self) -> Option<String> {
         self.state.borrow().away.clone()
+    }
+
+    /// Whether there is nothing to be tried again soon.
+    fn is_settled(&self) -> bool {
+        let state = self.state.borrow();
+        state.away.is_none() && !state.unswept
     }
 
     fn podman(&self) -> Option<Podman> {
@@ -306,45 +318,56 @@ impl Inner {
         self.look.notify_one();
     }
 
-    /// Finds out how it stands with the service.
+    /// Finds out how it stands with the service, and clears away what is nobody's.
     async fn look_after(&self, patience: Duration) {
-        let looked = tokio::time::timeout(patience, self.look()).await;
-        let seconds = patience.as_secs();
-        let looked =
-            looked.unwrap_or_else(|_| Err(format!("the Podman service did not answer within {seconds} s")));
+        let looked = within(patience, self.look()).await;
         let before = self.away();
         match (&looked, &before) {
-            (Ok(()), Some(_)) => tracing::info!(socket = %self.config.socket.display(), "Podman can be used"),
+            (Ok(_), Some(_)) => tracing::info!(socket = %self.config.socket.display(), "Podman can be used"),
             (Err(why), before) if before.as_ref() != Some(why) => {
                 tracing::warn!(why, "Podman cannot be used; it is looked for again and again");
             }
             _ => {}
         }
-        self.state.send_if_modified(|state| {
-            state.away = looked.err();
-            state.away != before
+        self.state.send_modify(|state| {
+            // Who knows what became of what was asked of it last.
+            state.unswept |= looked.is_err();
+            state.away = looked.as_ref().err().cloned();
         });
+        if let Ok(podman) = looked
+            && self.state.borrow().unswept
+        {
+            self.sweep(&podman, patience).await;
+        }
     }
 
-    async fn look(&self) -> Result<(), String> {
+    async fn look(&self) -> Result<Podman, String> {
         let known = self.state.borrow().podman.clone();
-        let podman = match known {
+        match known {
             Some(podman) => {
                 podman.ping().await.map_err(|error| error.describe())?;
-                podman
+                Ok(podman)
             }
-            None => self.connect().await.map_err(|error| error.describe())?,
-        };
-        let (was_away, unswept) = (self.away().is_some(), self.state.borrow().unswept);
-        if was_away || unswept {
-            let held = self.held.borrow().clone();
-            let swept = podman.sweep(&held).await.map_err(|error| error.describe())?;
-            if swept != Swept::default() {
-                tracing::info!(?swept, "cleared away what was left of earlier runs");
-            }
-            self.state.send_modify(|state| state.unswept = false);
+            None => self.connect().await.map_err(|error| error.describe()),
         }
-        Ok(())
+    }
+
+    /// What cannot be cleared away is no reason not to run others: nothing runs in it that nobody keeps.
+    async fn sweep(&self, podman: &Podman, patience: Duration) {
+        self.state.send_modify(|state| state.unswept = false);
+        let held = self.held.borrow().clone();
+        let sweep = async { podman.sweep(&held).await.map_err(|error| error.describe()) };
+        match within(patience, sweep).await {
+            Ok(swept) if swept == Swept::default() => {}
+            Ok(swept) => tracing::info!(?swept, "cleared away what was left of earlier runs"),
+            Err(why) => {
+                tracing::warn!(
+                    why,
+                    "what is left of earlier runs could not be cleared away; it is tried again"
+                );
+                self.state.send_modify(|state| state.unswept = true);
+            }
+        }
     }
 
     async fn connect(&self) -> Result<Podman, Error> {
@@ -357,4 +380,10 @@ impl Inner {
         });
         Ok(podman)
     }
+}
+
+/// Gives up what takes too long.
+async fn within<T>(patience: Duration, what: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let late = || format!("the Podman service did not answer within {} s", patience.as_secs());
+    tokio::time::timeout(patience, what).await.unwrap_or_else(|_| Err(late()))
 }

@@ -218,7 +218,8 @@ async fn work(
         match Ticket::read(ended.label()) {
             Some(Ticket::Job(job)) => {
                 tracing::info!(job = %job.job, "telling how a run ended that nobody had waited for");
-                workshop.tell(&job, End::Ended(ended)).await;
+                let container = workshop.tell(&job, End::Ended(ended)).await;
+                workshop.containers.clear(container.as_deref()).await;
             }
             // A service that does not run is claimed anew.
             Some(Ticket::Service(_)) | None => drop(ended.forget().await),

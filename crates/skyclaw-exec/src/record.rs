@@ -135,7 +135,7 @@ impl Exit {
     pub(crate) fn take_from_groups(&mut self, groups: &[Group]) {
         let spent: Vec<_> = groups.iter().map(Group::spent).collect();
         self.take_spent(&spent);
-        self.remove_groups(groups);
+        groups.iter().for_each(Group::remove);
     }
 
     /// Adds what the run's groups knew when it ended, and says it in the events.
@@ -157,11 +157,6 @@ impl Exit {
             self.events.push(Event::now(What::Exited(status)));
         }
         self.events.push(Event::now(What::Used(measured)));
-    }
-
-    /// Removes the run's groups, which must be empty.
-    pub(crate) fn remove_groups(&self, groups: &[Group]) {
-        groups.iter().for_each(Group::remove);
     }
 
     /// Puts it on disk. Output of the run in the same directory is made durable before.

@@ -19,8 +19,8 @@ fn what_the_policy_does_not_allow_is_refused_by_the_name_of_its_field(place: &mu
     let cases: [(&str, Break); 5] = [
         ("image", |body| body["image"] = json!("localhost/other:latest")),
         ("image", |body| body["image"] = Value::Null),
-        ("mounts", |body| body["mounts"][1] = json!({"source": "/etc", "target": "/etc2"})),
-        ("mounts", |body| body["mounts"][1] = json!({"source": "/tmp", "target": "/.skyclaw/x"})),
+        ("mounts", |body| body["mounts"][0] = json!({"source": "/etc", "target": "/etc2"})),
+        ("mounts", |body| body["mounts"][0]["target"] = json!("/.skyclaw/x")),
         ("cwd", |body| body["payload"]["cwd"] = json!("here")),
     ];
     for (field, spoil) in cases {

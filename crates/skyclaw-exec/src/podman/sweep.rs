@@ -50,26 +50,28 @@ pub(crate) async fn sweep(inner: &Arc<Inner>, known: &BTreeSet<String>) -> Resul
     let unknown = |run: &String| !known.contains(run) && !inner.is_claimed(run);
     let groups_of = |run: &str| groups.get(run).cloned().unwrap_or_default();
     let mut swept = Swept::default();
+    // One that cannot be removed is no reason to leave the others.
+    let mut fault = Ok(());
     for (container, run) in &containers {
         if unknown(run) {
-            inner.remove(container, run, groups_of(run)).await?;
-            swept.containers.push(run.clone());
+            let removed = inner.remove(container, run, groups_of(run)).await;
+            swept.containers.extend(removed.is_ok().then(|| run.clone()));
+            fault = fault.and(removed);
         }
     }
-    let done = |run: &String, swept: &Swept| swept.containers.contains(run) || swept.folders.contains(run);
-    for run in folders {
-        if unknown(&run) && !done(&run, &swept) {
-            inner.remove("", &run, groups_of(&run)).await?;
-            swept.folders.push(run);
-        }
+    let of_containers: BTreeSet<_> = containers.iter().map(|(_, run)| run).collect();
+    for run in folders.iter().filter(|run| !of_containers.contains(run) && unknown(run)) {
+        let removed = inner.remove("", run, groups_of(run)).await;
+        swept.folders.extend(removed.is_ok().then(|| run.clone()));
+        fault = fault.and(removed);
     }
-    for run in groups.keys().cloned() {
-        if unknown(&run) && !done(&run, &swept) {
-            inner.remove("", &run, groups_of(&run)).await?;
-            swept.groups.push(run);
-        }
+    let done = |run: &String| of_containers.contains(run) || folders.contains(run);
+    for (run, groups) in groups.iter().filter(|(run, _)| !done(run) && unknown(run)) {
+        let removed = inner.remove("", run, groups.clone()).await;
+        swept.groups.extend(removed.is_ok().then(|| run.clone()));
+        fault = fault.and(removed);
     }
-    Ok(swept)
+    fault.map(|()| swept)
 }
 
 /// Containers of this host, with their runs.

@@ -388,7 +388,7 @@ impl Keeper<'_> {
             exit.out_of_memory = held.ran_out_of_memory(status, self.killed);
         }
         exit.take_spent(&spent.unwrap_or_else(|| self.plan.groups.iter().map(Group::spent).collect()));
-        exit.remove_groups(&self.plan.groups);
+        self.plan.groups.iter().for_each(Group::remove);
         let unwritten = exit.write(&self.plan.control).is_err().then(|| Box::new(exit));
         if !self.guard_gone && tell(&self.guard, &ToGuard::Done).is_ok() {
             let _ = waitpid(self.guard_pid, None);

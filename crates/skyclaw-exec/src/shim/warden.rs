@@ -21,6 +21,7 @@ use super::thrift::Thrift;
 use super::timer::Death;
 use super::{hear, peers, tell};
 use crate::BootTime;
+use crate::cgroup::Group;
 use crate::protocol::{Container, End, FromGuard, Limits, Plan, ToGuard};
 use crate::record::{Event, Exit, Reason, Usage, What};
 
@@ -210,7 +211,7 @@ impl Warden<'_> {
             events: vec![Event::now(What::StopAsked { by: "guard".to_owned(), why: why.to_owned() })],
         };
         exit.take_spent(&spent);
-        exit.remove_groups(&self.plan.groups);
+        self.plan.groups.iter().for_each(Group::remove);
         exit.write(&self.plan.control)
     }
 
