@@ -170,19 +170,11 @@ impl Settings {
         }
     }
 
-    /// Whose this host's control groups and containers are. Not its id alone: daemons of several clusters on one
-    /// machine may have the same.
-    pub(crate) fn owner(&self, host: &HostId, state_dir: &Path) -> String {
-        let meta = state_dir.metadata().ok();
-        let place = meta.map(|meta| format!(".{:x}-{:x}", meta.dev(), meta.ino())).unwrap_or_default();
-        format!("{host}{place}")
-    }
-
     /// How runs are run, with the daemon's own search path and directories.
     pub(crate) fn driver(&self, host: &HostId, place: &Place, state_dir: &Path) -> Config {
         let Place { search_path, base_dir, shim, .. } = place;
         Config {
-            owner: self.owner(host, state_dir),
+            owner: owner(host, state_dir),
             allowlist: Allowlist::new(&self.allowed_commands, OsStr::new(search_path)),
             openclaw: Openclaw { command: self.openclaw_command.clone(), args: self.openclaw_args.clone() },
             runs_dir: state_dir.join("runs"),
@@ -196,6 +188,14 @@ impl Settings {
             best_effort: self.best_effort_limits,
         }
     }
+}
+
+/// Whose this host's control groups and containers are. Not its id alone: daemons of several clusters on one
+/// machine may have the same.
+fn owner(host: &HostId, state_dir: &Path) -> String {
+    let meta = state_dir.metadata().ok();
+    let place = meta.map(|meta| format!(".{:x}-{:x}", meta.dev(), meta.ino())).unwrap_or_default();
+    format!("{host}{place}")
 }
 
 /// Whether a URL is scheme and host alone.

@@ -62,7 +62,7 @@ fn interval(of: &PathBuf) -> Option<(f64, f64)> {
     let text = fs::read_to_string(of).ok()?;
     let mut times = text.lines().filter_map(|line| line.split(' ').next()?.parse::<f64>().ok());
     let first = times.next()?;
-    Some((first, times.last().unwrap_or(first)))
+    Some((first, times.next_back().unwrap_or(first)))
 }
 
 fn a_job_of_a_frozen_host_has_ended_before_another_host_begins_it(place: &mut Place) {

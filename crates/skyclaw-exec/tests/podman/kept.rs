@@ -27,6 +27,8 @@ super::with_both!(
     a_job_can_do_nothing_to_the_first_process_of_its_container,
 );
 
+/// The program that keeps runs.
+pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_skyclaw-shim-under-test");
 /// What a lease would give.
 const SLACK: Duration = Duration::from_secs(2);
 
@@ -38,7 +40,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(kit: &'a Kit) -> Self {
-        let driver = Driver::new(config(kit.service.dir())).expect("a driver");
+        let driver = Driver::new(config(kit.service.dir(), SHIM)).expect("a driver");
         Self { podman: &kit.podman, driver }
     }
 
@@ -67,7 +69,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn config(dir: &Path) -> Config {
+pub(crate) fn config(dir: &Path, shim: &str) -> Config {
     let runs_dir = dir.join("kept");
     Config {
         owner: format!("kept.{}", dir.display()),
@@ -78,14 +80,14 @@ fn config(dir: &Path) -> Config {
         default_timeout: LONG,
         stop_grace: Duration::from_secs(20),
         max_output_bytes: 10_000,
-        shim: Shim { program: env!("CARGO_BIN_EXE_skyclaw-shim-under-test").into(), args: vec![] },
+        shim: Shim { program: shim.into(), args: vec![] },
         user: None,
         writable: None,
         best_effort: false,
     }
 }
 
-fn keep() -> Keep {
+pub(crate) fn keep() -> Keep {
     Keep {
         deadline: None,
         timeout: None,
@@ -96,7 +98,7 @@ fn keep() -> Keep {
     }
 }
 
-fn within(time: Duration, grace: Duration) -> Keep {
+pub(crate) fn within(time: Duration, grace: Duration) -> Keep {
     let deadline = Deadline { at: BootTime::now().after(time), slack: SLACK, why: "no more time".into() };
     Keep { deadline: Some(deadline), grace, ..keep() }
 }
@@ -262,14 +264,14 @@ async fn a_kept_run_without_its_monitor_is_killed_and_told_as_lost(kit: &mut Kit
 }
 
 async fn a_kept_run_goes_on_without_its_daemon_and_its_service(kit: &mut Kit) {
-    let driver = Driver::new(config(kit.service.dir())).expect("a driver");
+    let driver = Driver::new(config(kit.service.dir(), SHIM)).expect("a driver");
     let script = "i=0; while [ $i -lt 20 ]; do echo line $i; i=$((i+1)); sleep 0.05; done; exit 9";
     for _ in 0..2 {
         kit.podman.start_kept(sh(script), keep(), &driver).await.expect("it starts").leave();
     }
     kit.service.kill();
     // Another daemon over the same folders.
-    let later = Driver::new(config(kit.service.dir())).expect("a driver");
+    let later = Driver::new(config(kit.service.dir(), SHIM)).expect("a driver");
     let found = later.recover().await.expect("it recovers");
     assert_eq!((found.running.len() + found.ended.len(), found.lost.len()), (2, 0));
     let mut ended = found.ended;
