@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -28,7 +27,7 @@ impl Host {
     #[must_use]
     pub fn start(url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("skyclaw-host-").tempdir().expect("a temporary directory");
-        // A Podman service of another user finds its way to what it is to mount.
+        // Runs with a user of their own find their way to what is theirs.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode");
         let state = dir.path().join("state").display().to_string();
         let usual = [
@@ -53,12 +52,6 @@ impl Host {
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
-    }
-
-    /// Where it keeps what it keeps between starts.
-    #[must_use]
-    pub fn state(&self) -> PathBuf {
-        self.dir.path().join("state")
     }
 
     /// Kills it as the kernel would.

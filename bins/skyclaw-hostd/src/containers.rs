@@ -24,8 +24,9 @@ use crate::coordinator::Coordinator;
 use crate::podman::Terms;
 use crate::stopping::Why;
 
-/// How long the service may take to answer at the start, before the host goes on without it.
-const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the service may take to answer at the start, before the host goes on without it: what runs waits for
+/// its lease to be renewed.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// How long it may take when it is only asked whether it is there.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is asked, while it does not answer and while it does.

@@ -59,6 +59,14 @@ impl Place {
         host
     }
 
+    /// Waits until a host has cleared away what a daemon that was killed had left half done.
+    #[track_caller]
+    pub(crate) fn is_cleared(&self) {
+        wait_until("all of earlier daemons is cleared away", LONG, || {
+            (self.service.containers().is_empty() && folders(&self.service).is_empty()).then_some(())
+        });
+    }
+
     /// A folder of this machine that jobs may mount and write to.
     pub(crate) fn shared(&self) -> PathBuf {
         self.service.dir().join("shared")
@@ -114,16 +122,21 @@ pub(crate) fn check(who: Who, test: impl FnOnce(&mut Place)) {
     nothing_is_left(&place.service);
 }
 
-/// Hosts of a test are gone by now; what they had, their daemons cleared away.
-fn nothing_is_left(service: &Service) {
-    assert_eq!(service.containers(), Vec::<String>::new(), "containers");
+/// What lies on this machine for runs in Podman.
+fn folders(service: &Service) -> Vec<PathBuf> {
     let of_hosts = fs::read_dir(service.dir()).expect("a folder").flatten().map(|entry| entry.path());
     let runs = of_hosts
         .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("runs-")));
-    for own in runs.flat_map(|runs| fs::read_dir(runs).into_iter().flatten().flatten()) {
-        let left: Vec<_> = fs::read_dir(own.path()).expect("a folder").flatten().collect();
-        assert!(left.is_empty(), "folders: {left:?}");
-    }
+    let own = runs.flat_map(|runs| fs::read_dir(runs).into_iter().flatten().flatten());
+    own.flat_map(|own| fs::read_dir(own.path()).into_iter().flatten().flatten())
+        .map(|left| left.path())
+        .collect()
+}
+
+/// Hosts of a test are gone by now; what they had, their daemons cleared away.
+fn nothing_is_left(service: &Service) {
+    assert_eq!(service.containers(), Vec::<String>::new(), "containers");
+    assert_eq!(folders(service), Vec::<PathBuf>::new(), "folders");
     wait_until("nothing of a container is mounted", LONG, || {
         let left = service.mounts().into_iter().filter(|at| at.to_string_lossy().contains("/merged")).count();
         (left == 0).then_some(())

@@ -24,8 +24,8 @@ use crate::tree;
 /// The monitor's socket in the directory of its container.
 const ATTACH: &str = "attach";
 /// How long the exit code is waited for after the first process is gone. The monitor writes it within
-/// milliseconds, unless it hangs or was stopped.
-const CODE_PATIENCE: Duration = Duration::from_secs(10);
+/// milliseconds, unless it hangs or was stopped. Less than a daemon waits for a shim that was told to stop.
+const CODE_PATIENCE: Duration = Duration::from_secs(4);
 /// How often it is looked for.
 const STEP: Duration = Duration::from_millis(1);
 /// As shells give it after SIGKILL.

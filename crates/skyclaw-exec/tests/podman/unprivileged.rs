@@ -23,9 +23,9 @@ fn a_daemon_that_is_not_root_runs_adopts_stops_and_sweeps() {
     let service = Service::start(Who::Rootless);
     // Where the user can reach it.
     let program = service.dir().join("daemon");
-    std::fs::copy(std::env::current_exe().expect("this test"), &program).expect("a copy");
+    copy(&std::env::current_exe().expect("this test"), &program);
     let shim = service.dir().join("shim");
-    std::fs::copy(kept::SHIM, &shim).expect("a copy");
+    copy(Path::new(kept::SHIM), &shim);
     let mut daemon = service.as_user(&program);
     daemon.args(["--exact", "unprivileged::in_the_place_of_that_daemon", "--ignored", "--nocapture"]);
     let done = daemon
@@ -38,6 +38,13 @@ fn a_daemon_that_is_not_root_runs_adopts_stops_and_sweeps() {
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success() && said.contains("1 passed"), "{said}");
     assert_eq!(service.containers(), Vec::<String>::new());
+}
+
+/// By a program of its own: what this process has open for writing, a child of another test may have for a
+/// moment too, and then it cannot be started.
+fn copy(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").args([from, to]).status().expect("cp starts");
+    assert!(done.success(), "{} is copied", from.display());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
