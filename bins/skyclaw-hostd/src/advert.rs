@@ -102,4 +102,18 @@ mod tests {
             ["process", "process.cpu", "process.pids", "podman", "podman.cpu", "podman.pids"]
         );
     }
+
+    #[test]
+    fn podman_is_offered_with_the_networks_that_it_knows_or_not_at_all() {
+        let both = enforcement(false);
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        let told = with_podman(&both, &both, &names(&["host", "lan", "gone"]), &names(&["gone"]));
+        for word in ["podman", "podman.cpu", "podman.network.host", "podman.network.lan"] {
+            assert!(told.can.contains(&word.to_owned()), "{word}");
+        }
+        assert!(told.unavailable.contains_key("podman.network.gone"));
+        let told = without_podman(&both, "it does not answer");
+        assert_eq!(told.unavailable["podman"], "it does not answer");
+        assert!(!told.words().any(|word| word.starts_with("podman")));
+    }
 }

@@ -5,7 +5,7 @@ use skyclaw_tests::mesh::id;
 use skyclaw_tests::podman::IMAGE;
 use skyclaw_tests::{LONG, json, wait_until};
 
-use super::{Place, ended, groups, kinds};
+use super::{Place, ended, exists, groups, kinds};
 
 super::with_both!(
     a_job_in_podman_gives_back_what_it_did,
@@ -76,8 +76,14 @@ fn memory_that_runs_out_is_told(place: &mut Place) {
         host.terminate();
         return;
     }
-    let mut host = place.host(&node, "h1", &[]);
-    let before = groups();
+    // Its groups are named after it, and no other test's are.
+    let mut host = place.host(&node, "hog", &[]);
+    let mine = || groups().into_iter().filter(|path| path.to_string_lossy().contains("/skyclaw/hog%2e"));
+    let sleeper = place.submit(&node, "touch /shared/begun; exec sleep 1000");
+    exists(&place.shared().join("begun"));
+    assert!(mine().count() > 0, "a run has control groups: {:?}", groups());
+    node.wire().post(&format!("/v1/jobs/{sleeper}/cancel"), &json!({})).ok();
+    ended(&node, &sleeper);
     let job = id(&node.wire().enqueue_with(&body));
     let done = ended(&node, &job);
     assert_eq!((&done["status"], &done["result"]["oom"]), (&json!("failed"), &json!(true)), "{done}");
@@ -86,10 +92,7 @@ fn memory_that_runs_out_is_told(place: &mut Place) {
     let peak = done["result"]["usage"]["peakMemoryBytes"].as_u64().expect("a peak");
     assert!((16 << 20..=33 << 20).contains(&peak), "{peak}");
     host.terminate();
-    wait_until("its control groups are gone", LONG, || {
-        let mine = |path: &std::path::PathBuf| path.to_string_lossy().contains("/skyclaw/h1.");
-        groups().iter().filter(|path| mine(path)).all(|path| before.contains(path)).then_some(())
-    });
+    assert_eq!(mine().collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
 }
 
 fn jobs_of_an_image_that_is_run_often_find_a_container_made_ahead(place: &mut Place) {

@@ -1,11 +1,11 @@
 //! Runs jobs and services in containers, through the socket of a Podman service.
 //!
 //! ```text
-//! Spec ── Policy, Enforcement ──> Shape ──┬─ one made ahead ─┬──> Prepared ── start ──> Run ── wait ──> Exit
-//!             │ refused                   └─ make, init ─────┘       │                                   │
-//!             v                                                      v                                finish
-//!           Error                                       launcher looks, and becomes                      v
-//!                                                       the job's command                             Report
+//! Spec ── Policy, Enforcement ──> Shape ──┬─ one made ahead ─┬──> Prepared ─┬─ start ──> Run ── finish ──> Report
+//!             │ refused                   └─ make, init ─────┘       │       └─ start_kept ──> Running, of a shim
+//!             v                                                      v                           └── clear
+//!           Error                                       launcher looks, starts the
+//!                                                       job's command, and is its init
 //! ```
 //!
 //! What always holds:
