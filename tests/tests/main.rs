@@ -11,4 +11,5 @@ mod hosts;
 mod moving;
 mod secrets;
 mod snapshots;
+mod tripped;
 mod wire;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use nix::unistd::gethostname;
 use skyclaw_client::Client;
 use skyclaw_config::{HttpUrl, Secret, Shutdown, ids};
-use skyclaw_exec::{Driver, Enforcement, Left};
+use skyclaw_exec::{Driver, Enforcement, Left, stop_channel};
 use skyclaw_proto::request::RegisterHostBody;
 use skyclaw_proto::response::StopService;
 use tokio::sync::watch;
@@ -21,6 +22,8 @@ use crate::services::{self, Services};
 use crate::settings::{Place, Settings};
 use crate::spool::Spool;
 use crate::state::{self, StateDir};
+use crate::stopping::Why;
+use crate::switch::{Switch, SwitchFile};
 use crate::ticket::Ticket;
 
 /// How long one coordinator may take to answer, besides what it was asked to wait.
@@ -60,8 +63,11 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         None => state.host_id(ids::host)?,
     };
     let spool = Spool::open(state.path()).map_err(Error::Spool)?;
-    let driver = Driver::new(settings.driver(&host, place, state.path()))?;
-    let found = driver.recover().await?;
+    let owner = state.owner(&host, || ids::uuid().simple().to_string())?;
+    let driver = Driver::new(settings.driver(&owner, place, state.path()))?;
+    let mut found = driver.recover().await?;
+    let tracker = TaskTracker::new();
+    let mut switch = Switch::start(&tracker, SwitchFile::in_dir(state.path()));
     let mut config =
         skyclaw_client::Config::new(settings.coordinators(), settings.token.clone().map(Secret::into_inner));
     // A lease must not run out because one coordinator of several keeps silent.
@@ -78,23 +84,20 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         enforcement = ?driver.enforcement(),
         "host daemon started"
     );
-    tokio::select! {
+    if !introduce(&coordinator, &mut found, &mut switch, shutdown).await {
         // What runs goes on until its deadline: the shims see to it.
-        () = shutdown.soft.cancelled() => {
-            leave_all(settings, found);
-            return Ok(());
-        }
-        () = coordinator.register() => {}
+        leave_all(settings, found);
+        return Ok(());
     }
 
-    let tracker = TaskTracker::new();
     let (order_services, orders) = watch::channel(Vec::new());
-    let (heartbeat, grace) = (settings.heartbeat_ms.0, settings.stop_grace_ms.0);
+    let heartbeat = settings.heartbeat_ms.0;
     let (keeper, mut keeping) =
-        Keeper::start(&tracker, coordinator.clone(), heartbeat, grace, order_services);
+        Keeper::start(&tracker, coordinator.clone(), heartbeat, order_services, switch.clone());
     let hard = shutdown.hard.clone();
     let leave = CancellationToken::new();
-    let workshop = Workshop { coordinator, keeper, driver, spool: spool.clone(), hard, leave: leave.clone() };
+    let workshop =
+        Workshop { coordinator, keeper, driver, spool: spool.clone(), switch, hard, leave: leave.clone() };
     let runs = TaskTracker::new();
     let ended = tokio::select! {
         () = shutdown.soft.cancelled() => Ok(()),
@@ -114,9 +117,30 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     tracing::info!(running = runs.len(), "takes no more work");
     runs.wait().await;
     keeping.abort();
+    // The task that looks at the switch ends with the last who goes by it.
+    drop(workshop);
     tracker.close();
     tracker.wait().await;
     ended
+}
+
+/// Registers, however long it takes, and ends what was found running as soon as the host is frozen, with the
+/// cluster or without. `false`: the daemon is told to end.
+async fn introduce(
+    coordinator: &Coordinator,
+    found: &mut Left,
+    switch: &mut Switch,
+    shutdown: &Shutdown,
+) -> bool {
+    let mut registered = std::pin::pin!(coordinator.register());
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.soft.cancelled() => return false,
+            () = switch.frozen(), if !found.running.is_empty() => stop_all(found).await,
+            () = &mut registered => return true,
+        }
+    }
 }
 
 fn stop_mode(settings: &Settings) -> StopMode {
@@ -130,6 +154,20 @@ fn leave_all(settings: &Settings, found: Left) {
         found.running.into_iter().for_each(skyclaw_exec::Running::leave);
     }
     // Else dropping them ends them. Their records stay, and are told at the next start.
+}
+
+/// Ends what an earlier daemon left running, on a host that is frozen.
+async fn stop_all(found: &mut Left) {
+    let ends = found.running.drain(..).map(|running| {
+        let (stopper, stop) = stop_channel();
+        stopper.stop(Why::Tripped.stop());
+        async move {
+            let ended = running.wait(stop).await;
+            drop(stopper);
+            ended
+        }
+    });
+    found.ended.extend(join_all(ends).await);
 }
 
 /// How this host introduces itself.
@@ -159,6 +197,7 @@ async fn work(
         driver: workshop.driver.clone(),
         base_port: settings.service_base_port,
         public_base_url: settings.service_host_public_base_url.as_ref().map(HttpUrl::to_string),
+        switch: workshop.switch.clone(),
         orders,
         soft: shutdown.soft.clone(),
         leave: workshop.leave.clone(),

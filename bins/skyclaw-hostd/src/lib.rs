@@ -14,6 +14,7 @@
 //! - Runs of a daemon that died go on, kept by their shims. They are taken over, and what has ended is
 //!   reported, before anything is claimed.
 //! - A run whose lease is not renewed is stopped by its shim, whether this daemon lives or not.
+//! - While the host is frozen ([`operate`]) nothing runs and nothing is claimed, whatever becomes of this daemon.
 //! - One state directory has one daemon.
 
 mod advert;
@@ -24,6 +25,7 @@ mod daemon;
 mod history;
 mod keeper;
 mod leases;
+pub mod operate;
 mod policy;
 mod ports;
 pub mod secrets;
@@ -32,6 +34,7 @@ mod settings;
 mod spool;
 mod state;
 mod stopping;
+mod switch;
 mod ticket;
 
 pub use daemon::{Error, run};

@@ -25,6 +25,7 @@ use super::peers::{Peers, timeout};
 use super::thrift::Thrift;
 use super::timer::Death;
 use super::{hear, note, raw, tell};
+use crate::halt::Tripwire;
 use crate::output::{STREAMS, Stream};
 use crate::protocol::{End, FromGuard, Limits, Order, Plan, Process, Said, Status, ToGuard};
 use crate::record::{Event, Exit, Reason, Usage, What};
@@ -73,6 +74,7 @@ struct Keeper<'a> {
     signals: SignalFd,
     death: Death,
     herd: Herd<'a>,
+    tripwire: Tripwire<'a>,
     deadline: Option<BootTime>,
     started: Instant,
     leader: Option<Process>,
@@ -108,6 +110,7 @@ pub(super) fn run(plan: &Plan, guard: Pid, ends: Ends) -> io::Result<()> {
         signals: super::signal_file()?,
         death,
         herd: Herd::new(&plan.groups),
+        tripwire: Tripwire::new(plan.halt.as_ref()),
         deadline: plan.deadline,
         started: Instant::now(),
         leader: None,
@@ -181,7 +184,10 @@ impl Keeper<'_> {
     fn look_at_clock(&mut self) {
         let now = BootTime::now();
         if self.stopping.is_none() {
-            if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
+            if let Some(why) = self.tripwire.why() {
+                let reason = Reason::Stopped(Stop::Because(why.to_owned()));
+                self.stop(reason, now.after(self.plan.grace), why, "shim");
+            } else if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
                 let why = &self.plan.why;
                 self.stop(Reason::Deadline(why.clone()), deadline.after(self.plan.grace), why, "shim");
             } else if let Some(timeout) = self.plan.timeout.filter(|it| *it <= self.started.elapsed()) {
@@ -239,7 +245,7 @@ impl Keeper<'_> {
     }
 
     fn wait(&mut self) {
-        let next = [self.next_moment(), self.thrift.left()].into_iter().flatten().min();
+        let next = [self.next_moment(), self.thrift.left(), self.tripwire.left()].into_iter().flatten().min();
         let next = timeout(next);
         let mut files = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
@@ -250,11 +256,15 @@ impl Keeper<'_> {
             files.extend(self.output[at].pipe.as_ref().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
         }
         files.extend(self.peers.files().map(|file| PollFd::new(file, PollFlags::POLLIN)));
+        files.extend(self.tripwire.file().map(|file| PollFd::new(file, PollFlags::POLLIN)));
         if poll(&mut files, next).is_err() {
             return;
         }
-        let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
+        let mut ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         drop(files);
+        if self.tripwire.file().is_none() || ready.pop() == Some(true) {
+            self.tripwire.look();
+        }
         let (pipes_ready, peers_ready) = ready[2..].split_at(pipes.len());
         if ready[0] {
             self.take_signals();
