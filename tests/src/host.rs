@@ -54,6 +54,19 @@ impl Host {
         &mut self.process
     }
 
+    /// Runs the daemon's program with what an operator on its machine says, and gives what that wrote.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    #[track_caller]
+    pub fn operate(&self, args: &[&str]) -> String {
+        let output =
+            command("skyclaw-hostd", self.dir.path(), &self.env).args(args).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// Kills it as the kernel would.
     pub fn kill9(&mut self) {
         self.process.kill9();

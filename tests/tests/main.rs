@@ -12,4 +12,5 @@ mod hosts;
 mod moving;
 mod secrets;
 mod snapshots;
+mod tripped;
 mod wire;

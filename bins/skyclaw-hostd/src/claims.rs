@@ -28,6 +28,7 @@ use crate::keeper::Keeper;
 use crate::leases::Lease;
 use crate::spool::{Spool, Spooled};
 use crate::stopping::Why;
+use crate::switch::Switch;
 use crate::ticket::{self, JobTicket, Ticket};
 
 /// How long a claim may wait at the coordinator.
@@ -45,6 +46,8 @@ pub(crate) struct Workshop {
     pub(crate) driver: Driver,
     pub(crate) containers: Containers,
     pub(crate) spool: Spool,
+    /// The host's own switch.
+    pub(crate) switch: Switch,
     /// Cancelled when runs must stop.
     pub(crate) hard: CancellationToken,
     /// Cancelled when runs are to go on without this daemon.
@@ -111,6 +114,7 @@ impl Claims {
     /// One claim, answered. `None` when there are no slots and never will be.
     async fn claim(&mut self) -> Option<Claimed> {
         let slot = self.slots.clone().acquire_owned().await.ok()?;
+        self.workshop.switch.thawed().await;
         let free = u32::try_from(1 + self.slots.available_permits()).unwrap_or(u32::MAX);
         let wait_ms = u64::try_from(WAIT.as_millis()).ok();
         let body = ClaimBody { wait_ms, max: Some(free.min(limits::MAX_CLAIM)) };
@@ -220,7 +224,8 @@ impl Workshop {
         stop: StopSignal,
         over: &CancellationToken,
     ) -> Option<String> {
-        let lease = Lease::of(&job, since, boot);
+        let grace = grace(&job, self.driver.config().stop_grace);
+        let lease = Lease::of(&job, since, boot, grace);
         let held = self.keeper.hold(job.id.clone(), lease, stopper.clone(), over.clone());
         let may_start = tokio::select! {
             may_start = held => may_start,
@@ -230,14 +235,13 @@ impl Workshop {
             tracing::warn!("its lease was gone before it could start");
             return None;
         }
-        let grace = grace(&job, self.driver.config().stop_grace);
-        let ticket = JobTicket::new(&job, lease.as_ref(), grace);
+        let ticket = JobTicket::new(&job, lease.as_ref());
         let mut spec = RunSpec::job(&job, &self.coordinator.host, self.driver.config());
         spec.label = Ticket::Job(ticket.clone()).label();
         spec.grace = grace;
         if let Some(lease) = lease {
-            spec.grace = lease.grace(grace);
-            spec.deadline = Some(ticket::deadline(&lease, grace, stop.deadline()));
+            spec.grace = lease.grace;
+            spec.deadline = Some(ticket::deadline(&lease, stop.deadline()));
         }
         let started = match self.containers.way(&job) {
             Way::Process => self.driver.start(spec).await.map_err(Fault::from),
@@ -264,7 +268,8 @@ impl Workshop {
         held: impl Future<Output = bool>,
     ) -> End {
         let mut held = std::pin::pin!(held);
-        let (mut known, mut hard) = (false, false);
+        let (mut known, mut hard, mut frozen) = (false, false, false);
+        let mut switch = self.switch.clone();
         loop {
             tokio::select! {
                 biased;
@@ -277,6 +282,11 @@ impl Workshop {
                 () = self.hard.cancelled(), if !hard => {
                     hard = true;
                     stopper.stop(Why::ShuttingDown.stop());
+                }
+                // Its shim sees it as well, unless it is one of an older daemon, or is frozen itself.
+                () = switch.frozen(), if !frozen => {
+                    frozen = true;
+                    stopper.stop(Why::Tripped.stop());
                 }
                 // That it may not start is nothing to a run that goes on: its shim knows until when.
                 _ = &mut held, if !known => known = true,

@@ -232,6 +232,7 @@ impl Containers {
                 Ok(running)
             }
             Err(Error::TooLate) => Err(Fault::TooLate),
+            Err(Error::Halted { why }) => Err(Unstarted::Halted { why }.into()),
             Err(error) if error.is_passing() => {
                 tracing::warn!(error = error.describe(), "a run could not be started");
                 inner.lose_sight(error.describe());

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use nix::unistd::gethostname;
 use skyclaw_client::Client;
 use skyclaw_config::{HttpUrl, Secret, Shutdown, ids};
-use skyclaw_exec::{Driver, Enforcement, Left};
+use skyclaw_exec::{Driver, Enforcement, Left, stop_channel};
 use skyclaw_proto::request::RegisterHostBody;
 use skyclaw_proto::response::StopService;
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ use crate::services::{self, Services};
 use crate::settings::{Fault, Place, Settings};
 use crate::spool::Spool;
 use crate::state::{self, StateDir};
+use crate::stopping::Why;
+use crate::switch::{Switch, SwitchFile};
 use crate::ticket::Ticket;
 
 /// How long one coordinator may take to answer, besides what it was asked to wait.
@@ -68,15 +71,15 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         None => state.host_id(ids::host)?,
     };
     let spool = Spool::open(state.path()).map_err(Error::Spool)?;
-    let driver = Driver::new(settings.driver(&host, place, state.path()))?;
-    let found = driver.recover().await?;
+    let owner = state.owner(&host, || ids::uuid().simple().to_string())?;
+    let driver = Driver::new(settings.driver(&owner, place, state.path()))?;
+    let mut found = driver.recover().await?;
     let tracker = TaskTracker::new();
-    let containers = Containers::new(terms, &driver.config().owner, state.path(), &found, &tracker);
+    let mut switch = Switch::start(&tracker, SwitchFile::in_dir(state.path()));
+    let containers = Containers::new(terms, &owner, state.path(), &found, &tracker);
     tokio::select! {
-        () = shutdown.soft.cancelled() => {
-            leave_all(settings, found);
-            return Ok(());
-        }
+        // Told below.
+        () = shutdown.soft.cancelled() => {}
         () = containers.connect() => {}
     }
     let mut config =
@@ -95,13 +98,10 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         enforcement = ?driver.enforcement(),
         "host daemon started"
     );
-    tokio::select! {
+    if !introduce(&coordinator, &mut found, &mut switch, shutdown).await {
         // What runs goes on until its deadline: the shims see to it.
-        () = shutdown.soft.cancelled() => {
-            leave_all(settings, found);
-            return Ok(());
-        }
-        () = coordinator.register() => {}
+        leave_all(settings, found);
+        return Ok(());
     }
 
     let watched = containers.clone().watch(
@@ -111,21 +111,14 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     );
     let watching = tracker.spawn(watched);
     let (order_services, orders) = watch::channel(Vec::new());
-    let (heartbeat, grace) = (settings.heartbeat_ms.0, settings.stop_grace_ms.0);
+    let heartbeat = settings.heartbeat_ms.0;
     let (keeper, mut keeping) =
-        Keeper::start(&tracker, coordinator.clone(), heartbeat, grace, order_services);
+        Keeper::start(&tracker, coordinator.clone(), heartbeat, order_services, switch.clone());
     let hard = shutdown.hard.clone();
     let leave = CancellationToken::new();
-    let (spooled, left) = (spool.clone(), leave.clone());
-    let workshop = Workshop {
-        coordinator,
-        keeper,
-        driver,
-        containers: containers.clone(),
-        spool: spooled,
-        hard,
-        leave: left,
-    };
+    let (own, spooled, left) = (containers.clone(), spool.clone(), leave.clone());
+    let workshop =
+        Workshop { coordinator, keeper, driver, containers: own, spool: spooled, switch, hard, leave: left };
     let runs = TaskTracker::new();
     let ended = tokio::select! {
         () = shutdown.soft.cancelled() => Ok(()),
@@ -147,10 +140,30 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     keeping.abort();
     watching.abort();
     containers.drain().await;
+    // The tasks that look at the switch and make containers end with the last who goes by them.
     drop((workshop, containers));
     tracker.close();
     tracker.wait().await;
     ended
+}
+
+/// Registers, however long it takes, and ends what was found running as soon as the host is frozen, with the
+/// cluster or without. `false`: the daemon is told to end.
+async fn introduce(
+    coordinator: &Coordinator,
+    found: &mut Left,
+    switch: &mut Switch,
+    shutdown: &Shutdown,
+) -> bool {
+    let mut registered = std::pin::pin!(coordinator.register());
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.soft.cancelled() => return false,
+            () = switch.frozen(), if !found.running.is_empty() => stop_all(found).await,
+            () = &mut registered => return true,
+        }
+    }
 }
 
 fn stop_mode(settings: &Settings) -> StopMode {
@@ -164,6 +177,20 @@ fn leave_all(settings: &Settings, found: Left) {
         found.running.into_iter().for_each(skyclaw_exec::Running::leave);
     }
     // Else dropping them ends them. Their records stay, and are told at the next start.
+}
+
+/// Ends what an earlier daemon left running, on a host that is frozen.
+async fn stop_all(found: &mut Left) {
+    let ends = found.running.drain(..).map(|running| {
+        let (stopper, stop) = stop_channel();
+        stopper.stop(Why::Tripped.stop());
+        async move {
+            let ended = running.wait(stop).await;
+            drop(stopper);
+            ended
+        }
+    });
+    found.ended.extend(join_all(ends).await);
 }
 
 /// How this host introduces itself.
@@ -194,6 +221,7 @@ async fn work(
         containers: workshop.containers.clone(),
         base_port: settings.service_base_port,
         public_base_url: settings.service_host_public_base_url.as_ref().map(HttpUrl::to_string),
+        switch: workshop.switch.clone(),
         orders,
         soft: shutdown.soft.clone(),
         leave: workshop.leave.clone(),

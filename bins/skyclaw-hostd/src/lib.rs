@@ -15,6 +15,7 @@
 //!   reported, before anything is claimed.
 //! - A run whose lease is not renewed is stopped by its shim, whether this daemon lives or not.
 //! - What this host's operator forces into Podman runs there or not at all.
+//! - While the host is frozen ([`operate`]) nothing runs and nothing is claimed, whatever becomes of this daemon.
 //! - One state directory has one daemon.
 
 mod advert;
@@ -26,6 +27,7 @@ mod daemon;
 mod history;
 mod keeper;
 mod leases;
+pub mod operate;
 mod podman;
 mod policy;
 mod ports;
@@ -35,6 +37,7 @@ mod settings;
 mod spool;
 mod state;
 mod stopping;
+mod switch;
 mod ticket;
 
 pub use daemon::{Error, run};

@@ -25,6 +25,7 @@ use crate::containers::Containers;
 use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::ports;
 use crate::stopping::Why;
+use crate::switch::Switch;
 use crate::ticket::{ServiceTicket, Ticket};
 
 /// How long a last report is offered to the coordinators when everything must stop.
@@ -47,6 +48,8 @@ pub(crate) struct Place {
     pub(crate) base_port: u16,
     /// What the port is appended to.
     pub(crate) public_base_url: Option<String>,
+    /// The host's own switch.
+    pub(crate) switch: Switch,
     /// What the coordinators want stopped.
     pub(crate) orders: watch::Receiver<Vec<StopService>>,
     /// Cancelled when the daemon ends.
@@ -80,6 +83,7 @@ impl Services {
     /// Claims and starts for ever.
     pub(crate) async fn work(mut self) {
         loop {
+            self.place.switch.thawed().await;
             while let Some(service) = self.claim().await {
                 // A reference coordinator hands out what runs here again and again.
                 if !self.take(service) {
@@ -184,6 +188,7 @@ impl Place {
         // What was ordered before was meant for an earlier run of it: while that holds, nobody hands it out.
         let mut orders = self.orders.clone();
         orders.mark_unchanged();
+        let mut switch = self.switch.clone();
         let attend = async {
             loop {
                 stopper.extend(BootTime::now().after(ORPHANED));
@@ -211,6 +216,10 @@ impl Place {
                 why = ordered(&mut orders, id), if !stopping => {
                     tracing::warn!(why = why.text(), "the service is stopped");
                     stopper.stop(why.stop());
+                    stopping = true;
+                }
+                () = switch.frozen(), if !stopping => {
+                    stopper.stop(Why::Tripped.stop());
                     stopping = true;
                 }
                 () = self.soft.cancelled(), if !stopping => {

@@ -1,7 +1,6 @@
 //! What the daemon is told at its start.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +10,8 @@ use skyclaw_exec::{Allowlist, Config, Openclaw, Shim};
 use skyclaw_proto::{HostId, limits};
 
 use crate::policy::{self, StopMode};
+use crate::state::RUNS;
+use crate::switch::SwitchFile;
 
 skyclaw_config::settings! {
     /// The settings of the host daemon.
@@ -171,13 +172,13 @@ impl Settings {
     }
 
     /// How runs are run, with the daemon's own search path and directories.
-    pub(crate) fn driver(&self, host: &HostId, place: &Place, state_dir: &Path) -> Config {
+    pub(crate) fn driver(&self, owner: &str, place: &Place, state_dir: &Path) -> Config {
         let Place { search_path, base_dir, shim, .. } = place;
         Config {
-            owner: owner(host, state_dir),
+            owner: owner.to_owned(),
             allowlist: Allowlist::new(&self.allowed_commands, OsStr::new(search_path)),
             openclaw: Openclaw { command: self.openclaw_command.clone(), args: self.openclaw_args.clone() },
-            runs_dir: state_dir.join("runs"),
+            runs_dir: state_dir.join(RUNS),
             base_dir: base_dir.clone(),
             default_timeout: self.timeout_ms.0,
             stop_grace: self.stop_grace_ms.0,
@@ -186,16 +187,9 @@ impl Settings {
             user: self.run_user.as_ref().and_then(|user| policy::user(user).ok()),
             writable: policy::writable(&self.writable_paths).unwrap_or(Some(Vec::new())),
             best_effort: self.best_effort_limits,
+            halt: Some(SwitchFile::in_dir(state_dir).halt()),
         }
     }
-}
-
-/// Whose this host's control groups and containers are. Not its id alone: daemons of several clusters on one
-/// machine may have the same.
-fn owner(host: &HostId, state_dir: &Path) -> String {
-    let meta = state_dir.metadata().ok();
-    let place = meta.map(|meta| format!(".{:x}-{:x}", meta.dev(), meta.ino())).unwrap_or_default();
-    format!("{host}{place}")
 }
 
 /// Whether a URL is scheme and host alone.

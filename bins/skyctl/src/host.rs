@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use skyclaw_config::clock;
-use skyclaw_proto::record::{Drain, Host};
+use skyclaw_proto::record::{Drain, Host, HostEvent, HostFreeze};
 use skyclaw_proto::request::DrainHostBody;
 use skyclaw_proto::response::HostsBody;
 use skyclaw_proto::{Capabilities, Timestamp};
@@ -110,12 +110,14 @@ fn details(host: &Host) -> Table {
         };
         Some(said.iter().map(line).collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty())
     };
+    let events: Vec<_> = host.events.iter().map(event_line).collect();
     Table::of_fields(vec![
         ("id", Some(host.id.to_string())),
         ("name", Some(host.name.clone())),
         ("state", host.state.map(|state| state.to_string())),
         ("since", host.state_since.map(|time| time.to_string())),
         ("reason", host.state_reason.clone()),
+        ("frozen", host.frozen.as_ref().map(freeze_line)),
         ("drained", host.drain.as_ref().map(drain_line)),
         ("capabilities", Some(listed(&host.capabilities))),
         ("active leases", Some(host.active_leases.to_string())),
@@ -124,9 +126,21 @@ fn details(host: &Host) -> Table {
         ("best effort", enforces.and_then(|enforces| words(&enforces.best_effort))),
         ("in force", enforces.and_then(|enforces| lines(&enforces.in_force))),
         ("not available", enforces.and_then(|enforces| lines(&enforces.unavailable))),
+        ("events", Some(events.join("\n")).filter(|text| !text.is_empty())),
         ("registered", Some(host.registered_at.to_string())),
         ("last seen", Some(host.last_seen_at.to_string())),
     ])
+}
+
+fn freeze_line(frozen: &HostFreeze) -> String {
+    let by = frozen.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("on its machine, since {}{by}: `skyclaw-hostd thaw` there ends it", frozen.since)
+}
+
+fn event_line(event: &HostEvent) -> String {
+    let by = event.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let why = event.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{}  {}{by}{why}", event.at, event.kind)
 }
 
 fn drain_line(drain: &Drain) -> String {
@@ -172,7 +186,46 @@ mod tests {
                     .map(|(word, text)| (word.to_owned(), text.to_owned()))
                     .into(),
             }),
+            frozen: None,
+            events: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_host_that_is_frozen_on_its_machine_is_shown_so_with_who_did_it() {
+        let at = Timestamp::from_millis(1_767_225_600_000);
+        let freeze = HostFreeze { since: at, reason: Some("keys leaked".into()), by: Some("ann".into()) };
+        let event = |kind: &str, reason: Option<&str>| HostEvent {
+            at,
+            kind: kind.into(),
+            reason: reason.map(Into::into),
+            by: Some("ann".into()),
+        };
+        let host = Host {
+            state: Some(HostState::Frozen),
+            state_reason: Some("keys leaked".into()),
+            drain: None,
+            frozen: Some(freeze),
+            events: vec![event("thawed", None), event("frozen", Some("keys leaked"))],
+            enforces: None,
+            ..host()
+        };
+        expect![[r"
+            id             host_1
+            name           alpha
+            state          frozen
+            since          2026-01-01T00:00:03.000Z
+            reason         keys leaked
+            frozen         on its machine, since 2026-01-01T00:00:00.000Z by ann: `skyclaw-hostd thaw` there ends it
+            capabilities   shell
+            active leases  1
+            max parallel   4
+            events         2026-01-01T00:00:00.000Z  thawed by ann
+                           2026-01-01T00:00:00.000Z  frozen by ann: keys leaked
+            registered     2026-01-01T00:00:00.000Z
+            last seen      2026-01-01T00:00:05.000Z
+        "]]
+        .assert_eq(&details(&host).render(Look::PLAIN));
     }
 
     #[test]

@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         user: None,
         writable: None,
         best_effort: false,
+        halt: None,
     })?;
     let (mut direct, mut started, mut kept, mut told) = (vec![], vec![], vec![], vec![]);
     for _ in 0..RUNS {

@@ -27,6 +27,7 @@ mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -44,6 +45,8 @@ use mounts::Hierarchy;
 const TOP: &str = "skyclaw";
 /// What the group of an agent's runs begins with.
 const AGENT: &str = "agent-";
+/// Longest part of a path that is made from a name, in bytes.
+const MAX_NAME: usize = 200;
 /// How often groups that vanish while others are made in them are made again.
 const MAX_TRIES: u32 = 16;
 
@@ -411,7 +414,16 @@ fn directories(dir: &Path) -> Vec<(String, PathBuf)> {
 /// A name that is one part of a path, whatever it was made from, and no other's.
 fn encoded(name: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
-    name.bytes()
+    let mut encoded: String = name
+        .bytes()
         .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
-        .collect()
+        .collect();
+    if encoded.len() > MAX_NAME {
+        // The same in one daemon at all times, which is all that counts.
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        encoded.truncate(MAX_NAME - 17);
+        encoded.push_str(&format!("+{:016x}", hasher.finish()));
+    }
+    encoded
 }

@@ -15,12 +15,13 @@ use crate::environment::{self, Surroundings};
 use crate::protocol::{Kept, Plan, Program, User};
 use crate::rundir::{self, RunDir};
 use crate::running::{Found, Label};
-use crate::{Allowlist, Cwd, Ended, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
+use crate::{Allowlist, Cwd, Ended, Halt, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
 
 /// How runs are run on this host.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The host's id: it owns what it makes, and sweeps nothing else.
+    /// Who owns what is made, and sweeps nothing else: a name that no other daemon of this machine has. Runs of
+    /// an agent share a bound with those of every driver with the same owner.
     pub owner: String,
     /// What may be started.
     pub allowlist: Allowlist,
@@ -44,6 +45,8 @@ pub struct Config {
     pub writable: Option<Vec<PathBuf>>,
     /// Whether a run is run although what it asks for cannot be enforced here.
     pub best_effort: bool,
+    /// What ends all runs as soon as it is there, and lets none begin.
+    pub halt: Option<Halt>,
 }
 
 /// How a shim is started.
@@ -100,6 +103,12 @@ pub enum Error {
     /// Its deadline had passed before anything of it was started.
     #[error("its deadline passed before it was started")]
     TooLate,
+    /// All runs of this host are stopped, and none begins.
+    #[error("stopped: {why}")]
+    Halted {
+        /// Why.
+        why: String,
+    },
     /// What it asks for cannot be enforced on this machine.
     #[error(
         "{what} cannot be enforced on this host ({why}): run it elsewhere, or have the host accept best effort \
@@ -133,6 +142,7 @@ impl Error {
             | Self::RunsDir { .. }
             | Self::Start { .. }
             | Self::TooLate
+            | Self::Halted { .. }
             | Self::NotEnforceable { .. }
             | Self::Groups(_) => 126,
         }
@@ -240,6 +250,9 @@ impl Driver {
     /// # Errors
     /// When it is not allowed, or cannot be started.
     pub async fn start(&self, spec: RunSpec) -> Result<Running, Error> {
+        if let Some(halt) = self.inner.config.halt.as_ref().filter(|halt| halt.is_set()) {
+            return Err(Error::Halted { why: halt.why.clone() });
+        }
         let program = self.inner.config.allowlist.resolve(&spec.command)?;
         let agent = spec.agent.as_ref().map(|_| &spec.resources);
         let in_force = self.inner.enforcement.promise(&spec.resources, agent)?;
@@ -299,6 +312,7 @@ impl Driver {
             groups: groups.clone(),
             in_force,
             events: Vec::new(),
+            halt: config.halt.clone(),
         };
         let label = Label::new(spec.label, spec.capture, spec.hint, groups.clone());
         let started = Running::start(&config.shim, &plan, dir.clone(), label).await;

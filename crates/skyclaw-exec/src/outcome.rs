@@ -55,7 +55,11 @@ impl Outcome {
     /// A run that was not started.
     #[must_use]
     pub fn not_started(error: &Error) -> Self {
-        Self { exit_code: error.exit_code(), error: Some(error.describe()), ..Self::lost() }
+        let ending = match error {
+            Error::Halted { why } => Ending::Stopped(Stop::Because(why.clone())),
+            _ => Ending::Failed,
+        };
+        Self { exit_code: error.exit_code(), error: Some(error.describe()), ending, ..Self::lost() }
     }
 
     /// A run that was refused, and why.

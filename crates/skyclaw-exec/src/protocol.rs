@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Group;
 use crate::record::{Event, Exit, ExitStatus, Usage};
 pub(crate) use crate::tree::Process;
-use crate::{BootTime, Capture, Stop};
+use crate::{BootTime, Capture, Halt, Stop};
 
 /// Longest frame, in bytes: a plan with all the arguments a kernel takes.
 pub(crate) const MAX_FRAME: usize = 32 << 20;
@@ -55,6 +55,9 @@ pub(crate) struct Plan {
     /// What happened to it before.
     #[serde(default)]
     pub(crate) events: Vec<Event>,
+    /// What ends it as soon as it is there. A younger daemon's alone.
+    #[serde(default)]
+    pub(crate) halt: Option<Halt>,
 }
 
 /// What a shim is the keeper of. A shim that is told of a kind it does not know refuses the plan.

@@ -15,7 +15,7 @@ use crate::boot::boot_id;
 use crate::cgroup::Group;
 use crate::driver::Shim;
 use crate::outcome::{self, Outcome};
-use crate::protocol::{self, Inbox, Order, Plan, Said, Status};
+use crate::protocol::{self, Inbox, Order, Plan, Process, Said, Status};
 use crate::record::Exit;
 use crate::rundir::RunDir;
 use crate::stop::Told;
@@ -466,6 +466,15 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 
 fn read_status(dir: &RunDir) -> Option<Status> {
     read(&dir.control().join(PROCESSES))
+}
+
+/// Whether anything of the run with this directory goes on, as far as can be told from outside: its shim or
+/// its guard lives.
+#[must_use]
+pub fn is_running(dir: &Path) -> bool {
+    let status: Option<Status> = read(&dir.join("control").join(PROCESSES));
+    let lives = |it: Process| tree::stat(it.pid).is_some_and(|stat| stat.start == it.start && !stat.dead);
+    status.is_some_and(|status| [status.shim, status.guard, status.leader].into_iter().any(lives))
 }
 
 /// Connects to the shim of a run. The way through an open directory has room for any path.

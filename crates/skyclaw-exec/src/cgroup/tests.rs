@@ -27,6 +27,9 @@ fn names_that_differ_are_encoded_differently_and_name_no_other_directory() {
     ] {
         assert_eq!(encoded(id), want);
     }
+    let (long, other) = (":".repeat(128), format!("{}.", ":".repeat(127)));
+    assert_eq!(encoded(&long).len(), MAX_NAME);
+    assert_ne!(encoded(&long), encoded(&other));
 }
 
 #[test]

@@ -26,7 +26,8 @@ pub(crate) const PREFIX: &str = "skyclaw-";
 pub struct Config {
     /// The socket of the service.
     pub socket: PathBuf,
-    /// The host's id: it owns what it makes, and sweeps nothing else.
+    /// Who owns what is made, and sweeps nothing else: a name that no other daemon of this machine has, the same
+    /// as for plain processes ([`crate::Config::owner`]).
     pub owner: String,
     /// Where each run has its folder. Absolute; nobody else's; in memory (`/run/…`), as secrets lie there.
     pub runs_dir: PathBuf,

@@ -83,6 +83,12 @@ pub enum Error {
     /// Its deadline had passed before anything of it was started.
     #[error("its deadline passed before it was started")]
     TooLate,
+    /// The host's own switch is off.
+    #[error("stopped: {why}")]
+    Halted {
+        /// Why nothing runs.
+        why: String,
+    },
     /// There is no such run.
     #[error("there is no run {run} to take up again: {why}")]
     Gone {

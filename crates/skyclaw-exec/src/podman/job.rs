@@ -95,6 +95,7 @@ mod tests {
             user: None,
             writable: None,
             best_effort: false,
+            halt: None,
         }
     }
 

@@ -63,6 +63,9 @@ impl Podman {
     /// When it is not allowed, cannot be bound as it must be, or cannot be started. Nothing of it is left
     /// then.
     pub async fn start_kept(&self, spec: Spec, keep: Keep, driver: &Driver) -> Result<Running, Error> {
+        if let Some(halt) = driver.config().halt.as_ref().filter(|halt| halt.is_set()) {
+            return Err(Error::Halted { why: halt.why.clone() });
+        }
         let judged = self.inner.plan(&spec).await?;
         let (prepared, ahead) = match self.pool.take(&judged.shape).await {
             Some(prepared) => (prepared, true),
@@ -108,7 +111,8 @@ impl Podman {
         let kept = async {
             let place = self.place(&prepared, spec, judged).await?;
             let label = Label::new(keep.label.clone(), keep.capture, keep.hint.clone(), place.groups.clone());
-            let plan = self.shims_plan(&prepared, &dir, keep, place, judged, made);
+            let mut plan = self.shims_plan(&prepared, &dir, keep, place, judged, made);
+            plan.halt = driver.config().halt.clone();
             let started =
                 Running::start(&driver.config().shim, &plan, dir.clone(), label.in_container(&name));
             started.await.map_err(|source| match source.raw_os_error() {
@@ -191,6 +195,7 @@ impl Podman {
             groups: place.groups,
             in_force: judged.in_force.clone(),
             events: vec![Event::now(made)],
+            halt: None,
         }
     }
 

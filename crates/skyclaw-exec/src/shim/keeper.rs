@@ -27,6 +27,7 @@ use super::thrift::Thrift;
 use super::timer::Death;
 use super::{hear, note, raw, tell};
 use crate::cgroup::Group;
+use crate::halt::Tripwire;
 use crate::protocol::{End, FromGuard, Limits, Order, Plan, Process, Said, Status, ToGuard};
 use crate::record::{Event, Exit, Reason, Usage, What};
 use crate::{BootTime, Stop};
@@ -90,6 +91,7 @@ struct Keeper<'a> {
     signals: SignalFd,
     death: Death,
     prey: Prey<'a>,
+    tripwire: Tripwire<'a>,
     deadline: Option<BootTime>,
     started: Instant,
     leader: Option<Process>,
@@ -120,6 +122,7 @@ pub(super) fn run<'a>(plan: &'a Plan, prey: Prey<'a>, guard: Pid, ends: Ends) ->
         signals: super::signal_file()?,
         death,
         prey,
+        tripwire: Tripwire::new(plan.halt.as_ref()),
         deadline: plan.deadline,
         started: Instant::now(),
         leader: None,
@@ -201,7 +204,10 @@ impl Keeper<'_> {
     fn look_at_clock(&mut self) {
         let now = BootTime::now();
         if self.stopping.is_none() {
-            if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
+            if let Some(why) = self.tripwire.why() {
+                let reason = Reason::Stopped(Stop::Because(why.to_owned()));
+                self.stop(reason, now.after(self.plan.grace), why, "shim");
+            } else if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
                 let why = &self.plan.why;
                 self.stop(Reason::Deadline(why.clone()), deadline.after(self.plan.grace), why, "shim");
             } else if let Some(timeout) = self.plan.timeout.filter(|it| *it <= self.started.elapsed()) {
@@ -259,7 +265,7 @@ impl Keeper<'_> {
     }
 
     fn wait(&mut self) {
-        let next = [self.next_moment(), self.thrift.left()].into_iter().flatten().min();
+        let next = [self.next_moment(), self.thrift.left(), self.tripwire.left()].into_iter().flatten().min();
         let next = timeout(next);
         let mut files = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
@@ -269,11 +275,15 @@ impl Keeper<'_> {
         files.extend(output.iter().map(|(_, file)| PollFd::new(*file, PollFlags::POLLIN)));
         let pipes: Vec<usize> = output.iter().map(|(at, _)| *at).collect();
         files.extend(self.peers.files().map(|file| PollFd::new(file, PollFlags::POLLIN)));
+        files.extend(self.tripwire.file().map(|file| PollFd::new(file, PollFlags::POLLIN)));
         if poll(&mut files, next).is_err() {
             return;
         }
-        let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
+        let mut ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         drop(files);
+        if self.tripwire.file().is_none() || ready.pop() == Some(true) {
+            self.tripwire.look();
+        }
         let (pipes_ready, peers_ready) = ready[2..].split_at(pipes.len());
         if ready[0] {
             self.take_signals();

@@ -78,6 +78,7 @@ fn config(dir: &Path) -> Config {
         user: None,
         writable: None,
         best_effort: false,
+        halt: None,
     }
 }
 

@@ -84,6 +84,7 @@ pub(crate) fn config(dir: &Path, shim: &str) -> Config {
         user: None,
         writable: None,
         best_effort: false,
+        halt: None,
     }
 }
 

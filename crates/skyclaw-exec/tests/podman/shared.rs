@@ -25,6 +25,7 @@ fn processes(kit: &Kit) -> Driver {
         user: None,
         writable: None,
         best_effort: false,
+        halt: None,
     })
     .expect("a driver")
 }

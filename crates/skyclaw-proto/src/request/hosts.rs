@@ -8,6 +8,7 @@ use super::check::{
 };
 use crate::limits;
 use crate::object;
+use crate::record::HostFreeze;
 use crate::{Capabilities, Enforces, HostId, JobId};
 
 /// `POST /v1/hosts/register`.
@@ -156,6 +157,35 @@ pub struct HeartbeatBody {
     /// How long the answer may wait for something to stop, in milliseconds. (Ours.)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
+    /// How the switch on the host's machine is. Absent, nothing is said of it. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub switch: Option<HostSwitch>,
+}
+
+/// How the switch on a host's machine is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostSwitch {
+    /// That it is frozen; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<HostFreeze>,
+    /// Who thawed it last, when it is not frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thawed_by: Option<String>,
+}
+
+impl HostSwitch {
+    fn check(self) -> Result<Self, Invalid> {
+        let frozen = self.frozen.map(|frozen| {
+            Ok(HostFreeze {
+                since: frozen.since,
+                reason: optional_text("switch.frozen.reason", frozen.reason, limits::MAX_REASON_LEN)?,
+                by: optional_text("switch.frozen.by", frozen.by, limits::MAX_NAME_LEN)?,
+            })
+        });
+        let thawed_by = optional_text("switch.thawedBy", self.thawed_by, limits::MAX_NAME_LEN)?;
+        Ok(Self { frozen: frozen.transpose()?, thawed_by })
+    }
 }
 
 /// One run a host names as its own.
@@ -175,6 +205,8 @@ pub struct Heartbeat {
     pub running: Vec<RunningJob>,
     /// How long the answer may wait, in milliseconds; 0 for not at all.
     pub wait_ms: u64,
+    /// How the switch on the host's machine is.
+    pub switch: Option<HostSwitch>,
 }
 
 impl HeartbeatBody {
@@ -190,7 +222,8 @@ impl HeartbeatBody {
                 format!("must have at most {} entries", limits::MAX_PARALLEL),
             ));
         }
-        Ok(Heartbeat { running, wait_ms: wait_ms(self.wait_ms)? })
+        let switch = self.switch.map(HostSwitch::check).transpose()?;
+        Ok(Heartbeat { running, wait_ms: wait_ms(self.wait_ms)?, switch })
     }
 }
 
