@@ -1,6 +1,8 @@
 //! A host as an operator runs it: `skyclaw-hostd` with a state directory of its own.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -25,6 +27,8 @@ impl Host {
     #[must_use]
     pub fn start(url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("skyclaw-host-").tempdir().expect("a temporary directory");
+        // Runs with a user of their own find their way to what is theirs.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode");
         let state = dir.path().join("state").display().to_string();
         let usual = [
             ("SKYCLAW_COORDINATOR_URL", url),
@@ -48,6 +52,19 @@ impl Host {
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Runs the daemon's program with what an operator on its machine says, and gives what that wrote.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    #[track_caller]
+    pub fn operate(&self, args: &[&str]) -> String {
+        let output =
+            command("skyclaw-hostd", self.dir.path(), &self.env).args(args).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
     }
 
     /// Kills it as the kernel would.

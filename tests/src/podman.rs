@@ -170,7 +170,8 @@ impl Service {
         let busybox = busybox.expect("busybox is installed: run tests/tools.sh");
         let there = root.join("bin/busybox");
         fs::copy(busybox, &there).expect("busybox");
-        let applets = Command::new(&there).arg("--list").output().expect("busybox lists its programs");
+        // Not the copy: it may still be open for writing in a process that another test has just forked.
+        let applets = Command::new(busybox).arg("--list").output().expect("busybox lists its programs");
         for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|name| *name != "busybox") {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
         }

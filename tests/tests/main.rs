@@ -4,6 +4,7 @@
 mod arrows;
 mod cli;
 mod cluster;
+mod containers;
 mod damage;
 mod durability;
 mod hostile;
@@ -11,4 +12,5 @@ mod hosts;
 mod moving;
 mod secrets;
 mod snapshots;
+mod tripped;
 mod wire;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use skyclaw_client::Error;
 use skyclaw_config::{clock, ids};
-use skyclaw_exec::{BootTime, Driver, Ended, Error as Unstarted, Outcome, RunSpec, Running};
+use skyclaw_exec::{BootTime, Driver, Ended, Outcome, RunSpec, Running};
 use skyclaw_exec::{StopSignal, Stopper, stop_channel};
 use skyclaw_proto::record::Job;
 use skyclaw_proto::request::ClaimBody;
@@ -22,11 +22,13 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::completion::Completion;
+use crate::containers::{Containers, Fault, Way};
 use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::keeper::Keeper;
 use crate::leases::Lease;
 use crate::spool::{Spool, Spooled};
 use crate::stopping::Why;
+use crate::switch::Switch;
 use crate::ticket::{self, JobTicket, Ticket};
 
 /// How long a claim may wait at the coordinator.
@@ -42,7 +44,10 @@ pub(crate) struct Workshop {
     pub(crate) coordinator: Coordinator,
     pub(crate) keeper: Keeper,
     pub(crate) driver: Driver,
+    pub(crate) containers: Containers,
     pub(crate) spool: Spool,
+    /// The host's own switch.
+    pub(crate) switch: Switch,
     /// Cancelled when runs must stop.
     pub(crate) hard: CancellationToken,
     /// Cancelled when runs are to go on without this daemon.
@@ -109,6 +114,7 @@ impl Claims {
     /// One claim, answered. `None` when there are no slots and never will be.
     async fn claim(&mut self) -> Option<Claimed> {
         let slot = self.slots.clone().acquire_owned().await.ok()?;
+        self.workshop.switch.thawed().await;
         let free = u32::try_from(1 + self.slots.available_permits()).unwrap_or(u32::MAX);
         let wait_ms = u64::try_from(WAIT.as_millis()).ok();
         let body = ClaimBody { wait_ms, max: Some(free.min(limits::MAX_CLAIM)) };
@@ -143,7 +149,7 @@ impl Claims {
     }
 
     /// Takes over a run that an earlier daemon started.
-    pub(crate) fn adopt(&mut self, running: Running, job: JobTicket) {
+    pub(crate) fn adopt(&mut self, mut running: Running, job: JobTicket) {
         let (stopper, stop) = stop_channel();
         let over = CancellationToken::new();
         self.known.insert(job.job.clone(), Known { stopper: stopper.clone(), over: over.clone() });
@@ -152,13 +158,19 @@ impl Claims {
         let span = tracing::info_span!("job", id = %job.job, attempt = job.attempt);
         let workshop = self.workshop.clone();
         let run = async move {
-            let _guard = over.clone().drop_guard();
+            let guard = over.clone().drop_guard();
             let _slot = slot;
             let lease = job.lease(running.deadline());
             // It runs already; what is waited for is only that the keeper knows of it.
             let held = workshop.keeper.hold(job.job.clone(), lease, stopper.clone(), over);
+            if let Err(why) = workshop.containers.take_up(&mut running).await {
+                tracing::warn!(why, "its container cannot be started; the run is given back");
+                stopper.stop(Why::NoPodman.stop());
+            }
             let running = workshop.see_through(&job, running, &stopper, stop, held).await;
-            workshop.tell(&job, running).await;
+            let container = workshop.tell(&job, running).await;
+            drop(guard);
+            workshop.containers.clear(container.as_deref()).await;
         };
         self.runs.spawn(run.instrument(span));
     }
@@ -182,12 +194,15 @@ impl Claims {
         let span = tracing::info_span!("job", id = %job.id, attempt = job.attempts);
         let workshop = self.workshop.clone();
         let run = async move {
-            let _guard = over.clone().drop_guard();
+            let guard = over.clone().drop_guard();
             let _slot = slot;
             if let Some(earlier) = earlier {
                 earlier.cancelled().await;
             }
-            workshop.run(job, since, stopper, stop, &over).await;
+            let container = workshop.run(job, since, stopper, stop, &over).await;
+            // The job is over; what is left of it still takes its slot.
+            drop(guard);
+            workshop.containers.clear(container.as_deref()).await;
         };
         self.runs.spawn(run.instrument(span));
     }
@@ -200,6 +215,7 @@ fn grace(job: &Job, most: Duration) -> Duration {
 }
 
 impl Workshop {
+    /// Runs a job, and says what container is left of it.
     async fn run(
         &self,
         job: Job,
@@ -207,8 +223,9 @@ impl Workshop {
         stopper: Stopper,
         stop: StopSignal,
         over: &CancellationToken,
-    ) {
-        let lease = Lease::of(&job, since, boot);
+    ) -> Option<String> {
+        let grace = grace(&job, self.driver.config().stop_grace);
+        let lease = Lease::of(&job, since, boot, grace);
         let held = self.keeper.hold(job.id.clone(), lease, stopper.clone(), over.clone());
         let may_start = tokio::select! {
             may_start = held => may_start,
@@ -216,27 +233,29 @@ impl Workshop {
         };
         if !may_start {
             tracing::warn!("its lease was gone before it could start");
-            return;
+            return None;
         }
-        let grace = grace(&job, self.driver.config().stop_grace);
-        let ticket = JobTicket::new(&job, lease.as_ref(), grace);
+        let ticket = JobTicket::new(&job, lease.as_ref());
         let mut spec = RunSpec::job(&job, &self.coordinator.host, self.driver.config());
         spec.label = Ticket::Job(ticket.clone()).label();
         spec.grace = grace;
         if let Some(lease) = lease {
-            spec.grace = lease.grace(grace);
-            spec.deadline = Some(ticket::deadline(&lease, grace, stop.deadline()));
+            spec.grace = lease.grace;
+            spec.deadline = Some(ticket::deadline(&lease, stop.deadline()));
         }
-        let end = match self.driver.start(spec).await {
+        let started = match self.containers.way(&job) {
+            Way::Process => self.driver.start(spec).await.map_err(Fault::from),
+            Way::Container { forced } => self.containers.start(&job, &spec, forced, &self.driver).await,
+        };
+        let end = match started {
             Ok(running) => self.see_through(&ticket, running, &stopper, stop, async { true }).await,
-            // Whose it is now is for the coordinators to say.
-            Err(error @ Unstarted::TooLate) => {
-                tracing::warn!(%error, "not started");
+            Err(Fault::TooLate) => {
+                tracing::warn!("not started: its deadline had passed");
                 End::Left
             }
-            Err(error) => End::Unstarted(Outcome::not_started(&error)),
+            Err(Fault::Told(outcome)) => End::Unstarted(*outcome),
         };
-        self.tell(&ticket, end).await;
+        self.tell(&ticket, end).await
     }
 
     /// Stays with a run until it is over, or goes on without this daemon.
@@ -249,7 +268,8 @@ impl Workshop {
         held: impl Future<Output = bool>,
     ) -> End {
         let mut held = std::pin::pin!(held);
-        let (mut known, mut hard) = (false, false);
+        let (mut known, mut hard, mut frozen) = (false, false, false);
+        let mut switch = self.switch.clone();
         loop {
             tokio::select! {
                 biased;
@@ -263,6 +283,11 @@ impl Workshop {
                     hard = true;
                     stopper.stop(Why::ShuttingDown.stop());
                 }
+                // Its shim sees it as well, unless it is one of an older daemon, or is frozen itself.
+                () = switch.frozen(), if !frozen => {
+                    frozen = true;
+                    stopper.stop(Why::Tripped.stop());
+                }
                 // That it may not start is nothing to a run that goes on: its shim knows until when.
                 _ = &mut held, if !known => known = true,
             }
@@ -270,10 +295,11 @@ impl Workshop {
         End::Ended(running.end().await)
     }
 
-    /// Tells how a run ended, once that is on disk here; only then what the run left is removed.
-    pub(crate) async fn tell(&self, job: &JobTicket, end: End) {
+    /// Tells how a run ended, once that is on disk here; only then what the run left is removed, but for its
+    /// container, which is named.
+    pub(crate) async fn tell(&self, job: &JobTicket, end: End) -> Option<String> {
         let (outcome, ended) = match end {
-            End::Left => return,
+            End::Left => return None,
             End::Unstarted(outcome) => (outcome, None),
             End::Ended(ended) => (ended.outcome().clone(), Some(ended)),
         };
@@ -289,19 +315,30 @@ impl Workshop {
         let kept = self.keep(completion.clone()).await;
         match (ended, kept) {
             (Some(ended), Some(kept)) => {
-                ended.forget().await;
+                let container = self.forget(ended).await;
                 self.deliver(completion, Some(kept)).await;
+                container
             }
             // The record of the run is all there is on disk: it stays until the outcome was heard.
             (Some(ended), None) => {
                 if self.deliver(completion, None).await {
-                    ended.forget().await;
+                    self.forget(ended).await
+                } else {
+                    None
                 }
             }
             (None, kept) => {
                 self.deliver(completion, kept).await;
+                None
             }
         }
+    }
+
+    /// Removes what a run left in this daemon's own directory, and says what container it was in.
+    async fn forget(&self, ended: Ended) -> Option<String> {
+        let container = ended.container().map(str::to_owned);
+        ended.forget().await;
+        container
     }
 
     /// Puts an outcome on disk. Without a disk it is at least delivered.

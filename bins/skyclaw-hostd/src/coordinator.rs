@@ -7,6 +7,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use skyclaw_client::{Client, Error};
 use skyclaw_proto::HostId;
 use skyclaw_proto::request::RegisterHostBody;
+use tokio::sync::watch;
 
 /// Pauses between tries: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -16,7 +17,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 pub(crate) struct Coordinator {
     pub(crate) client: Client,
     pub(crate) host: HostId,
-    card: Arc<RegisterHostBody>,
+    card: Arc<watch::Sender<RegisterHostBody>>,
 }
 
 /// What became of something that was to be said.
@@ -34,14 +35,20 @@ impl Coordinator {
     /// The cluster behind `client`, and how this host introduces itself to it.
     pub(crate) fn new(client: Client, host: HostId, mut card: RegisterHostBody) -> Self {
         card.host_id = Some(host.to_string());
-        Self { client, host, card: card.into() }
+        Self { client, host, card: Arc::new(watch::Sender::new(card)) }
+    }
+
+    /// Changes how this host introduces itself, the next time it does.
+    pub(crate) fn reword(&self, change: impl FnOnce(&mut RegisterHostBody)) {
+        self.card.send_modify(change);
     }
 
     /// Makes the host known, however long it takes. Cancel-safe.
     pub(crate) async fn register(&self) {
         let mut log = ChangeLog::new("registration");
         for pause in pauses() {
-            match self.client.register_host(&self.card, None).await {
+            let card = self.card.borrow().clone();
+            match self.client.register_host(&card, None).await {
                 Ok(host) => {
                     log.went_well();
                     tracing::info!(host = %host.id, name = host.name, "registered");

@@ -2,25 +2,29 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use nix::unistd::gethostname;
 use skyclaw_client::Client;
 use skyclaw_config::{HttpUrl, Secret, Shutdown, ids};
-use skyclaw_exec::{Driver, Enforcement, Left};
+use skyclaw_exec::{Driver, Enforcement, Left, stop_channel};
 use skyclaw_proto::request::RegisterHostBody;
 use skyclaw_proto::response::StopService;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::advert;
 use crate::claims::{Claims, End, Workshop};
+use crate::containers::Containers;
 use crate::coordinator::Coordinator;
 use crate::keeper::Keeper;
+use crate::podman;
 use crate::policy::StopMode;
 use crate::services::{self, Services};
-use crate::settings::{Place, Settings};
+use crate::settings::{Fault, Place, Settings};
 use crate::spool::Spool;
 use crate::state::{self, StateDir};
+use crate::stopping::Why;
+use crate::switch::{Switch, SwitchFile};
 use crate::ticket::Ticket;
 
 /// How long one coordinator may take to answer, besides what it was asked to wait.
@@ -32,6 +36,9 @@ const DEADLINE: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A setting is no good.
+    #[error(transparent)]
+    Setting(#[from] Fault),
     /// Its state directory cannot be used.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -54,20 +61,33 @@ pub enum Error {
 /// # Errors
 /// When the daemon cannot start, or must not go on.
 pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Result<(), Error> {
-    let state = StateDir::open(&place.base_dir.join(&settings.state_dir), settings.run_user.is_some())?;
+    let terms = podman::terms(settings, place).map_err(Fault::from)?;
+    // Runs that have a user of their own must find the way to what is theirs, and a Podman service to what it
+    // is to mount.
+    let passable = settings.run_user.is_some() || terms.is_some();
+    let state = StateDir::open(&place.base_dir.join(&settings.state_dir), passable)?;
     let host = match &settings.host_id {
         Some(given) => given.clone(),
         None => state.host_id(ids::host)?,
     };
     let spool = Spool::open(state.path()).map_err(Error::Spool)?;
-    let driver = Driver::new(settings.driver(place, state.path()))?;
-    let found = driver.recover().await?;
+    let owner = state.owner(&host, || ids::uuid().simple().to_string())?;
+    let driver = Driver::new(settings.driver(&owner, place, state.path()))?;
+    let mut found = driver.recover().await?;
+    let tracker = TaskTracker::new();
+    let mut switch = Switch::start(&tracker, SwitchFile::in_dir(state.path()));
+    let containers = Containers::new(terms, &owner, state.path(), &found, &tracker);
+    tokio::select! {
+        // Told below.
+        () = shutdown.soft.cancelled() => {}
+        () = containers.connect() => {}
+    }
     let mut config =
         skyclaw_client::Config::new(settings.coordinators(), settings.token.clone().map(Secret::into_inner));
     // A lease must not run out because one coordinator of several keeps silent.
     config.attempt_timeout = ATTEMPT_TIMEOUT;
     config.deadline = DEADLINE;
-    let card = card(settings, driver.enforcement());
+    let card = card(settings, driver.enforcement(), &containers);
     let coordinator = Coordinator::new(Client::new(config)?, host, card);
     tracing::info!(
         host = %coordinator.host,
@@ -78,23 +98,27 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         enforcement = ?driver.enforcement(),
         "host daemon started"
     );
-    tokio::select! {
+    if !introduce(&coordinator, &mut found, &mut switch, shutdown).await {
         // What runs goes on until its deadline: the shims see to it.
-        () = shutdown.soft.cancelled() => {
-            leave_all(settings, found);
-            return Ok(());
-        }
-        () = coordinator.register() => {}
+        leave_all(settings, found);
+        return Ok(());
     }
 
-    let tracker = TaskTracker::new();
+    let watched = containers.clone().watch(
+        coordinator.clone(),
+        driver.enforcement().clone(),
+        settings.capabilities.clone(),
+    );
+    let watching = tracker.spawn(watched);
     let (order_services, orders) = watch::channel(Vec::new());
-    let (heartbeat, grace) = (settings.heartbeat_ms.0, settings.stop_grace_ms.0);
+    let heartbeat = settings.heartbeat_ms.0;
     let (keeper, mut keeping) =
-        Keeper::start(&tracker, coordinator.clone(), heartbeat, grace, order_services);
+        Keeper::start(&tracker, coordinator.clone(), heartbeat, order_services, switch.clone());
     let hard = shutdown.hard.clone();
     let leave = CancellationToken::new();
-    let workshop = Workshop { coordinator, keeper, driver, spool: spool.clone(), hard, leave: leave.clone() };
+    let (own, spooled, left) = (containers.clone(), spool.clone(), leave.clone());
+    let workshop =
+        Workshop { coordinator, keeper, driver, containers: own, spool: spooled, switch, hard, leave: left };
     let runs = TaskTracker::new();
     let ended = tokio::select! {
         () = shutdown.soft.cancelled() => Ok(()),
@@ -114,9 +138,32 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     tracing::info!(running = runs.len(), "takes no more work");
     runs.wait().await;
     keeping.abort();
+    watching.abort();
+    containers.drain().await;
+    // The tasks that look at the switch and make containers end with the last who goes by them.
+    drop((workshop, containers));
     tracker.close();
     tracker.wait().await;
     ended
+}
+
+/// Registers, however long it takes, and ends what was found running as soon as the host is frozen, with the
+/// cluster or without. `false`: the daemon is told to end.
+async fn introduce(
+    coordinator: &Coordinator,
+    found: &mut Left,
+    switch: &mut Switch,
+    shutdown: &Shutdown,
+) -> bool {
+    let mut registered = std::pin::pin!(coordinator.register());
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.soft.cancelled() => return false,
+            () = switch.frozen(), if !found.running.is_empty() => stop_all(found).await,
+            () = &mut registered => return true,
+        }
+    }
 }
 
 fn stop_mode(settings: &Settings) -> StopMode {
@@ -132,15 +179,29 @@ fn leave_all(settings: &Settings, found: Left) {
     // Else dropping them ends them. Their records stay, and are told at the next start.
 }
 
+/// Ends what an earlier daemon left running, on a host that is frozen.
+async fn stop_all(found: &mut Left) {
+    let ends = found.running.drain(..).map(|running| {
+        let (stopper, stop) = stop_channel();
+        stopper.stop(Why::Tripped.stop());
+        async move {
+            let ended = running.wait(stop).await;
+            drop(stopper);
+            ended
+        }
+    });
+    found.ended.extend(join_all(ends).await);
+}
+
 /// How this host introduces itself.
-fn card(settings: &Settings, enforcement: &Enforcement) -> RegisterHostBody {
+fn card(settings: &Settings, enforcement: &Enforcement, containers: &Containers) -> RegisterHostBody {
     let machine = || gethostname().ok().and_then(|name| name.into_string().ok());
     RegisterHostBody {
         host_id: None,
         name: Some(settings.host_name.clone().or_else(machine).unwrap_or_else(|| "host".to_owned())),
-        capabilities: Some(settings.capabilities.clone()),
+        capabilities: Some(containers.capable(&settings.capabilities)),
         max_parallel: Some(settings.max_parallel),
-        enforces: Some(advert::of(enforcement)),
+        enforces: Some(containers.enforces(enforcement)),
     }
 }
 
@@ -157,8 +218,10 @@ async fn work(
     let place = services::Place {
         coordinator: workshop.coordinator.clone(),
         driver: workshop.driver.clone(),
+        containers: workshop.containers.clone(),
         base_port: settings.service_base_port,
         public_base_url: settings.service_host_public_base_url.as_ref().map(HttpUrl::to_string),
+        switch: workshop.switch.clone(),
         orders,
         soft: shutdown.soft.clone(),
         leave: workshop.leave.clone(),
@@ -183,7 +246,8 @@ async fn work(
         match Ticket::read(ended.label()) {
             Some(Ticket::Job(job)) => {
                 tracing::info!(job = %job.job, "telling how a run ended that nobody had waited for");
-                workshop.tell(&job, End::Ended(ended)).await;
+                let container = workshop.tell(&job, End::Ended(ended)).await;
+                workshop.containers.clear(container.as_deref()).await;
             }
             // A service that does not run is claimed anew.
             Some(Ticket::Service(_)) | None => drop(ended.forget().await),

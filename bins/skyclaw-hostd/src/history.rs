@@ -12,6 +12,10 @@ pub(crate) fn told(events: &[Event], now: Timestamp, boot: BootTime) -> Vec<Even
 
 fn body(event: &Event, now: Timestamp, boot: BootTime) -> Option<EventBody> {
     let (kind, mut detail) = match &event.what {
+        What::Image { name, id, ahead } => {
+            let made = if *ahead { "made ahead" } else { "made for this run" };
+            ("image", Some(format!("{name} ({id}), in a container that was {made}")))
+        }
         What::Prepared => ("prepared", None),
         What::InForce(all) => ("limits", Some(all.join("; "))),
         What::Started { pid } => ("started", Some(format!("process {pid}"))),

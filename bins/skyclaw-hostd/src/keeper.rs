@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::coordinator::{ChangeLog, Coordinator, is_unknown_host};
 use crate::leases::{Lease, Leases};
 use crate::stopping::Why;
+use crate::switch::Switch;
 
 /// Requests that may wait for the task.
 const QUEUE: usize = 64;
@@ -45,8 +46,8 @@ impl Keeper {
         tracker: &TaskTracker,
         coordinator: Coordinator,
         heartbeat: Duration,
-        grace: Duration,
         services: watch::Sender<Vec<StopService>>,
+        switch: Switch,
     ) -> (Self, JoinHandle<()>) {
         let (send, requests) = mpsc::channel(QUEUE);
         let log = ChangeLog::new("heartbeat");
@@ -54,10 +55,11 @@ impl Keeper {
             coordinator,
             heartbeat,
             pace: heartbeat,
-            leases: Leases::new(grace),
+            leases: Leases::new(),
             runs: HashMap::new(),
             requests,
             services,
+            switch,
             log,
         };
         (Self(send), tracker.spawn(task.keep()))
@@ -97,6 +99,8 @@ struct Task {
     requests: mpsc::Receiver<Request>,
     /// The services that the coordinators want stopped, as of the last heartbeat.
     services: watch::Sender<Vec<StopService>>,
+    /// The host's own switch, which the cluster is told of.
+    switch: Switch,
     log: ChangeLog,
 }
 
@@ -136,12 +140,13 @@ impl Task {
         }
     }
 
-    fn body(&self, named: &[RunningJob], wait: Duration) -> HeartbeatBody {
+    fn body(&mut self, named: &[RunningJob], wait: Duration) -> HeartbeatBody {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).min(limits::MAX_WAIT_MS);
         HeartbeatBody {
             active_leases: Some(u32::try_from(self.leases.count()).unwrap_or(u32::MAX)),
             running: Some(named.to_vec()),
             wait_ms: Some(wait),
+            switch: Some(self.switch.now()),
         }
     }
 
@@ -149,6 +154,7 @@ impl Task {
     /// when a heartbeat is wanted at once; what was waited for is dropped then.
     async fn attend<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let mut what = pin!(what);
+        let switch = self.switch.clone();
         loop {
             let end = self.leases.next_end();
             let lease_end = async {
@@ -162,6 +168,8 @@ impl Task {
                 biased;
                 done = &mut what => return Some(done),
                 () = lease_end => self.give_up(),
+                // The cluster is to hear of it at once.
+                () = switch.is_news() => return None,
                 request = self.requests.recv() => match request {
                     Some(request) => {
                         if self.asked(request) {

@@ -33,14 +33,17 @@ pub(crate) struct Lease {
     pub(crate) since: Instant,
     /// The same moment, or an earlier one, on the clock that shims go by.
     pub(crate) boot: BootTime,
+    /// How long the run under it may take to stop.
+    pub(crate) grace: Duration,
 }
 
 impl Lease {
-    /// The lease of a claimed job, its length told by the coordinator's clock alone. `None` from a
-    /// coordinator that renews no leases, as the reference.
-    pub(crate) fn of(job: &Job, since: Instant, boot: BootTime) -> Option<Self> {
+    /// The lease of a claimed job, its length told by the coordinator's clock alone; `wanted` is how long its
+    /// run may take to stop, as far as the lease is long enough for that. `None` from a coordinator that renews
+    /// no leases, as the reference.
+    pub(crate) fn of(job: &Job, since: Instant, boot: BootTime, wanted: Duration) -> Option<Self> {
         let length = job.lease_expires_at?.since(job.updated_at);
-        Some(Self { fence: job.fence?, length, since, boot })
+        Some(Self { fence: job.fence?, length, since, boot, grace: wanted.min(length / 4) })
     }
 
     /// How long before its end nothing of a run may be left.
@@ -48,15 +51,25 @@ impl Lease {
         (self.length / 6).min(MAX_MARGIN)
     }
 
-    /// How long after each renewal a run is stopped that was not renewed again; `usual` is how long a run
-    /// usually may take to stop.
-    pub(crate) fn stop_after(&self, usual: Duration) -> Duration {
-        self.length - self.margin() - self.grace(usual)
+    /// How long after each renewal a run is stopped that was not renewed again.
+    pub(crate) fn stop_after(&self) -> Duration {
+        self.length.saturating_sub(self.margin() + self.grace)
     }
 
-    /// How long a run under it may take to stop.
-    pub(crate) fn grace(&self, usual: Duration) -> Duration {
-        usual.min(self.length / 4)
+    fn stop_at(&self) -> Instant {
+        self.since + self.stop_after()
+    }
+
+    /// The lease of a run that is stopped so long after each renewal.
+    pub(crate) fn found(
+        fence: u64,
+        length: Duration,
+        stop_after: Duration,
+        since: Instant,
+        boot: BootTime,
+    ) -> Self {
+        let lease = Self { fence, length, since, boot, grace: Duration::ZERO };
+        Self { grace: length.saturating_sub(lease.margin() + stop_after), ..lease }
     }
 }
 
@@ -76,25 +89,20 @@ struct Held {
 }
 
 /// All jobs of this host that are not over, by id.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Leases {
     held: BTreeMap<JobId, Held>,
-    grace: Duration,
 }
 
 impl Leases {
-    /// None yet; `grace` is how long a run usually may take to stop.
-    pub(crate) fn new(grace: Duration) -> Self {
-        Self { held: BTreeMap::new(), grace }
-    }
-
-    fn stop_at(&self, lease: &Lease) -> Instant {
-        lease.since + lease.stop_after(self.grace)
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
     }
 
     /// Takes in a claimed job and says whether it may start now, or only once its lease was renewed.
     pub(crate) fn insert(&mut self, job: JobId, lease: Option<Lease>, now: Instant) -> bool {
-        let sure = lease.is_none_or(|lease| now < self.stop_at(&lease));
+        let sure = lease.is_none_or(|lease| now < lease.stop_at());
         let phase = if sure { Phase::Running } else { Phase::Waiting };
         self.held.insert(job, Held { lease, phase });
         sure
@@ -138,7 +146,7 @@ impl Leases {
     pub(crate) fn deadline(&self, job: &RunningJob, sent: BootTime) -> Option<BootTime> {
         let held = self.held.get(&job.job_id).filter(|held| held.phase != Phase::GivenUp)?;
         let lease = held.lease.filter(|lease| lease.fence == job.fence)?;
-        Some(sent.after(lease.stop_after(self.grace)))
+        Some(sent.after(lease.stop_after()))
     }
 
     /// Gives up the runs whose leases cannot be relied on any longer; they must be stopped.
@@ -168,7 +176,7 @@ impl Leases {
     fn running(&self) -> impl Iterator<Item = (&JobId, Instant)> {
         self.held.iter().filter(|(_, held)| held.phase == Phase::Running).filter_map(|(job, held)| {
             let lease = held.lease.as_ref()?;
-            Some((job, self.stop_at(lease)))
+            Some((job, lease.stop_at()))
         })
     }
 
@@ -194,13 +202,13 @@ mod tests {
     }
 
     fn minute(fence: u64, since: Instant) -> Option<Lease> {
-        Some(Lease { fence, length: secs(60), since, boot: BootTime::now() })
+        Some(Lease { fence, length: secs(60), since, boot: BootTime::now(), grace: GRACE })
     }
 
     #[test]
     fn a_lease_that_is_not_renewed_is_given_up_in_time_to_stop_the_run() {
         let start = Instant::now();
-        let mut leases = Leases::new(GRACE);
+        let mut leases = Leases::new();
         assert!(leases.insert(job("a"), minute(1, start), start + secs(25)));
         assert_eq!(leases.next_end(), Some(start + secs(50)));
         assert!(leases.give_up(start + secs(49)).is_empty());
@@ -214,7 +222,7 @@ mod tests {
     #[test]
     fn a_renewal_counts_from_when_it_was_sent_and_never_shortens() {
         let start = Instant::now();
-        let mut leases = Leases::new(GRACE);
+        let mut leases = Leases::new();
         leases.insert(job("a"), minute(7, start), start);
         let named = leases.to_renew();
         assert_eq!(named, [RunningJob { job_id: job("a"), fence: 7 }]);
@@ -229,7 +237,7 @@ mod tests {
     #[test]
     fn a_shim_may_let_a_run_go_on_until_grace_and_margin_before_the_end_of_the_lease() {
         let start = Instant::now();
-        let mut leases = Leases::new(GRACE);
+        let mut leases = Leases::new();
         leases.insert(job("a"), minute(7, start), start);
         let (named, sent) = (leases.to_renew(), BootTime::now());
         assert_eq!(leases.deadline(&named[0], sent), Some(sent.after(secs(50))));
@@ -239,9 +247,33 @@ mod tests {
     }
 
     #[test]
+    fn a_run_has_the_grace_that_its_job_asked_for_at_first_and_after_each_renewal() {
+        let start = Instant::now();
+        let mut leases = Leases::new();
+        for (name, grace) in [("quick", secs(1)), ("usual", GRACE)] {
+            let lease = Lease { grace, ..minute(7, start).expect("a lease") };
+            leases.insert(job(name), Some(lease), start);
+        }
+        assert_eq!(leases.next_end(), Some(start + secs(50)));
+        let sent = BootTime::now();
+        let until = |leases: &Leases, name| {
+            leases.deadline(&RunningJob { job_id: job(name), fence: 7 }, sent).expect("a deadline")
+        };
+        assert_eq!(
+            (until(&leases, "quick"), until(&leases, "usual")),
+            (sent.after(secs(54)), sent.after(secs(50)))
+        );
+        assert_eq!(leases.give_up(start + secs(50)), [job("usual")]);
+        assert_eq!(leases.next_end(), Some(start + secs(54)));
+        // The daemon that finds the run goes by it as well.
+        let lease = Lease { grace: secs(1), ..minute(7, start).expect("a lease") };
+        assert_eq!(Lease::found(7, lease.length, lease.stop_after(), start, lease.boot), lease);
+    }
+
+    #[test]
     fn a_job_whose_claim_was_answered_late_starts_only_after_a_renewal() {
         let start = Instant::now();
-        let mut leases = Leases::new(GRACE);
+        let mut leases = Leases::new();
         let late = start + secs(55);
         assert!(!leases.insert(job("a"), minute(1, start), late));
         assert_eq!((leases.next_end(), leases.give_up(late + secs(60))), (None, vec![]));
@@ -255,10 +287,18 @@ mod tests {
     #[test]
     fn a_short_lease_shortens_grace_and_interval() {
         let start = Instant::now();
-        let mut leases = Leases::new(GRACE);
+        let mut leases = Leases::new();
         assert_eq!(leases.interval(secs(5)), secs(5));
-        let lease = Lease { fence: 1, length: secs(12), since: start, boot: BootTime::now() };
-        assert_eq!(lease.grace(GRACE), secs(3));
+        let job_of = |seconds: i64| {
+            serde_json::from_value(serde_json::json!({
+                "id": "a", "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+                "leaseExpiresAt": format!("2026-01-01T00:00:{seconds}Z"), "updatedBy": "n", "version": 2,
+                "status": "leased", "attempts": 1, "fence": 1, "payload": { "kind": "shell", "command": "sh" },
+            }))
+            .expect("a job")
+        };
+        let lease = Lease::of(&job_of(12), start, BootTime::now(), GRACE).expect("a lease");
+        assert_eq!(lease.grace, secs(3));
         leases.insert(job("a"), Some(lease), start);
         assert_eq!(leases.interval(secs(5)), secs(2));
         assert!(!leases.is_urgent(start + secs(2), secs(2)), "the usual pace is enough");
@@ -269,7 +309,7 @@ mod tests {
     #[test]
     fn a_job_of_a_coordinator_without_fences_is_counted_and_left_alone() {
         let start = Instant::now();
-        let mut leases = Leases::new(GRACE);
+        let mut leases = Leases::new();
         assert!(leases.insert(job("a"), None, start));
         assert_eq!((leases.count(), leases.to_renew().len(), leases.next_end()), (1, 0, None));
         leases.remove(&job("a"));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              ┌── keeper ── heartbeats, leases, stops ──┐
-//! coordinators ┼── claims ──> run ──> spool ──> complete ┼── driver
+//! coordinators ┼── claims ──> run ──> spool ──> complete ┼── driver, containers
 //!              └── services ─> run ──> report ───────────┘
 //! ```
 //!
@@ -14,16 +14,21 @@
 //! - Runs of a daemon that died go on, kept by their shims. They are taken over, and what has ended is
 //!   reported, before anything is claimed.
 //! - A run whose lease is not renewed is stopped by its shim, whether this daemon lives or not.
+//! - What this host's operator forces into Podman runs there or not at all.
+//! - While the host is frozen ([`operate`]) nothing runs and nothing is claimed, whatever becomes of this daemon.
 //! - One state directory has one daemon.
 
 mod advert;
 mod claims;
 mod completion;
+mod containers;
 mod coordinator;
 mod daemon;
 mod history;
 mod keeper;
 mod leases;
+pub mod operate;
+mod podman;
 mod policy;
 mod ports;
 pub mod secrets;
@@ -32,6 +37,7 @@ mod settings;
 mod spool;
 mod state;
 mod stopping;
+mod switch;
 mod ticket;
 
 pub use daemon::{Error, run};

@@ -1,12 +1,13 @@
 //! `skyclaw-hostd`: the host daemon.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use skyclaw_config::{Environment, Shutdown, logging};
 use skyclaw_exec::Shim;
-use skyclaw_hostd::{Place, Settings, secrets};
+use skyclaw_hostd::{Place, Settings, operate, secrets};
 
 const BIN: &str = "skyclaw-hostd";
 
@@ -31,7 +32,13 @@ fn daemon() -> anyhow::Result<()> {
     let env = Environment::of_process();
     secrets::hide::<Settings>(&env).context("cannot hide the secrets in the environment")?;
     let about = "Runs jobs and services for a Skyclaw cluster";
-    let matches = skyclaw_config::command::<Settings>(BIN, env!("CARGO_PKG_VERSION"), about).get_matches();
+    let matches = skyclaw_config::command::<Settings>(BIN, env!("CARGO_PKG_VERSION"), about)
+        .subcommands(operate::commands())
+        .get_matches();
+    if let Some(dir) = operate::named_dir(&matches) {
+        println!("{}", operate::act(&matches, &dir, &env)?);
+        return Ok(());
+    }
     let loaded = skyclaw_config::load::<Settings>(BIN, &matches, &env);
     secrets::forget::<Settings>(&env);
     let loaded = loaded?;
@@ -41,6 +48,10 @@ fn daemon() -> anyhow::Result<()> {
         return Ok(());
     }
     let settings = loaded.settings;
+    if matches.subcommand().is_some() {
+        println!("{}", operate::act(&matches, &settings.state_dir, &env)?);
+        return Ok(());
+    }
     logging::init(&settings.log, settings.log_format, &env);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -51,6 +62,7 @@ fn daemon() -> anyhow::Result<()> {
         base_dir,
         // The program that runs now, also when its file was replaced meanwhile.
         shim: Shim { program: "/proc/self/exe".into(), args: vec![SHIM.to_owned()] },
+        runtime_dir: env.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -21,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::containers::Containers;
 use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::ports;
 use crate::stopping::Why;
+use crate::switch::Switch;
 use crate::ticket::{ServiceTicket, Ticket};
 
 /// How long a last report is offered to the coordinators when everything must stop.
@@ -41,10 +43,13 @@ const ATTENDED: Duration = Duration::from_secs(60);
 pub(crate) struct Place {
     pub(crate) coordinator: Coordinator,
     pub(crate) driver: Driver,
+    pub(crate) containers: Containers,
     /// The first port.
     pub(crate) base_port: u16,
     /// What the port is appended to.
     pub(crate) public_base_url: Option<String>,
+    /// The host's own switch.
+    pub(crate) switch: Switch,
     /// What the coordinators want stopped.
     pub(crate) orders: watch::Receiver<Vec<StopService>>,
     /// Cancelled when the daemon ends.
@@ -78,6 +83,7 @@ impl Services {
     /// Claims and starts for ever.
     pub(crate) async fn work(mut self) {
         loop {
+            self.place.switch.thawed().await;
             while let Some(service) = self.claim().await {
                 // A reference coordinator hands out what runs here again and again.
                 if !self.take(service) {
@@ -157,6 +163,9 @@ impl Services {
 impl Place {
     /// Runs a service until it ends, is given to others, or the daemon ends.
     async fn host(&self, service: &Service, port: u16, asked_again: &Notify) {
+        if let Err(why) = self.containers.takes(service) {
+            return self.report_end(&service.id, why).await;
+        }
         let mut spec = RunSpec::service(service, &self.coordinator.host, port, self.driver.config());
         let ticket = ServiceTicket { service: service.id.clone(), name: service.name.clone(), port };
         spec.label = Ticket::Service(ticket).label();
@@ -179,6 +188,7 @@ impl Place {
         // What was ordered before was meant for an earlier run of it: while that holds, nobody hands it out.
         let mut orders = self.orders.clone();
         orders.mark_unchanged();
+        let mut switch = self.switch.clone();
         let attend = async {
             loop {
                 stopper.extend(BootTime::now().after(ORPHANED));
@@ -206,6 +216,10 @@ impl Place {
                 why = ordered(&mut orders, id), if !stopping => {
                     tracing::warn!(why = why.text(), "the service is stopped");
                     stopper.stop(why.stop());
+                    stopping = true;
+                }
+                () = switch.frozen(), if !stopping => {
+                    stopper.stop(Why::Tripped.stop());
                     stopping = true;
                 }
                 () = self.soft.cancelled(), if !stopping => {

@@ -10,6 +10,8 @@ use skyclaw_exec::{Allowlist, Config, Openclaw, Shim};
 use skyclaw_proto::{HostId, limits};
 
 use crate::policy::{self, StopMode};
+use crate::state::RUNS;
+use crate::switch::SwitchFile;
 
 skyclaw_config::settings! {
     /// The settings of the host daemon.
@@ -52,6 +54,30 @@ skyclaw_config::settings! {
         writable_paths: Vec<String> = "/", env "SKYCLAW_WRITABLE_PATHS";
         /// Whether to run what asks for limits that cannot be enforced here, without them.
         best_effort_limits: bool = "0", env "SKYCLAW_BEST_EFFORT_LIMITS";
+        /// Images that jobs may run in Podman, by reference or by digest (sha256:…). Without any, nothing runs in
+        /// Podman here.
+        podman_images: Vec<String>, env "SKYCLAW_PODMAN_IMAGES";
+        /// The socket of the Podman service; that of this daemon's own user when not given. A daemon that is root
+        /// must name it, such as /run/podman/podman.sock.
+        podman_socket: Option<PathBuf>, env "SKYCLAW_PODMAN_SOCKET";
+        /// The image of jobs that run in Podman here and name none.
+        podman_default_image: Option<String>, env "SKYCLAW_PODMAN_DEFAULT_IMAGE";
+        /// Whether to fetch images that may be run and are not there.
+        podman_pull: bool = "0", env "SKYCLAW_PODMAN_PULL";
+        /// What of this host jobs in Podman may see: paths, and what is below them, for reading; with :rw after
+        /// it for writing as well.
+        podman_mounts: Vec<String>, env "SKYCLAW_PODMAN_MOUNTS";
+        /// Networks that jobs in Podman may ask for: host, or names of Podman's own.
+        podman_networks: Vec<String>, env "SKYCLAW_PODMAN_NETWORKS";
+        /// Jobs that require one of these capabilities run in Podman, whatever they ask for.
+        podman_forced_capabilities: Vec<String>, env "SKYCLAW_PODMAN_FORCED_CAPABILITIES";
+        /// Jobs with one of these labels (name=value) run in Podman, whatever they ask for.
+        podman_forced_labels: Vec<String>, env "SKYCLAW_PODMAN_FORCED_LABELS";
+        /// How many containers at most are made ahead for what is run often; 0 for none.
+        podman_prepared: usize = "4", env "SKYCLAW_PODMAN_PREPARED";
+        /// Where what jobs in Podman are started with lies, in memory: /run/skyclaw for root, else skyclaw in
+        /// XDG_RUNTIME_DIR.
+        podman_run_dir: Option<PathBuf>, env "SKYCLAW_PODMAN_RUN_DIR";
         /// How often to ask for work, in milliseconds, where the coordinator cannot let the question wait.
         poll_ms: Millis = "2000", env "SKYCLAW_POLL_MS";
         /// How often to give a sign of life, in milliseconds.
@@ -80,6 +106,8 @@ pub struct Place {
     pub base_dir: PathBuf,
     /// How a shim is started.
     pub shim: Shim,
+    /// Where what runs for this daemon's user is, in memory (`XDG_RUNTIME_DIR`).
+    pub runtime_dir: Option<PathBuf>,
 }
 
 /// A setting that is well-formed and still no good.
@@ -90,6 +118,12 @@ pub struct Fault {
     variable: &'static str,
     /// What is wrong, as the rest of a sentence.
     fault: String,
+}
+
+impl From<(&'static str, String)> for Fault {
+    fn from((variable, fault): (&'static str, String)) -> Self {
+        Self { variable, fault }
+    }
 }
 
 impl Settings {
@@ -138,13 +172,13 @@ impl Settings {
     }
 
     /// How runs are run, with the daemon's own search path and directories.
-    pub(crate) fn driver(&self, place: &Place, state_dir: &Path) -> Config {
-        let Place { search_path, base_dir, shim } = place;
-
+    pub(crate) fn driver(&self, owner: &str, place: &Place, state_dir: &Path) -> Config {
+        let Place { search_path, base_dir, shim, .. } = place;
         Config {
+            owner: owner.to_owned(),
             allowlist: Allowlist::new(&self.allowed_commands, OsStr::new(search_path)),
             openclaw: Openclaw { command: self.openclaw_command.clone(), args: self.openclaw_args.clone() },
-            runs_dir: state_dir.join("runs"),
+            runs_dir: state_dir.join(RUNS),
             base_dir: base_dir.clone(),
             default_timeout: self.timeout_ms.0,
             stop_grace: self.stop_grace_ms.0,
@@ -153,6 +187,7 @@ impl Settings {
             user: self.run_user.as_ref().and_then(|user| policy::user(user).ok()),
             writable: policy::writable(&self.writable_paths).unwrap_or(Some(Vec::new())),
             best_effort: self.best_effort_limits,
+            halt: Some(SwitchFile::in_dir(state_dir).halt()),
         }
     }
 }

@@ -2,13 +2,17 @@
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{major, minor};
 use skyclaw_proto::HostId;
 
 const LOCK: &str = "lock";
+/// Where runs have their directories.
+pub(crate) const RUNS: &str = "runs";
 const HOST_ID: &str = "host-id";
+const OWNER: &str = "owner";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +70,35 @@ impl StateDir {
         }
     }
 
+    /// Whether a daemon has it.
+    pub(crate) fn is_in_use(path: &Path) -> bool {
+        // Not by taking it for a moment: a daemon that starts just then would find it taken.
+        let Ok(meta) = path.join(LOCK).metadata() else { return false };
+        let (dev, inode) = (meta.dev(), meta.ino());
+        let file = format!("{:02x}:{:02x}:{inode}", major(dev), minor(dev));
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        locks.lines().any(|lock| lock.contains("FLOCK") && lock.split_whitespace().any(|word| word == file))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whose what this daemon makes outside of this directory is: the host's, as the one that has this directory.
+    /// By the host's id alone, two daemons that were given the same would end each other's runs.
+    pub(crate) fn owner(&self, host: &HostId, fresh: impl FnOnce() -> String) -> Result<String, Error> {
+        let path = self.path.join(OWNER);
+        let fault = |source| Error::Io { path: path.clone(), source };
+        let mark = match fs::read_to_string(&path) {
+            Ok(mark) if !mark.trim().is_empty() => mark.trim().to_owned(),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
+            _ => {
+                let mark = fresh();
+                write_durably(&path, mark.as_bytes()).map_err(fault)?;
+                mark
+            }
+        };
+        Ok(format!("{host}.{mark}"))
     }
 
     /// The id this host had at its last start, or `fresh`, which it has from now on.
@@ -83,6 +114,11 @@ impl StateDir {
             Err(source) => Err(Error::Io { path, source }),
         }
     }
+}
+
+/// Whether a daemon has ever had this directory.
+pub(crate) fn is_state_dir(path: &Path) -> bool {
+    path.join(LOCK).is_file()
 }
 
 /// Writes a file that is there as a whole or not at all, whatever happens, and stays there.
@@ -106,6 +142,8 @@ mod tests {
         let state = StateDir::open(dir.path(), false).expect("open");
         assert_eq!(state.host_id(|| id("first")).expect("id"), id("first"));
         assert_eq!(state.host_id(|| id("second")).expect("id"), id("first"));
+        let owner = |mark: &str| state.owner(&id("first"), || mark.to_owned()).expect("an owner");
+        assert_eq!((owner("a"), owner("b")), ("first.a".to_owned(), "first.a".to_owned()));
         fs::write(dir.path().join(HOST_ID), "").expect("write");
         assert!(matches!(state.host_id(|| id("third")), Err(Error::HostId { .. })));
     }
@@ -116,7 +154,9 @@ mod tests {
         let path = dir.path().join("a/b");
         let first = StateDir::open(&path, false).expect("open");
         assert!(matches!(StateDir::open(&path, false), Err(Error::Locked { .. })));
+        assert!(StateDir::is_in_use(&path) && is_state_dir(&path) && !is_state_dir(dir.path()));
         drop(first);
+        assert!(!StateDir::is_in_use(&path));
         assert!(StateDir::open(&path, false).is_ok());
     }
 }

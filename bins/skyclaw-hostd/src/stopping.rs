@@ -8,6 +8,8 @@ use skyclaw_proto::Stopped;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
     Frozen,
+    /// The host itself is, by an operator on its machine.
+    Tripped,
     Draining,
     ShuttingDown,
     NotRenewed,
@@ -15,29 +17,35 @@ pub(crate) enum Why {
     GivenAnew,
     /// Of a service.
     NotOurs,
+    /// Of a run in a container, which cannot be started.
+    NoPodman,
 }
 
 impl Why {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Frozen,
+        Self::Tripped,
         Self::Draining,
         Self::ShuttingDown,
         Self::NotRenewed,
         Self::NotHeld,
         Self::GivenAnew,
         Self::NotOurs,
+        Self::NoPodman,
     ];
 
     /// As the record of a run says it.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Frozen => "it is frozen",
+            Self::Tripped => "its host is frozen",
             Self::Draining => "its host is drained",
             Self::ShuttingDown => "host is shutting down",
             Self::NotRenewed => "its lease could not be renewed in time",
             Self::NotHeld => "this host no longer holds its lease",
             Self::GivenAnew => "its lease was given out anew",
             Self::NotOurs => "it is not this host's any more",
+            Self::NoPodman => "the Podman service of its host does not answer",
         }
     }
 
@@ -56,10 +64,10 @@ pub(crate) fn told(ending: &Ending) -> Option<Stopped> {
         Stop::Because(text) => Why::ALL.into_iter().find(|why| why.text() == text)?,
     };
     Some(match why {
-        Why::Frozen => Stopped::Frozen,
+        Why::Frozen | Why::Tripped => Stopped::Frozen,
         Why::Draining => Stopped::Draining,
         Why::ShuttingDown => Stopped::Shutdown,
-        Why::NotRenewed | Why::NotHeld | Why::GivenAnew | Why::NotOurs => Stopped::Lease,
+        Why::NotRenewed | Why::NotHeld | Why::GivenAnew | Why::NotOurs | Why::NoPodman => Stopped::Lease,
     })
 }
 
@@ -73,6 +81,7 @@ mod tests {
             assert!(told(&Ending::Stopped(why.stop())).is_some(), "{why:?}");
         }
         assert_eq!(told(&Ending::Stopped(Why::Frozen.stop())), Some(Stopped::Frozen));
+        assert_eq!(told(&Ending::Stopped(Why::Tripped.stop())), Some(Stopped::Frozen));
         assert_eq!(told(&Ending::Stopped(Stop::Cancelled)), Some(Stopped::Cancelled));
         for own in [Ending::Exited(1), Ending::OutOfMemory, Ending::Failed] {
             assert_eq!(told(&own), None, "{own:?}");

@@ -56,15 +56,15 @@ impl Ticket {
 }
 
 impl JobTicket {
-    /// The ticket of a claimed job; `grace` is how long a run usually may take to stop.
-    pub(crate) fn new(job: &Job, lease: Option<&Lease>, grace: Duration) -> Self {
+    /// The ticket of a claimed job.
+    pub(crate) fn new(job: &Job, lease: Option<&Lease>) -> Self {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             job: job.id.clone(),
             attempt: u64::from(job.attempts),
             fence: job.fence,
             lease_ms: lease.map(|lease| millis(lease.length)),
-            stop_after_ms: lease.map(|lease| millis(lease.stop_after(grace))),
+            stop_after_ms: lease.map(|lease| millis(lease.stop_after())),
         }
     }
 
@@ -72,20 +72,18 @@ impl JobTicket {
     pub(crate) fn lease(&self, deadline: Option<BootTime>) -> Option<Lease> {
         let boot = deadline?.before(Duration::from_millis(self.stop_after_ms?));
         let (now, so_long) = (Instant::now(), BootTime::now().since(boot));
-        Some(Lease {
-            fence: self.fence?,
-            length: Duration::from_millis(self.lease_ms?),
-            // A clock that stood still while the machine slept may not reach back so far; the shim goes by
-            // the other one.
-            since: now.checked_sub(so_long).unwrap_or(now),
-            boot,
-        })
+        // A clock that stood still while the machine slept may not reach back so far; the shim goes by the
+        // other one.
+        let since = now.checked_sub(so_long).unwrap_or(now);
+        let (length, stop_after) =
+            (Duration::from_millis(self.lease_ms?), Duration::from_millis(self.stop_after_ms?));
+        Some(Lease::found(self.fence?, length, stop_after, since, boot))
     }
 }
 
 /// When the shim of a run under a lease stops it by itself.
-pub(crate) fn deadline(lease: &Lease, grace: Duration, renewed: Option<BootTime>) -> Deadline {
-    let claimed = lease.boot.after(lease.stop_after(grace));
+pub(crate) fn deadline(lease: &Lease, renewed: Option<BootTime>) -> Deadline {
+    let claimed = lease.boot.after(lease.stop_after());
     Deadline {
         at: renewed.map_or(claimed, |renewed| renewed.max(claimed)),
         slack: lease.margin(),
@@ -106,14 +104,17 @@ mod tests {
         }))
         .expect("a job");
         let grace = Duration::from_secs(5);
-        let lease = Lease::of(&job, Instant::now(), BootTime::now()).expect("a lease");
-        let ticket = JobTicket::new(&job, Some(&lease), grace);
+        let lease = Lease::of(&job, Instant::now(), BootTime::now(), grace).expect("a lease");
+        let ticket = JobTicket::new(&job, Some(&lease));
         let Some(Ticket::Job(read)) = Ticket::read(&Ticket::Job(ticket.clone()).label()) else {
             panic!("a job's ticket");
         };
         assert_eq!(read, ticket);
-        let found = read.lease(Some(deadline(&lease, grace, None).at)).expect("a lease");
-        assert_eq!((found.fence, found.length, found.boot), (7, lease.length, lease.boot));
+        let found = read.lease(Some(deadline(&lease, None).at)).expect("a lease");
+        assert_eq!(
+            (found.fence, found.length, found.boot, found.grace),
+            (7, lease.length, lease.boot, grace)
+        );
         assert!(found.since <= Instant::now());
         assert_eq!(read.lease(None), None);
     }

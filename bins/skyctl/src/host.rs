@@ -1,10 +1,11 @@
 //! `skyctl host …`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Subcommand;
 use skyclaw_config::clock;
-use skyclaw_proto::record::{Drain, Host};
+use skyclaw_proto::record::{Drain, Host, HostEvent, HostFreeze};
 use skyclaw_proto::request::DrainHostBody;
 use skyclaw_proto::response::HostsBody;
 use skyclaw_proto::{Capabilities, Timestamp};
@@ -102,25 +103,44 @@ fn table(hosts: &[Host], now: Timestamp) -> Table {
 fn details(host: &Host) -> Table {
     let words = |words: &[String]| Some(words.join(",")).filter(|text| !text.is_empty());
     let enforces = host.enforces.as_ref();
-    let unavailable = enforces.map(|enforces| {
-        enforces.unavailable.iter().map(|(word, why)| format!("{word}: {why}")).collect::<Vec<_>>().join("\n")
-    });
+    let lines = |said: &BTreeMap<String, String>| {
+        let line = |(word, text): (&String, &String)| match text.as_str() {
+            "" => word.clone(),
+            text => format!("{word}: {text}"),
+        };
+        Some(said.iter().map(line).collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty())
+    };
+    let events: Vec<_> = host.events.iter().map(event_line).collect();
     Table::of_fields(vec![
         ("id", Some(host.id.to_string())),
         ("name", Some(host.name.clone())),
         ("state", host.state.map(|state| state.to_string())),
         ("since", host.state_since.map(|time| time.to_string())),
         ("reason", host.state_reason.clone()),
+        ("frozen", host.frozen.as_ref().map(freeze_line)),
         ("drained", host.drain.as_ref().map(drain_line)),
         ("capabilities", Some(listed(&host.capabilities))),
         ("active leases", Some(host.active_leases.to_string())),
         ("max parallel", Some(host.max_parallel.to_string())),
         ("enforces", enforces.and_then(|enforces| words(&enforces.can))),
         ("best effort", enforces.and_then(|enforces| words(&enforces.best_effort))),
-        ("not available", unavailable.filter(|text| !text.is_empty())),
+        ("in force", enforces.and_then(|enforces| lines(&enforces.in_force))),
+        ("not available", enforces.and_then(|enforces| lines(&enforces.unavailable))),
+        ("events", Some(events.join("\n")).filter(|text| !text.is_empty())),
         ("registered", Some(host.registered_at.to_string())),
         ("last seen", Some(host.last_seen_at.to_string())),
     ])
+}
+
+fn freeze_line(frozen: &HostFreeze) -> String {
+    let by = frozen.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("on its machine, since {}{by}: `skyclaw-hostd thaw` there ends it", frozen.since)
+}
+
+fn event_line(event: &HostEvent) -> String {
+    let by = event.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let why = event.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{}  {}{by}{why}", event.at, event.kind)
 }
 
 fn drain_line(drain: &Drain) -> String {
@@ -162,8 +182,50 @@ mod tests {
                 can: vec!["podman".into(), "podman.memory".into()],
                 best_effort: vec!["podman.cpu".into()],
                 unavailable: [("process.memory".to_owned(), "no cgroups".to_owned())].into(),
+                in_force: [("process.landlock", "writes only to /a"), ("process.ownSession", "")]
+                    .map(|(word, text)| (word.to_owned(), text.to_owned()))
+                    .into(),
             }),
+            frozen: None,
+            events: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_host_that_is_frozen_on_its_machine_is_shown_so_with_who_did_it() {
+        let at = Timestamp::from_millis(1_767_225_600_000);
+        let freeze = HostFreeze { since: at, reason: Some("keys leaked".into()), by: Some("ann".into()) };
+        let event = |kind: &str, reason: Option<&str>| HostEvent {
+            at,
+            kind: kind.into(),
+            reason: reason.map(Into::into),
+            by: Some("ann".into()),
+        };
+        let host = Host {
+            state: Some(HostState::Frozen),
+            state_reason: Some("keys leaked".into()),
+            drain: None,
+            frozen: Some(freeze),
+            events: vec![event("thawed", None), event("frozen", Some("keys leaked"))],
+            enforces: None,
+            ..host()
+        };
+        expect![[r"
+            id             host_1
+            name           alpha
+            state          frozen
+            since          2026-01-01T00:00:03.000Z
+            reason         keys leaked
+            frozen         on its machine, since 2026-01-01T00:00:00.000Z by ann: `skyclaw-hostd thaw` there ends it
+            capabilities   shell
+            active leases  1
+            max parallel   4
+            events         2026-01-01T00:00:00.000Z  thawed by ann
+                           2026-01-01T00:00:00.000Z  frozen by ann: keys leaked
+            registered     2026-01-01T00:00:00.000Z
+            last seen      2026-01-01T00:00:05.000Z
+        "]]
+        .assert_eq(&details(&host).render(Look::PLAIN));
     }
 
     #[test]
@@ -180,6 +242,8 @@ mod tests {
             max parallel   4
             enforces       podman,podman.memory
             best effort    podman.cpu
+            in force       process.landlock: writes only to /a
+                           process.ownSession
             not available  process.memory: no cgroups
             registered     2026-01-01T00:00:00.000Z
             last seen      2026-01-01T00:00:05.000Z

@@ -47,7 +47,8 @@ impl Operation {
             | Self::DrainHost { .. }
             | Self::UndrainHost { .. }
             | Self::RemoveHost { .. }
-            | Self::NoteHosts { .. } => (None, &[]),
+            | Self::NoteHosts { .. }
+            | Self::NoteSwitch { .. } => (None, &[]),
         };
         one.into_iter().chain(many.iter().map(|job| &job.id))
     }

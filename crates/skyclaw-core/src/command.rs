@@ -13,6 +13,7 @@ use skyclaw_proto::{
 };
 
 use crate::history::Event;
+use crate::model::HostFreeze;
 use crate::outcome::StagedPart;
 use crate::restore::RollBack;
 
@@ -289,6 +290,17 @@ pub enum Operation {
         /// Not heard of.
         down: Vec<HostId>,
     },
+    /// A host says that it was frozen on its machine, or is not any more.
+    NoteSwitch {
+        /// The host.
+        id: HostId,
+        /// That it is frozen; `None` when it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        frozen: Option<HostFreeze>,
+        /// Who thawed it, when it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
 }
 
 impl Command {
@@ -335,6 +347,10 @@ impl Operation {
             }
             Self::Thaw { by, .. } => said_bytes(None, by.as_ref()),
             Self::DrainHost { reason, by, .. } => said_bytes(reason.as_ref(), by.as_ref()),
+            Self::NoteSwitch { frozen, by, .. } => {
+                let frozen = frozen.as_ref().map_or(0, |it| said_bytes(it.reason.as_ref(), it.by.as_ref()));
+                said_bytes(None, by.as_ref()) + frozen
+            }
             Self::NoteHosts { up, down } => (up.len() + down.len()) * 136,
             Self::StageRestore(part) => part.bytes.len(),
             Self::RollBack(back) => back.requested_by.as_ref().map_or(0, String::len),

@@ -39,7 +39,8 @@ pub use command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
 pub use freeze::{Freeze, KEPT_FREEZES, Thawed};
 pub use history::{Event, History};
 pub use model::{
-    Assignment, Condition, Drain, EndStatus, Ended, Host, Job, Lease, Lost, Phase, Run, Service,
+    Assignment, Condition, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase,
+    Run, Service,
 };
 pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StagedPart, StoredReply};
 pub use restore::{KEPT_RESTORES, Restore, RollBack, SnapshotOf};

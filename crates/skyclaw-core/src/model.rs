@@ -58,6 +58,45 @@ pub struct Condition {
     /// That it takes no more work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+    /// That an operator on its machine has frozen it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<HostFreeze>,
+    /// When it was frozen and thawed lately, oldest first; at most [`Condition::MAX_EVENTS`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<HostEvent>,
+}
+
+impl Condition {
+    /// How many events of a host are kept.
+    pub const MAX_EVENTS: usize = 16;
+}
+
+/// That an operator on a host's machine has frozen it. The host alone ends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFreeze {
+    /// Since when, by the clock of the host.
+    pub since: Timestamp,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who did it, as the machine knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// That a host was frozen or thawed on its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEvent {
+    /// When the cluster heard of it.
+    pub at: Timestamp,
+    /// Whether it was frozen; thawed, if not.
+    pub frozen: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// That a host takes no more work.
@@ -357,6 +396,18 @@ impl Host {
     #[must_use]
     pub fn drain(&self) -> Option<&Drain> {
         self.condition.as_ref()?.drain.as_ref()
+    }
+
+    /// That an operator on its machine has frozen it.
+    #[must_use]
+    pub fn frozen(&self) -> Option<&HostFreeze> {
+        self.condition.as_ref()?.frozen.as_ref()
+    }
+
+    /// Whether it may be given anything.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.drain().is_none() && self.frozen().is_none()
     }
 
     /// Since when it has not been heard of.

@@ -177,7 +177,7 @@ impl State {
         if self.claims_stopped() {
             return Claimable::Nothing;
         }
-        if known.active_leases >= known.max_parallel || known.drain().is_some() {
+        if known.active_leases >= known.max_parallel || !known.takes_work() {
             return Claimable::Full;
         }
         let Some(offers) = self.offers.get(host) else { return Claimable::UnknownHost };
@@ -198,7 +198,7 @@ impl State {
     ///
     /// First come services with a replica to spare, oldest first. Then those the host has already: of
     /// a host that says what runs, only what does not; to one that does not say, one after the other,
-    /// the one behind `after` first. What is frozen is nobody's, and a drained host is told of none.
+    /// the one behind `after` first. What is frozen is nobody's, and a drained or frozen host is told of none.
     #[must_use]
     pub fn service_offer(
         &self,
@@ -208,7 +208,7 @@ impl State {
         now: Timestamp,
     ) -> ServiceOffer {
         let Some(host) = self.hosts.get(host) else { return ServiceOffer::UnknownHost };
-        if host.drain().is_some() {
+        if !host.takes_work() {
             return ServiceOffer::Nothing;
         }
         let free = self.services().find(|s| {

@@ -6,19 +6,23 @@ use skyclaw_proto::{AssignmentStatus, HostState, JobStatus, limits};
 use skyclaw_proto::{record, response};
 
 use crate::freeze::Freeze;
-use crate::model::{Assignment, Drain, EndStatus, Ended, Host, Job, Lease, Lost, Phase, Run, Service};
+use crate::model::{
+    Assignment, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase, Run, Service,
+};
 use crate::restore::Restore;
 
 /// How a host does is said when there is something to say of it: who answers a client says the rest.
 impl From<&Host> for record::Host {
     fn from(host: &Host) -> Self {
         let drain = host.drain();
-        let (state, since, reason) = match (host.down_since(), drain) {
-            (Some(since), _) => {
+        let condition = host.condition.as_deref();
+        let (state, since, reason) = match (host.down_since(), host.frozen(), drain) {
+            (Some(since), ..) => {
                 (Some(HostState::Down), Some(since), Some("it has not been heard of since".to_owned()))
             }
-            (None, Some(drain)) => (Some(HostState::Draining), Some(drain.since), drain.reason.clone()),
-            (None, None) => (None, host.condition.as_ref().and_then(|condition| condition.up_since), None),
+            (None, Some(frozen), _) => (Some(HostState::Frozen), Some(frozen.since), frozen.reason.clone()),
+            (None, None, Some(drain)) => (Some(HostState::Draining), Some(drain.since), drain.reason.clone()),
+            (None, None, None) => (None, condition.and_then(|condition| condition.up_since), None),
         };
         Self {
             state,
@@ -26,6 +30,8 @@ impl From<&Host> for record::Host {
             state_reason: reason,
             drain: drain.map(Into::into),
             enforces: host.enforces.as_deref().cloned(),
+            frozen: host.frozen().map(Into::into),
+            events: condition.map(|it| it.events.iter().map(Into::into).collect()).unwrap_or_default(),
             id: host.id.clone(),
             name: host.name.clone(),
             capabilities: host.capabilities.clone(),
@@ -47,6 +53,25 @@ impl From<&Drain> for record::Drain {
             reason: drain.reason.clone(),
             by: drain.by.clone(),
         }
+    }
+}
+
+impl From<&HostFreeze> for record::HostFreeze {
+    fn from(frozen: &HostFreeze) -> Self {
+        Self { since: frozen.since, reason: frozen.reason.clone(), by: frozen.by.clone() }
+    }
+}
+
+impl From<record::HostFreeze> for HostFreeze {
+    fn from(frozen: record::HostFreeze) -> Self {
+        Self { since: frozen.since, reason: frozen.reason, by: frozen.by }
+    }
+}
+
+impl From<&HostEvent> for record::HostEvent {
+    fn from(event: &HostEvent) -> Self {
+        let kind = if event.frozen { "frozen" } else { "thawed" };
+        Self { at: event.at, kind: kind.to_owned(), reason: event.reason.clone(), by: event.by.clone() }
     }
 }
 

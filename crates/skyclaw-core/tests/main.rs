@@ -251,6 +251,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::UndrainHost { .. } => "undrain_host",
         Operation::RemoveHost { .. } => "remove_host",
         Operation::NoteHosts { .. } => "note_hosts",
+        Operation::NoteSwitch { .. } => "note_switch",
     }
 }
 
@@ -261,8 +262,15 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         assert!(name.starts_with(kind(&operation)), "{name}");
         kinds.insert(kind(&operation));
         // Commands of the mesh's own have no key.
-        let own =
-            ["prune_replies", "stage_restore", "cancel_restore", "roll_back", "release_claims", "note_hosts"];
+        let own = [
+            "prune_replies",
+            "stage_restore",
+            "cancel_restore",
+            "roll_back",
+            "release_claims",
+            "note_hosts",
+            "note_switch",
+        ];
         let idempotency = (!own.contains(&name)).then(key);
         let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
         let file = path(&format!("{folder}/{name}.hex"));
@@ -270,7 +278,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 24, "one of each kind");
+    assert_eq!(kinds.len(), 25, "one of each kind");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shim = Shim { program: std::fs::canonicalize(program)?, args: args.collect() };
     let dir = std::env::temp_dir().join(format!("skyclaw-cost-{}", std::process::id()));
     let driver = Driver::new(Config {
+        owner: format!("cost-{}", std::process::id()),
         allowlist: Allowlist::new(["true"], "/usr/bin:/bin".as_ref()),
         openclaw: Openclaw { command: "true".to_owned(), args: vec![] },
         runs_dir: dir.join("runs"),
@@ -30,6 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         user: None,
         writable: None,
         best_effort: false,
+        halt: None,
     })?;
     let (mut direct, mut started, mut kept, mut told) = (vec![], vec![], vec![], vec![]);
     for _ in 0..RUNS {

@@ -1,12 +1,17 @@
-//! The first program of every container: becomes the job's command.
+//! The first program of every container: starts the job's command, and is the init of its container.
 //!
 //! A container is created before its job is known, and what is created cannot be changed. So this is what
 //! it was created with. It reads the command, the environment and the directory from a file that the host
-//! wrote into the run's folder, and becomes that command. What the file says is in no list of processes,
+//! wrote into the run's folder, and starts that command. What the file says is in no list of processes,
 //! and in no record that Podman keeps.
 //!
 //! It also has the last look: what must bind the job must bind this process already, as the job inherits
 //! it and cannot shake it off. If any of it is missing, the job is not started.
+//!
+//! As init it reaps what is orphaned, hands signals on to all there is, and ends with the command: its end is
+//! the end of everything in the container, by the kernel. It also ends when nobody keeps the run any more.
+//! Those who do hold a pipe open, and it needs none of them to act for seeing that closed. The job can neither
+//! kill, stop nor trace it, as it is the first process of its namespace and cannot be read.
 //!
 //! And it closes what Podman's filter of system calls leaves open: a user namespace of the job's own, in
 //! which it would have all capabilities again, could mount, open raw sockets, and reach parts of the kernel
@@ -16,15 +21,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 /// Where the host says what to run.
 const FILE: &str = "/.skyclaw/run/launch";
 /// What the file begins with; a version of its own, as host and launcher may differ for a moment.
-const MAGIC: &[u8] = b"skyclaw-launch 1";
+const MAGIC: &[u8] = b"skyclaw-launch 2";
+/// A pipe that whoever keeps the run holds open.
+const LIFE: &str = "/.skyclaw/run/life";
+/// What stands in the file when the run is kept.
+const KEPT: &[u8] = b"kept";
 
 /// The exit code of a run that was refused here.
 const REFUSED: u8 = 125;
@@ -32,9 +44,12 @@ const REFUSED: u8 = 125;
 const NOT_STARTED: u8 = 126;
 /// As shells give it: there is no such program.
 const NOT_FOUND: u8 = 127;
+/// As shells give it after SIGKILL, which is what becomes of the job when nobody keeps it.
+const KILLED: u8 = 137;
 
 fn main() -> ExitCode {
     let (code, why) = match run() {
+        Ok(code) => return ExitCode::from(code),
         Err(Failure::Refused(why)) => (REFUSED, why),
         Err(Failure::Start(what, error)) if error.kind() == io::ErrorKind::NotFound => {
             (NOT_FOUND, format!("{what}: not found in the image"))
@@ -50,7 +65,11 @@ enum Failure {
     Start(String, io::Error),
 }
 
-fn run() -> Result<std::convert::Infallible, Failure> {
+fn run() -> Result<u8, Failure> {
+    let refused =
+        |what: &str, error: io::Error| Failure::Refused(format!("refused to start: {what} ({error})"));
+    // First of all, so that nothing that comes from now on is lost.
+    let signals = signals::take().map_err(|error| refused("signals cannot be taken", error))?;
     let read = |path: &str| {
         std::fs::read(path).map_err(|error| Failure::Refused(format!("{path} cannot be read: {error}")))
     };
@@ -59,16 +78,155 @@ fn run() -> Result<std::convert::Infallible, Failure> {
     if let Some(missing) = missing(&status, &uid_map) {
         return Err(Failure::Refused(format!("refused to start: {missing}")));
     }
-    close_namespaces()
-        .map_err(|error| Failure::Refused(format!("refused to start: it could make namespaces ({error})")))?;
+    close_namespaces().map_err(|error| refused("it could make namespaces", error))?;
+    hide().map_err(|error| refused("it could be read", error))?;
     let text = read(FILE)?;
     let launch =
         Launch::parse(&text).ok_or_else(|| Failure::Refused(format!("{FILE} cannot be understood")))?;
+    let life = if launch.kept {
+        Some(open_life().map_err(|error| refused("nobody keeps it", error))?)
+    } else {
+        None
+    };
     let shown = |text: &OsStr| text.to_string_lossy().into_owned();
     std::env::set_current_dir(&launch.cwd).map_err(|error| Failure::Start(shown(&launch.cwd), error))?;
     let mut command = Command::new(&launch.argv[0]);
-    let error = command.args(&launch.argv[1..]).envs(&launch.env).exec();
-    Err(Failure::Start(shown(&launch.argv[0]), error))
+    command.args(&launch.argv[1..]).envs(&launch.env);
+    #[allow(unsafe_code, reason = "there is no safe way to act between fork and exec")]
+    // SAFETY: this process has one thread, so its child may do whatever it may.
+    unsafe {
+        command.pre_exec(signals::give_back);
+    }
+    let first = command.spawn().map_err(|error| Failure::Start(shown(&launch.argv[0]), error))?;
+    Ok(signals::watch(first.id().cast_signed(), signals, life.as_ref()))
+}
+
+/// Opens the pipe that tells whether the run is kept.
+fn open_life() -> io::Result<File> {
+    const NONBLOCK: i32 = 0o4000;
+    let mut life = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(LIFE)?;
+    match life.read(&mut [0]) {
+        // Somebody has the other end, and says nothing.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(life),
+        Ok(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a process that is the first of its namespace does: reap, hand signals on, end with the command.
+mod signals {
+    use super::{AsRawFd, File, FromRawFd, KILLED, RawFd, Read, io};
+
+    /// As many bytes as the C libraries have for a set of signals.
+    type Set = [u64; 16];
+    const TERM: u32 = 15;
+    const CHLD: u32 = 17;
+    /// What is handed on: HUP, INT, QUIT, USR1, USR2, TERM.
+    const HANDED_ON: [u32; 6] = [1, 2, 3, 10, 12, TERM];
+
+    #[repr(C)]
+    struct PollFd {
+        fd: RawFd,
+        events: i16,
+        revents: i16,
+    }
+
+    #[allow(unsafe_code, reason = "the standard library has no such calls")]
+    unsafe extern "C" {
+        fn sigprocmask(how: i32, set: *const Set, before: *mut Set) -> i32;
+        fn signalfd(fd: RawFd, set: *const Set, flags: i32) -> RawFd;
+        fn poll(files: *mut PollFd, number: u64, timeout: i32) -> i32;
+        fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+        fn kill(pid: i32, signal: i32) -> i32;
+        fn setsid() -> i32;
+    }
+
+    const SET: i32 = 2;
+
+    /// Has signals wait to be read.
+    pub(super) fn take() -> io::Result<File> {
+        const NONBLOCK_CLOEXEC: i32 = 0o2_004_000;
+        let mut set: Set = [0; 16];
+        set[0] = HANDED_ON.into_iter().chain([CHLD]).fold(0, |set, signal| set | 1 << (signal - 1));
+        #[allow(unsafe_code, reason = "as above")]
+        // SAFETY: the set is there for as long as it is looked at, and what is returned is owned by nobody.
+        unsafe {
+            if sigprocmask(SET, &set, std::ptr::null_mut()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            match signalfd(-1, &set, NONBLOCK_CLOEXEC) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(File::from_raw_fd(fd)),
+            }
+        }
+    }
+
+    /// In the job's process: it has a session of its own, and hears signals as any other.
+    pub(super) fn give_back() -> io::Result<()> {
+        let none: Set = [0; 16];
+        #[allow(unsafe_code, reason = "as above")]
+        // SAFETY: the set is there for as long as it is looked at.
+        let done = unsafe { sigprocmask(SET, &none, std::ptr::null_mut()) == 0 && setsid() != -1 };
+        if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Until `first` ends or nobody keeps the run; then all that is left is the kernel's to kill.
+    pub(super) fn watch(first: i32, mut signals: File, life: Option<&File>) -> u8 {
+        loop {
+            while let Some((pid, status)) = reaped() {
+                if pid == first {
+                    return code(status);
+                }
+            }
+            const READABLE: i16 = 1;
+            // One that is negative is not looked at.
+            let life = life.map_or(-1, AsRawFd::as_raw_fd);
+            let mut files = [
+                PollFd { fd: signals.as_raw_fd(), events: READABLE, revents: 0 },
+                PollFd { fd: life, events: 0, revents: 0 },
+            ];
+            #[allow(unsafe_code, reason = "as above")]
+            // SAFETY: there are two, and they are there until it returns.
+            unsafe {
+                poll(files.as_mut_ptr(), 2, -1);
+            }
+            if files[1].revents != 0 {
+                return KILLED;
+            }
+            let mut info = [0; 128];
+            while matches!(signals.read(&mut info), Ok(128)) {
+                let [a, b, c, d, ..] = info;
+                hand_on(u32::from_ne_bytes([a, b, c, d]));
+            }
+        }
+    }
+
+    fn reaped() -> Option<(i32, i32)> {
+        const NO_HANG: i32 = 1;
+        let mut status = 0;
+        #[allow(unsafe_code, reason = "as above")]
+        // SAFETY: the status is there until it returns.
+        let pid = unsafe { waitpid(-1, &raw mut status, NO_HANG) };
+        (pid > 0).then_some((pid, status))
+    }
+
+    /// To all but this process, as whoever asks a run to end means all of it.
+    fn hand_on(signal: u32) {
+        if signal != CHLD {
+            #[allow(unsafe_code, reason = "as above")]
+            // SAFETY: it takes numbers.
+            unsafe {
+                kill(-1, signal.cast_signed());
+            }
+        }
+    }
+
+    /// As shells give it: 128 and the number of the signal after a signal.
+    pub(super) fn code(status: i32) -> u8 {
+        let signal = status & 0x7F;
+        let code = if signal == 0 { status >> 8 & 0xFF } else { 128 + signal };
+        u8::try_from(code).unwrap_or(KILLED)
+    }
 }
 
 /// What does not bind this process although it must, if anything.
@@ -118,6 +276,15 @@ struct Filter {
 #[allow(unsafe_code, reason = "the standard library has no such call")]
 unsafe extern "C" {
     fn prctl(option: i32, mode: usize, filter: *const Filter, unused: usize, unused_too: usize) -> i32;
+}
+
+/// Lets no process of the same user read or trace this one. What is executed later starts anew.
+fn hide() -> io::Result<()> {
+    const SET_DUMPABLE: i32 = 4;
+    #[allow(unsafe_code, reason = "as above")]
+    // SAFETY: it takes numbers.
+    let set = unsafe { prctl(SET_DUMPABLE, 0, std::ptr::null(), 0, 0) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What the calls below are called on this machine: its name, `clone`, `unshare`, `setns`.
@@ -175,20 +342,27 @@ fn close_namespaces() -> io::Result<()> {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Launch {
+    /// Whether it ends when nobody keeps it.
+    kept: bool,
     cwd: OsString,
     argv: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
 }
 
 impl Launch {
-    /// Texts that each end in a NUL, which none of them can hold: the magic, the directory, the number of
-    /// words of the command and those, and then names and values in turn.
+    /// Texts that each end in a NUL, which none of them can hold: the magic, whether it is kept, the directory,
+    /// the number of words of the command and those, and then names and values in turn.
     fn parse(text: &[u8]) -> Option<Self> {
         let mut fields = text.strip_suffix(b"\0")?.split(|byte| *byte == 0);
         let owned = |field: &[u8]| OsStr::from_bytes(field).to_owned();
         if fields.next()? != MAGIC {
             return None;
         }
+        let kept = match fields.next()? {
+            KEPT => true,
+            b"" => false,
+            _ => return None,
+        };
         let cwd = owned(fields.next()?);
         let words = std::str::from_utf8(fields.next()?).ok()?.parse::<usize>().ok()?;
         let argv: Vec<_> = fields.by_ref().take(words).map(owned).collect();
@@ -199,7 +373,7 @@ impl Launch {
         while let Some(name) = fields.next() {
             env.insert(owned(name), owned(fields.next()?));
         }
-        Some(Self { cwd, argv, env })
+        Some(Self { kept, cwd, argv, env })
     }
 }
 
@@ -235,8 +409,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_not_started() {
-        let whole = b"skyclaw-launch 1\0/tmp\x002\0sh\0-c\0A\x001\0B\0\0";
+        let whole = b"skyclaw-launch 2\0kept\0/tmp\x002\0sh\0-c\0A\x001\0B\0\0";
         let launch = Launch::parse(whole).expect("it is whole");
+        assert!(launch.kept);
         assert_eq!(launch.argv, ["sh", "-c"]);
         assert_eq!(launch.env, BTreeMap::from([("A".into(), "1".into()), ("B".into(), "".into())]));
         for cut in 0..whole.len() - 1 {
@@ -247,12 +422,21 @@ mod tests {
         for broken in [
             "",
             "\0",
-            "skyclaw-launch 2\0/\x001\0sh\0",
-            "skyclaw-launch 1\0/\x000\0",
-            "skyclaw-launch 1\0/\x009\0sh\0",
+            "skyclaw-launch 1\0\0/\x001\0sh\0",
+            "skyclaw-launch 2\0otherwise\0/\x001\0sh\0",
+            "skyclaw-launch 2\0\0/\x000\0",
+            "skyclaw-launch 2\0\0/\x009\0sh\0",
         ] {
             assert_eq!(Launch::parse(broken.as_bytes()), None, "{broken:?}");
         }
-        assert_eq!(Launch::parse(b"skyclaw-launch 1\0/\x001\0sh\0A\0"), None, "a name without a value");
+        assert_eq!(Launch::parse(b"skyclaw-launch 2\0\0/\x001\0sh\0A\0"), None, "a name without a value");
+        assert!(Launch::parse(b"skyclaw-launch 2\0\0/\x001\0sh\0").is_some_and(|launch| !launch.kept));
+    }
+
+    #[test]
+    fn a_code_is_what_a_shell_would_say() {
+        for (status, want) in [(0, 0), (7 << 8, 7), (255 << 8, 255), (9, 137), (15, 143), (11 | 0x80, 139)] {
+            assert_eq!(signals::code(status), want);
+        }
     }
 }

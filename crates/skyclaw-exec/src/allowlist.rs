@@ -35,6 +35,12 @@ impl Allowlist {
         }
     }
 
+    /// Whether `command` is listed, whatever it stands for on this machine.
+    #[must_use]
+    pub fn lists(&self, command: &str) -> bool {
+        self.commands.contains(command)
+    }
+
     /// The search path a run is given, absolute directories only.
     pub(crate) fn search_path(&self) -> &OsStr {
         &self.path

@@ -1,31 +1,54 @@
 //! Control groups: what bounds a run, and what a run cannot leave.
 //!
 //! ```text
-//! <the daemon's own group>/skyclaw-<dev>-<inode of the runs directory>/
-//!     <run id>/                        a run
-//!     agent-<agent id>/<run id>/       a run of an agent, within the bound of all its runs
+//! skyclaw/HOST/                        nothing in it but groups
+//!     agent-ID/                        the bound that all runs of the agent share
+//!         RUN/                         a run: its processes, and its bound
+//!         RUN/libpod-…/                a run in a container: made and removed by the engine
+//!     RUN/                             a run of no agent
 //! ```
-//! On a machine with version 1, or with both, a run has one such group in each hierarchy that is of use,
-//! and one in version 2's for killing all of it at once. Which groups are ours can be told by their name,
-//! which no other daemon's directory has.
+//! Processes and containers are in the same tree, so an agent has one bound for all it runs. The group of a
+//! container's run is around the container's own, which is gone as soon as the container ends, and with it
+//! what it counted.
+//!
+//! Version 2 has one tree, and ours begins in the daemon's own group where that may be divided (a unit with
+//! `Delegate=`), as whoever manages the machine's groups leaves that part alone. Version 1 has a tree for each
+//! controller, and an engine takes one path for all of them, so ours begins at the root of each. Beside
+//! version 1 there may be an empty version 2, which bounds nothing and kills all of a run at once.
+//!
+//! Groups are there only while runs are in them: a daemon that is killed leaves none that is of no use. Those
+//! above a run are made when the run needs them, and removed by the last one to end.
 
 mod group;
 mod mounts;
+#[cfg(test)]
+mod tests;
+mod watch;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use group::Group;
+pub(crate) use group::{Group, Spent};
+pub(crate) use watch::Watch;
 
 use crate::Resources;
 use mounts::Hierarchy;
 
+/// The folder all our groups are in.
+const TOP: &str = "skyclaw";
+/// What the group of an agent's runs begins with.
+const AGENT: &str = "agent-";
+/// Longest part of a path that is made from a name, in bytes.
+const MAX_NAME: usize = 200;
 /// How often groups that vanish while others are made in them are made again.
-const MAX_TRIES: u32 = 10;
+const MAX_TRIES: u32 = 16;
 
 /// What can be bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,17 +81,50 @@ pub enum Version {
     V1,
 }
 
-/// The groups a daemon may make.
-#[derive(Debug)]
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "version 2",
+            Self::V1 => "version 1",
+        })
+    }
+}
+
+/// What is in a run's group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Member {
+    /// Processes.
+    Processes,
+    /// The group of a container.
+    Container,
+}
+
+/// A run whose groups are to be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) run: &'a str,
+    pub(crate) member: Member,
+    pub(crate) resources: Resources,
+    /// Its agent, and what all runs of that may use together.
+    pub(crate) agent: Option<(&'a str, Resources)>,
+}
+
+/// The groups that one host may make.
+#[derive(Debug, Default)]
 pub(crate) struct Cgroups {
     /// Where ours begin, in each hierarchy that can be used.
     bases: Vec<Base>,
+    /// Folders of an earlier layout, in which runs of an older daemon may still be.
+    earlier: Vec<(PathBuf, Version)>,
     /// What cannot be used, and why.
     pub(crate) missing: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
 struct Base {
+    /// Where the hierarchy is mounted.
+    root: PathBuf,
+    /// The folder of the host.
     dir: PathBuf,
     version: Version,
     controllers: Vec<Controller>,
@@ -77,19 +133,21 @@ struct Base {
 }
 
 impl Cgroups {
-    /// Finds out what can be used, by doing it.
-    pub(crate) fn open(runs_dir: &Path) -> Self {
-        let mut this = Self { bases: Vec::new(), missing: Vec::new() };
-        let name = match runs_dir.metadata() {
-            Ok(meta) => format!("skyclaw-{:x}-{:x}", meta.dev(), meta.ino()),
-            Err(error) => {
-                this.missing.push(("control groups".to_owned(), error.to_string()));
-                return this;
-            }
-        };
+    /// Finds out what the host `owner` can use, by doing it. Groups that an older daemon named after
+    /// `runs_dir` are found as well.
+    pub(crate) fn open(owner: &str, runs_dir: Option<&Path>) -> Self {
+        let mut this = Self::default();
+        let earlier = runs_dir.and_then(|dir| dir.metadata().ok());
+        let earlier = earlier.map(|meta| format!("{TOP}-{:x}-{:x}", meta.dev(), meta.ino()));
         for hierarchy in mounts::hierarchies() {
-            match Base::open(&hierarchy, &name) {
+            if let Some(name) = &earlier {
+                this.earlier.push((hierarchy.own.join(name), hierarchy.version));
+            }
+            match Base::open(&hierarchy, owner) {
                 Ok(base) => this.bases.push(base),
+                Err(error) if hierarchy.controllers.is_empty() => {
+                    tracing::debug!(%error, "processor time is not counted for groups");
+                }
                 Err(error) => this.missing.push((hierarchy.name(), error.to_string())),
             }
         }
@@ -119,124 +177,232 @@ impl Cgroups {
         self.bases.iter().any(|base| base.kills)
     }
 
-    /// Makes the groups of a run: one to kill it by, and those that bound what is asked for.
-    pub(crate) fn make(
-        &self,
-        run: &str,
-        agent: Option<&str>,
-        resources: &Resources,
-    ) -> io::Result<Vec<Group>> {
-        let mut made = Vec::new();
-        let done = self.bases.iter().try_for_each(|base| {
-            let wanted = |it: &&Controller| resources.asks_for(**it);
-            let bounds: Vec<_> = base.controllers.iter().filter(wanted).copied().collect();
-            // Version 1 cannot kill by itself; a hierarchy that bounds nothing of this run is of no use.
-            if bounds.is_empty() && base.version == Version::V1 {
-                return Ok(());
-            }
-            let group = base.run(run, agent, &bounds, resources)?;
-            let limited = group.limit(resources);
-            made.push(group);
-            limited
-        });
-        if let Err(error) = done {
-            made.iter().for_each(Group::remove);
-            return Err(error);
+    /// Whether containers can be put into groups of ours, and if not, why.
+    pub(crate) fn takes_containers(&self) -> Result<(), String> {
+        let named = |(what, why): &(String, String)| format!("{what}: {why}");
+        if let Some(missing) = Controller::ALL.into_iter().find(|it| !self.has(*it)) {
+            let why = self.missing.iter().find(|(what, _)| what.contains(missing.name()));
+            let why = why.or(self.missing.first()).map_or_else(String::new, named);
+            return Err(format!("no group with {} can be made ({why})", missing.name()));
         }
-        Ok(made)
-    }
-
-    /// The groups of runs that are there, by run.
-    pub(crate) fn left(&self) -> Vec<(String, Group)> {
-        let mut found = Vec::new();
-        for base in &self.bases {
-            for (name, dir) in directories(&base.dir) {
-                if name.starts_with("agent-") {
-                    for (run, dir) in directories(&dir) {
-                        found.push((run, Group::found(dir, base.version)));
-                    }
-                    // Gone when it is empty, refused when not.
-                    let _ = fs::remove_dir(&dir);
-                } else if name.starts_with(crate::rundir::PREFIX) {
-                    found.push((name, Group::found(dir, base.version)));
-                }
-            }
-        }
-        found
-    }
-}
-
-impl Base {
-    fn open(hierarchy: &Hierarchy, name: &str) -> io::Result<Self> {
-        let dir = hierarchy.own.join(name);
-        let mut controllers = hierarchy.controllers.clone();
-        if hierarchy.version == Version::V2 {
-            controllers.retain(|it| hierarchy.offers(*it));
-            if !controllers.is_empty() {
-                hierarchy.delegate(&controllers)?;
-            }
-        }
-        make_dir(&dir)?;
-        let kills = hierarchy.version == Version::V2 && dir.join("cgroup.kill").exists();
-        let this = Self { dir, version: hierarchy.version, controllers, kills };
-        let passed_on = this.pass_on(&this.dir);
-        // There only while runs are in it: a daemon that is killed leaves nothing behind that is of no use.
-        let _ = fs::remove_dir(&this.dir);
-        passed_on.map(|()| this)
-    }
-
-    /// Has what is below a group of version 2 bounded as well.
-    fn pass_on(&self, dir: &Path) -> io::Result<()> {
-        if self.version == Version::V2 && !self.controllers.is_empty() {
-            let names: Vec<_> = self.controllers.iter().map(|it| format!("+{}", it.name())).collect();
-            fs::write(dir.join("cgroup.subtree_control"), names.join(" "))?;
+        let mut places = self.for_containers().map(Base::place);
+        let first = places.next().flatten();
+        if first.is_none() || places.any(|place| place != first) {
+            return Err("the daemon's groups are not at one path in all hierarchies".to_owned());
         }
         Ok(())
     }
 
-    /// Makes the group of a run, and those above it that are not there. The last run to end removes what is
-    /// empty, so they may vanish in between.
-    fn run(
-        &self,
-        run: &str,
-        agent: Option<&str>,
-        bounds: &[Controller],
-        resources: &Resources,
-    ) -> io::Result<Group> {
-        let make = || {
-            make_dir(&self.dir)?;
-            self.pass_on(&self.dir)?;
-            let above = match agent {
-                Some(agent) => self.agent(agent, bounds, resources)?,
-                None => self.dir.clone(),
-            };
-            Group::make(above.join(run), self.version, bounds.to_vec())
-        };
-        let mut made = make();
-        for _ in 0..MAX_TRIES {
-            if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-            made = make();
-        }
-        made
+    fn for_containers(&self) -> impl Iterator<Item = &Base> {
+        // An empty version 2 beside version 1 is not where an engine puts containers.
+        self.bases.iter().filter(|base| base.version == Version::V1 || !base.controllers.is_empty())
     }
 
-    /// The group of all runs of an agent, bounded as its latest run asks.
-    fn agent(&self, agent: &str, bounds: &[Controller], resources: &Resources) -> io::Result<PathBuf> {
-        let dir = self.dir.join(format!("agent-{}", encoded(agent)));
-        make_dir(&dir)?;
-        self.pass_on(&dir)?;
-        Group::shared(dir.clone(), self.version, bounds.to_vec()).limit(resources)?;
-        Ok(dir)
+    /// Makes the groups of a run, and those above them that are not there: to kill it by, where nothing bounds
+    /// it, and those that bound what is asked for. A run of an agent is in all there are, as what bounds the
+    /// agent may be asked for by another.
+    pub(crate) fn make(&self, wanted: &Wanted<'_>) -> io::Result<Vec<Group>> {
+        let mut made = Vec::new();
+        let done = match wanted.member {
+            Member::Container => self.for_containers().try_for_each(|base| base.make(wanted, &mut made)),
+            Member::Processes => {
+                // Version 1 cannot kill by itself; a hierarchy that bounds nothing of this run is of no use.
+                let all = wanted.agent.is_some();
+                let asked =
+                    |base: &&Base| base.controllers.iter().any(|it| all || wanted.resources.asks_for(*it));
+                let of_use = |base: &&Base| base.version == Version::V2 || asked(base);
+                self.bases.iter().filter(of_use).try_for_each(|base| base.make(wanted, &mut made))
+            }
+        };
+        match done {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                made.iter().for_each(Group::remove);
+                Err(error)
+            }
+        }
+    }
+
+    /// The groups of runs that are there, by run, in the layout of today and the one before.
+    pub(crate) fn left(&self) -> BTreeMap<String, Vec<Group>> {
+        let mut found: BTreeMap<String, Vec<Group>> = BTreeMap::new();
+        let here = self.bases.iter().map(|base| (&base.dir, base.version));
+        for (dir, version) in here.chain(self.earlier.iter().map(|(dir, version)| (dir, *version))) {
+            for (name, child) in directories(dir) {
+                if !name.starts_with(AGENT) {
+                    found.entry(name).or_default().push(Group::found(child, version));
+                    continue;
+                }
+                for (run, of_agent) in directories(&child) {
+                    found.entry(run).or_default().push(Group::found(of_agent, version));
+                }
+                // Gone when it is empty, refused when not.
+                let _ = fs::remove_dir(&child);
+            }
+            group::remove_empty_above(dir);
+        }
+        found
+    }
+
+    /// As an engine wants the parent of a container's group.
+    pub(crate) fn parent(&self, groups: &[Group]) -> Option<String> {
+        Some(format!("/{}", self.place(groups)?.display()))
+    }
+
+    /// Removes the groups of a container's run from all trees, with what the engine left in them: it makes
+    /// groups in those as well that bound nothing. Only what is ours is touched: groups may come from a file.
+    pub(crate) fn remove_container(&self, groups: &[Group]) {
+        let Some(place) = self.place(groups) else { return };
+        for tree in mounts::all_trees() {
+            group::remove_with_above(&tree.join(&place));
+        }
+    }
+
+    /// The same by the name of the run, also when only an engine's groups are left of it.
+    pub(crate) fn remove_run(&self, run: &str) {
+        let places: BTreeSet<_> = self.for_containers().filter_map(Base::place).collect();
+        for tree in mounts::all_trees() {
+            for place in places.iter().map(|place| tree.join(place)) {
+                let agents = directories(&place).into_iter().filter(|(name, _)| name.starts_with(AGENT));
+                let parents = agents.map(|(_, dir)| dir).chain([place]);
+                for dir in parents.map(|parent| parent.join(run)).filter(|dir| dir.is_dir()) {
+                    group::remove_with_above(&dir);
+                }
+            }
+        }
+    }
+
+    /// Where the groups of a container's run are, within each tree.
+    fn place(&self, groups: &[Group]) -> Option<PathBuf> {
+        let dir = &groups.first()?.dir;
+        let base = self.for_containers().find(|base| dir.starts_with(&base.dir) && *dir != base.dir)?;
+        let place = dir.strip_prefix(&base.root).ok()?;
+        let plain = place.components().all(|part| matches!(part, Component::Normal(_)));
+        plain.then(|| place.to_owned())
+    }
+
+    /// The groups a process is in, which need not be ours.
+    pub(crate) fn of_process(pid: i32) -> Vec<Group> {
+        mounts::hierarchies_of(pid)
+            .into_iter()
+            .filter(|it| it.version == Version::V1 || it.is_in_use())
+            .map(|it| Group::shared(it.own, it.version, it.controllers))
+            .collect()
+    }
+}
+
+impl Base {
+    fn open(hierarchy: &Hierarchy, owner: &str) -> io::Result<Self> {
+        let (own, root) = (&hierarchy.own, &hierarchy.root);
+        let (first, second) = match hierarchy.version {
+            Version::V2 => (own, root),
+            Version::V1 => (root, own),
+        };
+        Self::open_in(hierarchy, first, owner).or_else(|error| match first == second {
+            true => Err(error),
+            // The first place is the one that should work, so it is its fault that is told.
+            false => Self::open_in(hierarchy, second, owner).map_err(|_| error),
+        })
+    }
+
+    fn open_in(hierarchy: &Hierarchy, parent: &Path, owner: &str) -> io::Result<Self> {
+        let mut controllers = hierarchy.controllers.clone();
+        if hierarchy.version == Version::V2 {
+            controllers.retain(|it| mounts::offers(parent, *it));
+            if !controllers.is_empty() {
+                mounts::delegate(parent, &controllers)?;
+            }
+        }
+        let dir = parent.join(TOP).join(encoded(owner));
+        let (root, version) = (hierarchy.root.clone(), hierarchy.version);
+        let mut this = Self { root, dir, version, controllers, kills: false };
+        // Another host may end its last run just now, and remove what is empty.
+        let mut tried = this.make_above(None);
+        for _ in 0..MAX_TRIES {
+            if !tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
+            tried = this.make_above(None);
+        }
+        this.kills = version == Version::V2 && this.dir.join("cgroup.kill").exists();
+        group::remove_empty_above(&this.dir);
+        tried.map(|()| this)
+    }
+
+    /// The folder of the host within its tree.
+    fn place(&self) -> Option<&Path> {
+        self.dir.strip_prefix(&self.root).ok()
+    }
+
+    fn agent(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{AGENT}{}", encoded(id)))
+    }
+
+    /// Makes what is above the group of a run.
+    fn make_above(&self, agent: Option<&str>) -> io::Result<()> {
+        let top = self.dir.parent().unwrap_or(&self.dir);
+        let agent = agent.map(|id| self.agent(id));
+        for dir in [Some(top), Some(&self.dir), agent.as_deref()].into_iter().flatten() {
+            make_dir(dir)?;
+            self.pass_on(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Has what is below a group of version 2 bounded as well.
+    fn pass_on(&self, dir: &Path) -> io::Result<()> {
+        match self.version {
+            Version::V2 if !self.controllers.is_empty() => mounts::pass_on(dir, &self.controllers),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the group of a run. The last run to end removes what is empty, so what is above may not be
+    /// there, and may vanish in between.
+    fn make(&self, wanted: &Wanted<'_>, made: &mut Vec<Group>) -> io::Result<()> {
+        let above = wanted.agent.map_or_else(|| self.dir.clone(), |(id, _)| self.agent(id));
+        let group = Group::shared(above.join(wanted.run), self.version, self.controllers.clone());
+        let mut tried = self.try_make(&group, &above, wanted);
+        for _ in 0..MAX_TRIES {
+            if !tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
+            tried = self
+                .make_above(wanted.agent.map(|(id, _)| id))
+                .and_then(|()| self.try_make(&group, &above, wanted));
+        }
+        // Half made as well: it is removed with the others then.
+        made.push(group);
+        tried
+    }
+
+    fn try_make(&self, group: &Group, above: &Path, wanted: &Wanted<'_>) -> io::Result<()> {
+        if let Some((_, bound)) = wanted.agent {
+            // Two runs that begin at once must not undo what the other asks for.
+            let held = fs::File::open(above).map_err(|error| at(above, &error))?;
+            let _held =
+                Flock::lock(held, FlockArg::LockExclusive).map_err(|(_, error)| at(above, &error.into()))?;
+            Group::shared(above.to_owned(), self.version, self.controllers.clone()).raise(&bound)?;
+        }
+        make_dir(&group.dir)?;
+        if wanted.member == Member::Container {
+            self.pass_on(&group.dir)?;
+        }
+        group.limit(&wanted.resources, 0)?;
+        group.end_as_one()
     }
 }
 
 fn make_dir(dir: &Path) -> io::Result<()> {
     match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(dir, &error)),
         _ => Ok(()),
     }
+}
+
+/// An error that says where.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn directories(dir: &Path) -> Vec<(String, PathBuf)> {
@@ -245,22 +411,19 @@ fn directories(dir: &Path) -> Vec<(String, PathBuf)> {
     directories.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
 }
 
-/// A name as a file's, different for different names.
+/// A name that is one part of a path, whatever it was made from, and no other's.
 fn encoded(name: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
-    name.bytes()
-        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("={byte:02x}") })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_differ_are_encoded_differently_and_name_no_other_directory() {
-        assert_eq!(encoded("agent_1.a:b"), "agent_1.a:b");
-        assert_eq!(encoded("../x y"), "..=2fx=20y");
-        assert_ne!(encoded("=2f"), encoded("/"));
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+    let mut encoded: String = name
+        .bytes()
+        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
+        .collect();
+    if encoded.len() > MAX_NAME {
+        // The same in one daemon at all times, which is all that counts.
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        encoded.truncate(MAX_NAME - 17);
+        encoded.push_str(&format!("+{:016x}", hasher.finish()));
     }
+    encoded
 }

@@ -9,17 +9,20 @@ use std::time::Duration;
 use nix::libc;
 use nix::unistd::{AccessFlags, access};
 
-use crate::cgroup::{Cgroups, Group};
-use crate::enforce::{Enforcement, Resources};
+use crate::cgroup::{Cgroups, Group, Member, Wanted};
+use crate::enforce::{Enforcement, LANDLOCK, Unenforceable};
 use crate::environment::{self, Surroundings};
 use crate::protocol::{Kept, Plan, Program, User};
-use crate::rundir::RunDir;
+use crate::rundir::{self, RunDir};
 use crate::running::{Found, Label};
-use crate::{Allowlist, Cwd, Ended, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
+use crate::{Allowlist, Cwd, Ended, Halt, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
 
 /// How runs are run on this host.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Who owns what is made, and sweeps nothing else: a name that no other daemon of this machine has. Runs of
+    /// an agent share a bound with those of every driver with the same owner.
+    pub owner: String,
     /// What may be started.
     pub allowlist: Allowlist,
     /// How OpenClaw is run.
@@ -42,6 +45,8 @@ pub struct Config {
     pub writable: Option<Vec<PathBuf>>,
     /// Whether a run is run although what it asks for cannot be enforced here.
     pub best_effort: bool,
+    /// What ends all runs as soon as it is there, and lets none begin.
+    pub halt: Option<Halt>,
 }
 
 /// How a shim is started.
@@ -98,6 +103,12 @@ pub enum Error {
     /// Its deadline had passed before anything of it was started.
     #[error("its deadline passed before it was started")]
     TooLate,
+    /// All runs of this host are stopped, and none begins.
+    #[error("stopped: {why}")]
+    Halted {
+        /// Why.
+        why: String,
+    },
     /// What it asks for cannot be enforced on this machine.
     #[error(
         "{what} cannot be enforced on this host ({why}): run it elsewhere, or have the host accept best effort \
@@ -114,6 +125,12 @@ pub enum Error {
     Groups(#[source] io::Error),
 }
 
+impl From<Unenforceable> for Error {
+    fn from(Unenforceable { what, why, .. }: Unenforceable) -> Self {
+        Self::NotEnforceable { what, why }
+    }
+}
+
 impl Error {
     /// The exit code a shell would give.
     #[must_use]
@@ -125,6 +142,7 @@ impl Error {
             | Self::RunsDir { .. }
             | Self::Start { .. }
             | Self::TooLate
+            | Self::Halted { .. }
             | Self::NotEnforceable { .. }
             | Self::Groups(_) => 126,
         }
@@ -175,8 +193,8 @@ impl Driver {
         let made = std::fs::create_dir_all(&config.runs_dir)
             .and_then(|()| std::fs::set_permissions(&config.runs_dir, PermissionsExt::from_mode(mode)));
         made.map_err(|source| Error::RunsDir { path: config.runs_dir.clone(), source })?;
-        let cgroups = Cgroups::open(&config.runs_dir);
-        let enforcement = Enforcement::probe(&config, &cgroups);
+        let cgroups = Cgroups::open(&config.owner, Some(&config.runs_dir));
+        let enforcement = Enforcement::of_processes(&config, &cgroups);
         Ok(Self { inner: Arc::new(Inner { config, cgroups, enforcement }) })
     }
 
@@ -232,8 +250,12 @@ impl Driver {
     /// # Errors
     /// When it is not allowed, or cannot be started.
     pub async fn start(&self, spec: RunSpec) -> Result<Running, Error> {
+        if let Some(halt) = self.inner.config.halt.as_ref().filter(|halt| halt.is_set()) {
+            return Err(Error::Halted { why: halt.why.clone() });
+        }
         let program = self.inner.config.allowlist.resolve(&spec.command)?;
-        let in_force = self.inner.enforcement.promise(&spec.resources)?;
+        let agent = spec.agent.as_ref().map(|_| &spec.resources);
+        let in_force = self.inner.enforcement.promise(&spec.resources, agent)?;
         let dir = RunDir::create(&self.inner.config.runs_dir, RunDir::fresh_id())
             .map_err(|source| Error::RunsDir { path: self.inner.config.runs_dir.clone(), source })?;
         let started = self.start_in(&dir, spec, program, in_force).await;
@@ -260,9 +282,18 @@ impl Driver {
         if let Some(user) = &config.user {
             dir.give_to(user).map_err(|source| Error::RunsDir { path: dir.path().to_owned(), source })?;
         }
-        let groups = match self.inner.cgroups.make(dir.id(), spec.agent.as_deref(), &spec.resources) {
+        let wanted = Wanted {
+            run: dir.id(),
+            member: Member::Processes,
+            resources: spec.resources,
+            agent: spec.agent.as_deref().map(|agent| (agent, spec.resources)),
+        };
+        let groups = match self.inner.cgroups.make(&wanted) {
             Ok(groups) => groups,
-            Err(source) if spec.resources == Resources::default() || config.best_effort => {
+            // A run of an agent must not get past what bounds the agent.
+            Err(source)
+                if config.best_effort || !(spec.resources.asks_for_groups() || spec.agent.is_some()) =>
+            {
                 tracing::debug!(error = %source, "a run has no control groups");
                 Vec::new()
             }
@@ -280,6 +311,8 @@ impl Driver {
             kept: Kept::Process(Box::new(self.program(path.clone(), &spec, dir, cwd))),
             groups: groups.clone(),
             in_force,
+            events: Vec::new(),
+            halt: config.halt.clone(),
         };
         let label = Label::new(spec.label, spec.capture, spec.hint, groups.clone());
         let started = Running::start(&config.shim, &plan, dir.clone(), label).await;
@@ -302,8 +335,8 @@ impl Driver {
             run_id: dir.id(),
         };
         let own = [dir.home(), dir.work(), dir.tmp()];
-        let writable = config.writable.as_ref().filter(|_| self.inner.enforcement.landlock);
-        let in_group = self.inner.enforcement.pids;
+        let writable = config.writable.as_ref().filter(|_| self.inner.enforcement.is_in_force(LANDLOCK));
+        let in_group = self.inner.enforcement.pids.is_in_force();
         Program {
             path,
             name: spec.command.clone(),
@@ -320,9 +353,10 @@ impl Driver {
 impl Inner {
     /// Ends what is in groups of runs that have no directory.
     fn sweep_groups(&self, known: &[String]) {
-        let left = self.cgroups.left();
-        for (run, group) in left.into_iter().filter(|(run, _)| !known.contains(run)) {
-            sweep::end(&run, None, &[group]);
+        // Groups of containers are beside these; their own driver knows what becomes of them.
+        let ours = |run: &String| run.starts_with(rundir::PREFIX) && !known.contains(run);
+        for (run, groups) in self.cgroups.left().into_iter().filter(|(run, _)| ours(run)) {
+            sweep::end(&run, None, &groups);
         }
     }
 }

@@ -55,7 +55,23 @@ impl Outcome {
     /// A run that was not started.
     #[must_use]
     pub fn not_started(error: &Error) -> Self {
-        Self { exit_code: error.exit_code(), error: Some(error.describe()), ..Self::lost() }
+        let ending = match error {
+            Error::Halted { why } => Ending::Stopped(Stop::Because(why.clone())),
+            _ => Ending::Failed,
+        };
+        Self { exit_code: error.exit_code(), error: Some(error.describe()), ending, ..Self::lost() }
+    }
+
+    /// A run that was refused, and why.
+    #[must_use]
+    pub fn refused(why: String) -> Self {
+        Self { error: Some(why), ..Self::lost() }
+    }
+
+    /// A run that its host gave up before it had begun, for a reason that is not the run's.
+    #[must_use]
+    pub fn given_up(why: Stop) -> Self {
+        Self { error: Some(why.to_string()), ending: Ending::Stopped(why), ..Self::lost() }
     }
 
     /// A run whose end nobody saw.

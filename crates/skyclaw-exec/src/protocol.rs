@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
-use crate::record::{Exit, ExitStatus, Usage};
-use crate::{BootTime, Capture, Stop};
+use crate::record::{Event, Exit, ExitStatus, Usage};
+pub(crate) use crate::tree::Process;
+use crate::{BootTime, Capture, Halt, Stop};
 
 /// Longest frame, in bytes: a plan with all the arguments a kernel takes.
 pub(crate) const MAX_FRAME: usize = 32 << 20;
@@ -51,6 +52,12 @@ pub(crate) struct Plan {
     pub(crate) groups: Vec<Group>,
     /// What holds for it, in words, for its events.
     pub(crate) in_force: Vec<String>,
+    /// What happened to it before.
+    #[serde(default)]
+    pub(crate) events: Vec<Event>,
+    /// What ends it as soon as it is there. A younger daemon's alone.
+    #[serde(default)]
+    pub(crate) halt: Option<Halt>,
 }
 
 /// What a shim is the keeper of. A shim that is told of a kind it does not know refuses the plan.
@@ -59,6 +66,26 @@ pub(crate) struct Plan {
 pub(crate) enum Kept {
     /// A process, started by the shim's guard.
     Process(Box<Program>),
+    /// A container that was made and initialised, and is started by the daemon once the shim has it.
+    Container(Box<Container>),
+}
+
+/// A container, as far as its keepers need to know it. None of it needs the engine.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Container {
+    /// Its first process, which is that of its PID namespace.
+    pub(crate) main: Process,
+    /// What watches it (conmon), and hands out what it writes.
+    pub(crate) monitor: Process,
+    /// Where the monitor writes the exit code.
+    pub(crate) exit_file: PathBuf,
+    /// The directory in which the monitor has the socket for its output.
+    pub(crate) bundle: PathBuf,
+    /// The pipe that the first process ends without.
+    pub(crate) life: PathBuf,
+    /// What its groups had used before it was started.
+    pub(crate) cpu_before: Duration,
 }
 
 /// A process to be started.
@@ -93,6 +120,8 @@ pub struct User {
 pub(crate) enum Order {
     /// The run may go on until then. Never makes the time shorter, and is nothing once it is over.
     Extend { deadline: BootTime },
+    /// A container was started.
+    Started,
     /// The run is to end.
     Stop { why: Stop, grace: Option<Duration> },
 }
@@ -167,19 +196,13 @@ pub(crate) struct Status {
     pub(crate) slack: Duration,
     /// Whether it is being stopped.
     pub(crate) stopping: bool,
+    /// Whether it runs; a container is started after its keepers have it.
+    #[serde(default = "yes")]
+    pub(crate) began: bool,
 }
 
-/// A process, told from all others with its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Process {
-    pub(crate) pid: i32,
-    pub(crate) start: u64,
-}
-
-impl Process {
-    pub(crate) fn of(pid: i32) -> Self {
-        Self { pid, start: crate::tree::stat(pid).map_or(0, |stat| stat.start) }
-    }
+fn yes() -> bool {
+    true
 }
 
 /// A frame.
@@ -271,6 +294,7 @@ mod tests {
     fn what_shims_and_daemons_of_this_version_say_stays_understood() {
         for order in [
             r#"{"extend":{"deadline":5000000000}}"#,
+            r#""started""#,
             r#"{"stop":{"why":"cancelled","grace":null}}"#,
             r#"{"stop":{"why":{"because":"host is shutting down"},"grace":{"secs":1,"nanos":0},"more":1}}"#,
         ] {

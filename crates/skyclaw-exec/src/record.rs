@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Spent};
 use crate::{BootTime, Stop};
 
 const FILE: &str = "exit.json";
@@ -87,6 +87,15 @@ pub struct Event {
 pub enum What {
     /// Its shim has it.
     Prepared,
+    /// What its container was made of.
+    Image {
+        /// As it was asked for.
+        name: String,
+        /// Which image that is here.
+        id: String,
+        /// Whether the container was made before the run was known.
+        ahead: bool,
+    },
     /// What holds for it, in words.
     InForce(Vec<String>),
     /// Its first process runs.
@@ -124,16 +133,21 @@ impl Event {
 impl Exit {
     /// Adds what the run's groups know, says it in the events, and removes the groups, which must be empty.
     pub(crate) fn take_from_groups(&mut self, groups: &[Group]) {
+        let spent: Vec<_> = groups.iter().map(Group::spent).collect();
+        self.take_spent(&spent);
+        groups.iter().for_each(Group::remove);
+    }
+
+    /// Adds what the run's groups knew when it ended, and says it in the events.
+    pub(crate) fn take_spent(&mut self, all: &[Spent]) {
         let mut measured = self.usage;
-        for group in groups {
-            let spent = group.spent();
+        for spent in all {
             measured.cpu = measured.cpu.max(spent.cpu.unwrap_or_default());
             // What the largest process had says less than what all had together.
             if let Some(peak) = spent.peak_memory_bytes {
                 measured.peak_memory_bytes = peak;
             }
             self.out_of_memory |= spent.oom_kills > 0;
-            group.remove();
         }
         self.usage = measured;
         if self.out_of_memory {

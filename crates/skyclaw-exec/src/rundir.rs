@@ -38,6 +38,15 @@ impl RunDir {
         Ok(made)
     }
 
+    /// Makes the directory of a run that has nothing of its own on the host.
+    pub(crate) fn create_bare(runs: &Path, id: String) -> io::Result<Self> {
+        let made = Self { path: runs.join(&id), id };
+        for dir in [&made.path, &made.control()] {
+            DirBuilder::new().mode(0o700).create(dir)?;
+        }
+        Ok(made)
+    }
+
     /// Gives what is the run's own to a user, who may pass through what is above.
     pub(crate) fn give_to(&self, user: &User) -> io::Result<()> {
         fs::set_permissions(&self.path, PermissionsExt::from_mode(0o711))?;

@@ -15,7 +15,7 @@ use crate::boot::boot_id;
 use crate::cgroup::Group;
 use crate::driver::Shim;
 use crate::outcome::{self, Outcome};
-use crate::protocol::{self, Inbox, Order, Plan, Said, Status};
+use crate::protocol::{self, Inbox, Order, Plan, Process, Said, Status};
 use crate::record::Exit;
 use crate::rundir::RunDir;
 use crate::stop::Told;
@@ -41,6 +41,9 @@ pub(crate) struct Label {
     capture: Capture,
     hint: Option<String>,
     groups: Vec<Group>,
+    /// The container it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
 }
 
 impl Label {
@@ -50,7 +53,12 @@ impl Label {
         hint: Option<String>,
         groups: Vec<Group>,
     ) -> Self {
-        Self { boot: boot_id(), label, capture, hint, groups }
+        Self { boot: boot_id(), label, capture, hint, groups, container: None }
+    }
+
+    /// The same of a run in a container.
+    pub(crate) fn in_container(self, name: &str) -> Self {
+        Self { container: Some(name.to_owned()), ..self }
     }
 }
 
@@ -78,6 +86,7 @@ pub struct Running {
 pub struct Ended {
     outcome: Outcome,
     label: serde_json::Value,
+    container: Option<String>,
     dir: RunDir,
 }
 
@@ -213,6 +222,30 @@ impl Running {
         &self.label.label
     }
 
+    /// The name of the container it is in, if it is in one.
+    #[must_use]
+    pub fn container(&self) -> Option<&str> {
+        self.label.container.as_deref()
+    }
+
+    /// Whether its container was started, as far as its shim knows.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.began)
+    }
+
+    /// Its container was started.
+    pub(crate) fn began(&mut self) {
+        self.outbox.extend(protocol::frame(&Order::Started).unwrap_or_default());
+        // At once: a daemon that dies now should not leave it in doubt. What is not taken is sent later.
+        if let Ok(n) = self.stream.try_write(&self.outbox) {
+            self.outbox.drain(..n);
+        }
+        if let Some(status) = &mut self.status {
+            status.began = true;
+        }
+    }
+
     /// Until when it may go on, unless it is extended.
     #[must_use]
     pub fn deadline(&self) -> Option<BootTime> {
@@ -275,7 +308,7 @@ impl Running {
         let unwritten = self.unwritten.take();
         match Self::read_end(dir.clone(), label.clone(), status, true, unwritten).await {
             Found::Ended(ended) => ended,
-            _ => Ended { outcome: Outcome::lost(), label: label.label, dir },
+            _ => Ended { outcome: Outcome::lost(), label: label.label, container: label.container, dir },
         }
     }
 
@@ -380,7 +413,7 @@ impl Running {
                 sweep::is_gone_within(&shim, LATE);
             }
             let outcome = outcome::of(exit, &control, label.capture, label.hint.as_deref());
-            Found::Ended(Ended { outcome, label: label.label, dir })
+            Found::Ended(Ended { outcome, label: label.label, container: label.container, dir })
         };
         tokio::task::spawn_blocking(read).await.unwrap_or(Found::Lost(serde_json::Value::Null))
     }
@@ -412,6 +445,12 @@ impl Ended {
         &self.label
     }
 
+    /// The name of the container it was in, which is still to be cleared away.
+    #[must_use]
+    pub fn container(&self) -> Option<&str> {
+        self.container.as_deref()
+    }
+
     /// Removes what it left on disk, and gives the outcome. To be called when that is safe elsewhere.
     pub async fn forget(self) -> Outcome {
         let Self { outcome, dir, .. } = self;
@@ -427,6 +466,15 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 
 fn read_status(dir: &RunDir) -> Option<Status> {
     read(&dir.control().join(PROCESSES))
+}
+
+/// Whether anything of the run with this directory goes on, as far as can be told from outside: its shim or
+/// its guard lives.
+#[must_use]
+pub fn is_running(dir: &Path) -> bool {
+    let status: Option<Status> = read(&dir.join("control").join(PROCESSES));
+    let lives = |it: Process| tree::stat(it.pid).is_some_and(|stat| stat.start == it.start && !stat.dead);
+    status.is_some_and(|status| [status.shim, status.guard, status.leader].into_iter().any(lives))
 }
 
 /// Connects to the shim of a run. The way through an open directory has room for any path.

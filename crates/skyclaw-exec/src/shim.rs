@@ -9,13 +9,16 @@
 //! starts the run and is its parent. Why there are two, and what happens when which of all these
 //! processes is killed or frozen, is in `docs/adr/0016-the-shim.md`.
 
+mod contained;
 mod guard;
 mod herd;
 mod keeper;
 mod leader;
 mod peers;
+mod streams;
 mod thrift;
 mod timer;
+mod warden;
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,7 +35,11 @@ use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, getpid, pipe, setsid};
 use serde::de::DeserializeOwned;
 
 use crate::BootTime;
-use crate::protocol::{self, Inbox, Kept, Plan, Said};
+use crate::protocol::{self, Container, Inbox, Kept, Plan, Program, Said};
+use contained::Contained;
+use herd::Herd;
+use keeper::Prey;
+use streams::Source;
 
 /// The shim's socket in its directory.
 pub(crate) const SOCKET: &str = "shim.sock";
@@ -87,7 +94,18 @@ fn keep(mut daemon: UnixStream) -> io::Result<()> {
     // The socket is bound by its bare name: a path has room for 107 bytes only.
     std::env::set_current_dir(&plan.control)?;
     let listener = UnixListener::bind(SOCKET)?;
-    let Kept::Process(program) = &plan.kept;
+    match &plan.kept {
+        Kept::Process(program) => keep_process(&plan, program, daemon, listener),
+        Kept::Container(container) => keep_container(&plan, container, daemon, listener),
+    }
+}
+
+fn keep_process(
+    plan: &Plan,
+    program: &Program,
+    daemon: UnixStream,
+    listener: UnixListener,
+) -> io::Result<()> {
     let (to_guard, to_shim) = UnixDatagram::pair()?;
     let (stdout, stdout_end) = pipe_pair()?;
     let (stderr, stderr_end) = pipe_pair()?;
@@ -102,13 +120,49 @@ fn keep(mut daemon: UnixStream) -> io::Result<()> {
             // see at once when the shim is gone.
             drop((daemon, listener, to_guard, stdout, stderr, life_end));
             let start = || leader::start(program, &plan.groups, stdout_end, stderr_end);
-            guard::run(&plan, shim, to_shim, life, start)
+            guard::run(plan, shim, to_shim, life, start)
         }
         ForkResult::Parent { child } => {
             drop((to_shim, stdout_end, stderr_end, life));
-            let ends = keeper::Ends { daemon, listener, guard: to_guard, output: [stdout, stderr] };
-            let kept = keeper::run(&plan, child, ends);
+            let output = Source::Pipes([stdout, stderr]);
+            let ends = keeper::Ends { daemon, listener, guard: to_guard, output };
+            let kept = keeper::run(plan, Prey::Tree(Herd::new(&plan.groups)), child, ends);
             // Open until here: its end is what tells the guard, and the kernel, that the shim is gone.
+            drop(life_end);
+            kept
+        }
+    }
+}
+
+fn keep_container(
+    plan: &Plan,
+    container: &Container,
+    mut daemon: UnixStream,
+    listener: UnixListener,
+) -> io::Result<()> {
+    let taken = Contained::take(container, &plan.groups).and_then(|held| Ok((held.attach()?, held)));
+    let (output, held) = match taken {
+        Ok(taken) => taken,
+        Err(error) => {
+            let said = Said::NotStarted { errno: error.raw_os_error(), fault: error.to_string() };
+            return io::Write::write_all(&mut daemon, &protocol::frame(&said)?);
+        }
+    };
+    let (to_guard, to_shim) = UnixDatagram::pair()?;
+    let (life, life_end) = pipe_pair()?;
+    let shim = getpid();
+    #[expect(unsafe_code, reason = "there is no safe fork")]
+    // SAFETY: this process has one thread, so the child may do whatever its parent may.
+    let forked = unsafe { fork() }?;
+    match forked {
+        ForkResult::Child => {
+            drop((daemon, listener, to_guard, output, life_end));
+            warden::run(plan, container, &held, shim, to_shim, life)
+        }
+        ForkResult::Parent { child } => {
+            drop((to_shim, life));
+            let ends = keeper::Ends { daemon, listener, guard: to_guard, output: Source::Monitor(output) };
+            let kept = keeper::run(plan, Prey::Container(&held), child, ends);
             drop(life_end);
             kept
         }

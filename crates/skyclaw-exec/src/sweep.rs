@@ -61,7 +61,9 @@ pub(crate) fn strike(status: Option<&Status>, groups: &[Group]) {
     for group in groups {
         group.kill();
     }
-    let Some(guard) = status.map(|status| status.guard) else { return };
+    let Some((guard, leader)) = status.map(|status| (status.guard, status.leader)) else { return };
+    // That of a container is below nobody here, and all of it ends with this.
+    tree::signal(leader.pid, leader.start, Signal::KILL);
     if tree::stat(guard.pid).is_some_and(|it| it.start == guard.start) {
         tree::kill(|| tree::below(guard.pid));
     }

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use nix::libc::pid_t;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
 
 /// How often it is looked for what was started while what starts it was being stopped.
 const STOP_ROUNDS: usize = 32;
@@ -23,6 +24,19 @@ pub(crate) struct Stat {
     pub(crate) start: u64,
     /// Dead, whether reaped or not.
     pub(crate) dead: bool,
+}
+
+/// A process, told from all others with its id, in a form that can be written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) start: u64,
+}
+
+impl Process {
+    pub(crate) fn of(pid: i32) -> Self {
+        Self { pid, start: stat(pid).map_or(0, |stat| stat.start) }
+    }
 }
 
 /// Looks at a process.

@@ -23,6 +23,10 @@ pub struct Enforces {
     /// What is not available, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unavailable: BTreeMap<String, String>,
+    /// What else binds runs, and what there is to say of it, which may be nothing. For people alone: no job
+    /// is given by it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub in_force: BTreeMap<String, String>,
 }
 
 impl Enforces {
@@ -34,7 +38,8 @@ impl Enforces {
     /// About how many bytes it takes.
     #[must_use]
     pub fn approx_bytes(&self) -> usize {
-        let reasons: usize = self.unavailable.iter().map(|(word, why)| word.len() + why.len() + 8).sum();
+        let said = self.unavailable.iter().chain(&self.in_force);
+        let reasons: usize = said.map(|(word, text)| word.len() + text.len() + 8).sum();
         self.words().map(|word| word.len() + 8).sum::<usize>() + reasons
     }
 }

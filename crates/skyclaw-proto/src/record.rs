@@ -48,6 +48,42 @@ pub struct Host {
     /// What it can enforce; absent when it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforces: Option<Enforces>,
+    /// That it was frozen on its machine, also while it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<HostFreeze>,
+    /// When it was frozen and thawed lately, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<HostEvent>,
+}
+
+/// That a host was frozen by an operator on its machine. Only that host ends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostFreeze {
+    /// Since when, by the clock of the host.
+    pub since: Timestamp,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who did it, as the machine knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// Something that was done to a host on its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostEvent {
+    /// When the cluster heard of it.
+    pub at: Timestamp,
+    /// What: `frozen` or `thawed`.
+    pub kind: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who did it, as the machine knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// That a host takes no more work.

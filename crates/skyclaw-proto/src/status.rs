@@ -117,6 +117,8 @@ status!(
         Down = "down",
         /// It takes no more work.
         Draining = "draining",
+        /// An operator on its machine has frozen it.
+        Frozen = "frozen",
     }
 );
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panicking")]
 
+mod frozen;
 mod jobs;
 mod leases;
 mod process;
@@ -48,6 +49,7 @@ impl Daemon {
             search_path: "/usr/bin:/bin".into(),
             base_dir: "/".into(),
             shim: Shim { program: env!("CARGO_BIN_EXE_skyclaw-hostd").into(), args: vec!["shim".into()] },
+            runtime_dir: None,
         };
         let shutdown = Shutdown::install(LONG).expect("signals");
         let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());

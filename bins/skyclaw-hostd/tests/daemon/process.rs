@@ -15,7 +15,7 @@ const LEASE: Duration = Duration::from_secs(6);
 const TOKEN: &str = "token-that-nobody-may-see";
 
 /// A daemon that is killed when dropped.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -28,7 +28,7 @@ fn daemon(coordinator: &Scripted, state: &Path) -> Process {
     daemon_with(coordinator, state, &[])
 }
 
-fn daemon_with(coordinator: &Scripted, state: &Path, more: &[(&str, &str)]) -> Process {
+pub(crate) fn daemon_with(coordinator: &Scripted, state: &Path, more: &[(&str, &str)]) -> Process {
     let child = Command::new(env!("CARGO_BIN_EXE_skyclaw-hostd"))
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -64,30 +64,30 @@ async fn the_token_reaches_the_coordinator_and_no_job_finds_it_in_any_process() 
 }
 
 /// The processes whose ids are in a file.
-fn pids(note: &Path) -> Vec<u32> {
+pub(crate) fn pids(note: &Path) -> Vec<u32> {
     let text = std::fs::read_to_string(note).expect("the note");
     text.split_whitespace().map(|pid| pid.parse().expect("an id")).collect()
 }
 
-fn lives(pid: &u32) -> bool {
+pub(crate) fn lives(pid: &u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| !text.contains(") Z "))
 }
 
-fn parent(pid: u32) -> u32 {
+pub(crate) fn parent(pid: u32) -> u32 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
     let rest = stat.rsplit_once(')').expect("a name").1;
     rest.split_whitespace().nth(1).expect("a parent").parse().expect("an id")
 }
 
-fn kill(pid: u32, signal: Signal) {
+pub(crate) fn kill(pid: u32, signal: Signal) {
     nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
 }
 
-async fn exists(path: &Path) {
+pub(crate) async fn exists(path: &Path) {
     until(&format!("{} is there", path.display()), || path.exists()).await;
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let patience = tokio::time::timeout(crate::LONG, async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -96,7 +96,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     assert!(patience.await.is_ok(), "must come true: {what}");
 }
 
-async fn nothing_is_left(state_dir: &Path) {
+pub(crate) async fn nothing_is_left(state_dir: &Path) {
     let runs = state_dir.join("runs");
     until("the directories of runs are gone", || {
         std::fs::read_dir(&runs).is_ok_and(|entries| entries.count() == 0)

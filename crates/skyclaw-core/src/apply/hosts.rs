@@ -8,7 +8,7 @@ use skyclaw_proto::{AssignmentStatus, Capabilities, Enforces, HostId};
 
 use super::Draft;
 use super::services::overall;
-use crate::model::{Condition, Drain, Host, Service};
+use crate::model::{Condition, Drain, Host, HostEvent, HostFreeze, Service};
 use crate::outcome::{Change, Effect, Refusal, Reply};
 
 impl Draft<'_> {
@@ -140,6 +140,34 @@ impl Draft<'_> {
             }));
         }
         Reply::Done
+    }
+
+    /// What a host says of its own switch. What is no news changes nothing.
+    pub(super) fn note_switch(
+        &mut self,
+        id: &HostId,
+        frozen: Option<&HostFreeze>,
+        by: Option<&String>,
+    ) -> Result<Reply, Refusal> {
+        let host = self.registered(id)?;
+        if host.frozen() == frozen {
+            return Ok(Reply::Host(host));
+        }
+        let event = HostEvent {
+            at: self.stamp.at,
+            frozen: frozen.is_some(),
+            reason: frozen.and_then(|frozen| frozen.reason.clone()),
+            by: frozen.map_or(by, |frozen| frozen.by.as_ref()).cloned(),
+        };
+        let host = self.put_condition(&host, |condition| {
+            condition.frozen = frozen.cloned();
+            let surplus = (condition.events.len() + 1).saturating_sub(Condition::MAX_EVENTS);
+            condition.events.drain(..surplus);
+            condition.events.push(event);
+        });
+        // A claim of it that waits is looked at again.
+        self.effects.push(Effect::HostChanged { host: id.clone() });
+        Ok(Reply::Host(host))
     }
 
     fn registered(&self, id: &HostId) -> Result<Arc<Host>, Refusal> {

@@ -48,7 +48,7 @@ impl Draft<'_> {
 
     pub(super) fn claim(&mut self, id: &HostId, max: u32, lease_ms: u64) -> Result<Reply, Refusal> {
         let host = self.state.hosts.get(id).cloned().ok_or_else(|| Refusal::UnknownHost(id.clone()))?;
-        if self.state.claims_stopped() || host.drain().is_some() {
+        if self.state.claims_stopped() || !host.takes_work() {
             return Ok(Reply::Claimed(Vec::new()));
         }
         let offers = self.state.offers.get(id).cloned().unwrap_or_else(|| host.offers());

@@ -150,6 +150,7 @@ impl Draft<'_> {
             Operation::UndrainHost { id } => self.undrain_host(id),
             Operation::RemoveHost { id, force } => self.remove_host(id, *force),
             Operation::NoteHosts { up, down } => Ok(self.note_hosts(up, down)),
+            Operation::NoteSwitch { id, frozen, by } => self.note_switch(id, frozen.as_ref(), by.as_ref()),
         }
     }
 

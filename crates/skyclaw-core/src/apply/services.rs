@@ -98,7 +98,7 @@ impl Draft<'_> {
         let at = self.stamp.at;
         // It failed because it was told to stop: it may start again as soon as that is over.
         let was_told = self.state.freeze_of_service(&service).is_some()
-            || self.state.hosts.get(host).is_some_and(|host| host.drain().is_some());
+            || self.state.hosts.get(host).is_some_and(|host| !host.takes_work());
         let changed = Arc::make_mut(&mut service);
         let own = &mut changed.assignments[index];
         if own.status == AssignmentStatus::Running && at.since(own.updated_at) > RECOVERED_AFTER {

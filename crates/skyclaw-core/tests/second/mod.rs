@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skyclaw_core::{
-    Completion, Condition, Drain, EndStatus, Ended, Event, Freeze, History, Host, Job, Lost, Operation,
-    Phase, Reply, Service, StoredReply, Thawed,
+    Completion, Condition, Drain, EndStatus, Ended, Event, Freeze, History, Host, HostEvent, HostFreeze, Job,
+    Lost, Operation, Phase, Reply, Service, StoredReply, Thawed,
 };
 use skyclaw_proto::record::Usage;
 use skyclaw_proto::request::{DeployService, FoundResult};
@@ -38,6 +38,7 @@ fn enforces() -> Enforces {
         can: vec!["podman".into(), "podman.memory".into()],
         best_effort: vec!["podman.cpu".into()],
         unavailable: pairs("process.memory", "no cgroups"),
+        ..Enforces::default()
     }
 }
 
@@ -57,6 +58,10 @@ fn event(kind: &str) -> Result<Event, Failure> {
 
 fn usage() -> Option<Usage> {
     Some(Usage { cpu_ms: Some(120), peak_memory_bytes: Some(1 << 20) })
+}
+
+fn host_freeze() -> HostFreeze {
+    HostFreeze { since: at(2), reason: text("odd"), by: text("root") }
 }
 
 /// What jobs, hosts and operators can say since there are lost jobs, freezes and drained hosts.
@@ -139,6 +144,7 @@ fn operations_on_hosts() -> Result<Vec<(&'static str, Operation)>, Failure> {
         ),
         ("undrain_host", Operation::UndrainHost { id: host()? }),
         ("remove_host", Operation::RemoveHost { id: host()?, force: true }),
+        ("note_switch", Operation::NoteSwitch { id: host()?, frozen: Some(host_freeze()), by: text("ann") }),
         ("note_hosts", Operation::NoteHosts { up: vec![host()?], down: vec![id("host_2")?] }),
         (
             "deploy_service_labelled",
@@ -164,9 +170,17 @@ fn operations_on_hosts() -> Result<Vec<(&'static str, Operation)>, Failure> {
 #[test]
 fn records_of_the_second_version_are_read_and_written_as_ever() -> Result<(), Failure> {
     let drain = Drain { since: at(2), deadline: Some(at(9)), reason: text("disk"), by: text("ann") };
-    let condition = Condition { down_since: Some(at(3)), up_since: Some(at(1)), drain: Some(drain) };
+    let condition = Condition {
+        down_since: Some(at(3)),
+        up_since: Some(at(1)),
+        drain: Some(drain),
+        ..Condition::default()
+    };
     let enforces = Some(Arc::new(enforces()));
     frozen_in("records-v2", "host", &Host { condition: Some(Box::new(condition)), enforces, ..host()? })?;
+    let frozen = HostEvent { at: at(3), frozen: true, reason: text("odd"), by: text("root") };
+    let condition = Condition { frozen: Some(host_freeze()), events: vec![frozen], ..Condition::default() };
+    frozen_in("records-v2", "host_frozen", &Host { condition: Some(Box::new(condition)), ..host()? })?;
     let mut history = History::default();
     history.push(event("claimed")?);
     let (terms, history) = (Some(Arc::new(terms()?)), Some(Arc::new(history)));

@@ -8,19 +8,22 @@ use std::time::Duration;
 use nix::libc::pid_t;
 use serde::{Deserialize, Serialize};
 
-use super::{Controller, Version};
+use super::{AGENT, Controller, TOP, Version};
 use crate::Resources;
 
 /// The period that shares of the processors are counted in, in microseconds.
 const PERIOD_US: u64 = 100_000;
+/// From here on a number of bytes means that nothing is bounded: what version 1 says is the largest there is.
+const UNBOUNDED: u64 = 1 << 60;
 
-/// The group of a run in one hierarchy.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The group of a run in one hierarchy. What is written down of it is read by daemons and shims of other
+/// versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Group {
     pub(crate) dir: PathBuf,
-    version: Version,
-    bounds: Vec<Controller>,
+    pub(super) version: Version,
+    pub(super) bounds: Vec<Controller>,
 }
 
 /// What a group has used.
@@ -32,19 +35,25 @@ pub(crate) struct Spent {
     pub(crate) oom_kills: u64,
 }
 
-impl Group {
-    pub(super) fn make(dir: PathBuf, version: Version, bounds: Vec<Controller>) -> io::Result<Self> {
-        fs::create_dir(&dir)?;
-        Ok(Self { dir, version, bounds })
+impl Spent {
+    /// What the groups of a run say together: each has some of it.
+    pub(crate) fn of(groups: &[Group]) -> Self {
+        groups.iter().map(Group::spent).fold(Self::default(), |all, one| Self {
+            cpu: one.cpu.or(all.cpu),
+            peak_memory_bytes: one.peak_memory_bytes.or(all.peak_memory_bytes),
+            oom_kills: all.oom_kills + one.oom_kills,
+        })
     }
+}
 
-    /// One that others are in.
+impl Group {
+    /// One that is there, or is to be made, and bounds this.
     pub(super) fn shared(dir: PathBuf, version: Version, bounds: Vec<Controller>) -> Self {
         Self { dir, version, bounds }
     }
 
     /// One of a run that nobody knows.
-    pub(super) fn found(dir: PathBuf, version: Version) -> Self {
+    pub(crate) fn found(dir: PathBuf, version: Version) -> Self {
         Self { dir, version, bounds: Vec::new() }
     }
 
@@ -54,39 +63,65 @@ impl Group {
         self.dir.join(if self.version == Version::V1 { "tasks" } else { "cgroup.procs" })
     }
 
-    pub(super) fn limit(&self, resources: &Resources) -> io::Result<()> {
-        let v2 = self.version == Version::V2;
-        for controller in &self.bounds {
-            match controller {
-                Controller::Memory => {
-                    let Some(bytes) = resources.memory_bytes else { continue };
-                    if v2 {
-                        self.write("memory.max", bytes)?;
-                        // A run that is over its bound is over as a whole.
-                        self.write_if_there("memory.oom.group", 1)?;
-                        self.write_if_there("memory.swap.max", 0)?;
-                    } else {
-                        self.limit_memory_v1(bytes)?;
-                    }
-                }
-                Controller::Cpu => {
-                    let Some(millis) = resources.cpu_millis else { continue };
-                    let quota = u64::from(millis) * PERIOD_US / 1000;
-                    if v2 {
-                        fs::write(self.dir.join("cpu.max"), format!("{quota} {PERIOD_US}"))?;
-                    } else {
-                        self.write("cpu.cfs_period_us", PERIOD_US)?;
-                        self.write("cpu.cfs_quota_us", quota)?;
-                    }
-                }
-                Controller::Pids => {
-                    if let Some(pids) = resources.pids {
-                        self.write("pids.max", pids)?;
-                    }
-                }
+    /// Sets what is asked for, memory by `slack` more on version 1.
+    pub(crate) fn limit(&self, resources: &Resources, slack: u64) -> io::Result<()> {
+        self.bounds.iter().try_for_each(|controller| match asked(*controller, resources) {
+            Some(value) => self.set(*controller, value, slack),
+            None => Ok(()),
+        })
+    }
+
+    /// Sets what is asked for where it is more than what is there: what runs already must not be cut short.
+    pub(super) fn raise(&self, resources: &Resources) -> io::Result<()> {
+        self.bounds.iter().try_for_each(|controller| match asked(*controller, resources) {
+            Some(value) if self.bound(*controller)?.is_none_or(|bound| bound < value) => {
+                self.set(*controller, value, 0)
             }
+            _ => Ok(()),
+        })
+    }
+
+    fn set(&self, controller: Controller, value: u64, slack: u64) -> io::Result<()> {
+        let v2 = self.version == Version::V2;
+        match controller {
+            Controller::Memory if v2 => {
+                self.write("memory.max", value)?;
+                self.write_if_there("memory.swap.max", 0)
+            }
+            Controller::Memory => self.limit_memory_v1(value.saturating_add(slack)),
+            Controller::Cpu if v2 => self.write("cpu.max", format_args!("{value} {PERIOD_US}")),
+            Controller::Cpu => {
+                self.write("cpu.cfs_period_us", PERIOD_US)?;
+                self.write("cpu.cfs_quota_us", value)
+            }
+            Controller::Pids => self.write("pids.max", value),
         }
-        Ok(())
+    }
+
+    /// What bounds it now, in the controller's own unit.
+    fn bound(&self, controller: Controller) -> io::Result<Option<u64>> {
+        let file = match (controller, self.version) {
+            (Controller::Memory, Version::V2) => "memory.max",
+            (Controller::Memory, Version::V1) => "memory.limit_in_bytes",
+            (Controller::Cpu, Version::V2) => "cpu.max",
+            (Controller::Cpu, Version::V1) => "cpu.cfs_quota_us",
+            (Controller::Pids, _) => "pids.max",
+        };
+        let path = self.dir.join(file);
+        let text = fs::read_to_string(&path).map_err(|error| super::at(&path, &error))?;
+        // `max`, or -1, or more than any machine has.
+        let number = text.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
+        Ok(number.filter(|number| *number < UNBOUNDED))
+    }
+
+    /// Has all of a run end when the kernel must kill one of its processes for want of memory, where it can.
+    pub(super) fn end_as_one(&self) -> io::Result<()> {
+        match self.version {
+            Version::V2 if self.bounds.contains(&Controller::Memory) => {
+                self.write_if_there("memory.oom.group", 1)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Memory, and memory with swap, which may never be less: so whether the bound grows or shrinks
@@ -100,8 +135,9 @@ impl Group {
         Ok(())
     }
 
-    fn write(&self, file: &str, value: u64) -> io::Result<()> {
-        fs::write(self.dir.join(file), value.to_string())
+    fn write(&self, file: &str, value: impl std::fmt::Display) -> io::Result<()> {
+        let path = self.dir.join(file);
+        fs::write(&path, value.to_string()).map_err(|error| super::at(&path, &error))
     }
 
     fn write_if_there(&self, file: &str, value: u64) -> io::Result<()> {
@@ -121,46 +157,99 @@ impl Group {
 
     /// What was used by all that was ever in it.
     pub(crate) fn spent(&self) -> Spent {
-        let read = |file: &str| fs::read_to_string(self.dir.join(file)).unwrap_or_default();
-        let number = |file: &str| read(file).trim().parse::<u64>().ok();
-        let field = |file: &str, name: &str| {
-            let text = read(file);
-            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            value.and_then(|value| value.trim().parse::<u64>().ok())
-        };
         if self.version == Version::V2 {
             Spent {
-                cpu: field("cpu.stat", "usage_usec").map(Duration::from_micros),
-                peak_memory_bytes: number("memory.peak"),
-                oom_kills: field("memory.events", "oom_kill").unwrap_or(0),
+                cpu: self.field("cpu.stat", "usage_usec").map(Duration::from_micros),
+                peak_memory_bytes: self.number("memory.peak"),
+                oom_kills: self.field("memory.events", "oom_kill").unwrap_or(0),
             }
         } else {
             Spent {
-                cpu: number("cpuacct.usage").map(Duration::from_nanos),
-                peak_memory_bytes: number("memory.max_usage_in_bytes"),
-                oom_kills: field("memory.oom_control", "oom_kill").unwrap_or(0),
+                cpu: self.number("cpuacct.usage").map(Duration::from_nanos),
+                peak_memory_bytes: self.number("memory.max_usage_in_bytes"),
+                oom_kills: self.field("memory.oom_control", "oom_kill").unwrap_or(0),
             }
         }
+    }
+
+    /// Has the peak begin now, where the kernel can.
+    pub(crate) fn reset_peak(&self) {
+        let _ = self.write_if_there("memory.max_usage_in_bytes", 0);
+    }
+
+    /// Whether a group of version 1 was ever at its bound: all that is left to see when nobody watched.
+    pub(crate) fn was_full(&self) -> bool {
+        self.number("memory.failcnt").is_some_and(|times| times > 0)
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        fs::read_to_string(self.dir.join(file)).ok()?.trim().parse().ok()
+    }
+
+    fn field(&self, file: &str, name: &str) -> Option<u64> {
+        let text = fs::read_to_string(self.dir.join(file)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
     }
 
     /// Removes it, and what is above it and ours when that is empty now. It must be empty itself.
     pub(crate) fn remove(&self) {
-        remove_tree(&self.dir);
-        for above in self.dir.ancestors().skip(1) {
-            let name = above.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let ours = name.starts_with("agent-") || name.starts_with("skyclaw-");
-            // Refused as long as another run is in it.
-            if !ours || fs::remove_dir(above).is_err() {
-                return;
-            }
+        remove_with_above(&self.dir);
+    }
+}
+
+/// What is asked of a controller, in its own unit.
+fn asked(controller: Controller, resources: &Resources) -> Option<u64> {
+    match controller {
+        Controller::Memory => resources.memory_bytes,
+        Controller::Cpu => resources.cpu_millis.map(|millis| millis.saturating_mul(PERIOD_US / 1000)),
+        Controller::Pids => resources.pids,
+    }
+}
+
+/// Removes a group with those in it, and what is above it and ours when that is empty now.
+pub(super) fn remove_with_above(dir: &Path) {
+    remove_tree(dir, 0);
+    if let Some(above) = dir.parent() {
+        remove_empty_above(above);
+    }
+}
+
+/// Removes a group and those above it, as far as they are ours and empty.
+pub(super) fn remove_empty_above(dir: &Path) {
+    for above in dir.ancestors() {
+        // Refused as long as another run is in it; what is not there may still have something above it.
+        let gone = match fs::remove_dir(above) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(()) => true,
+        };
+        if !gone || !above.parent().is_some_and(is_ours) {
+            return;
         }
     }
 }
 
-/// Removes a group and those that a run made in it.
-fn remove_tree(dir: &Path) {
-    for (_, below) in super::directories(dir) {
-        remove_tree(&below);
+/// Whether a group is one that we make above those of runs.
+fn is_ours(dir: &Path) -> bool {
+    let name =
+        |dir: &Path| dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let this = name(dir);
+    let below_top = dir.parent().is_some_and(|above| name(above) == TOP);
+    this == TOP || below_top || this.starts_with(AGENT) || is_of_older_daemon(&this)
+}
+
+/// What an older daemon called its folder: after the device and inode of the directory of its runs.
+fn is_of_older_daemon(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let numbers = name.strip_prefix("skyclaw-").and_then(|rest| rest.split_once('-'));
+    numbers.is_some_and(|(device, inode)| number(device) && number(inode))
+}
+
+/// Removes a group and those that were made in it, which are few and not deep.
+fn remove_tree(dir: &Path, depth: usize) {
+    if depth < 8 {
+        for (_, below) in super::directories(dir) {
+            remove_tree(&below, depth + 1);
+        }
     }
     let _ = fs::remove_dir(dir);
 }

@@ -152,9 +152,8 @@ pub(crate) fn body(shape: &Shape, at: &Place<'_>) -> Value {
         "labels": labels(shape, at),
         "terminal": false,
         "stdin": false,
-        // Reaps what is orphaned, and hands signals on: a first process that does not expect to be one
-        // ignores them.
-        "init": true,
+        // The launcher is one.
+        "init": false,
         // Its exit code must be there to be read, whatever happens to whom it was meant for.
         "remove": false,
         "restart_policy": "no",

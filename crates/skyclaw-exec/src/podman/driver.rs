@@ -8,14 +8,15 @@ use std::sync::Arc;
 use nix::unistd::{Gid, Uid, geteuid};
 use tokio::sync::watch;
 
-use super::cgroup::Group;
 use super::container::{self, Image, Place, Shape};
-use super::enforcement::{Enforcement, Holder, probe};
+use super::enforcement::{Found, Holder, Service, probe};
 use super::folder::Folders;
 use super::http::Http;
 use super::pool::{Pool, PoolConfig};
 use super::prepared::{Inspected, Prepared};
 use super::{Error, Policy, Run, Spec};
+use crate::cgroup::Group;
+use crate::enforce::Enforcement;
 
 /// What names of runs begin with.
 pub(crate) const PREFIX: &str = "skyclaw-";
@@ -25,7 +26,8 @@ pub(crate) const PREFIX: &str = "skyclaw-";
 pub struct Config {
     /// The socket of the service.
     pub socket: PathBuf,
-    /// The host's id: it owns what it makes, and sweeps nothing else.
+    /// Who owns what is made, and sweeps nothing else: a name that no other daemon of this machine has, the same
+    /// as for plain processes ([`crate::Config::owner`]).
     pub owner: String,
     /// Where each run has its folder. Absolute; nobody else's; in memory (`/run/…`), as secrets lie there.
     pub runs_dir: PathBuf,
@@ -61,7 +63,7 @@ impl Default for IdRange {
 #[derive(Debug, Clone)]
 pub struct Podman {
     pub(crate) inner: Arc<Inner>,
-    pool: Pool,
+    pub(crate) pool: Pool,
 }
 
 #[derive(Debug)]
@@ -70,9 +72,12 @@ pub(crate) struct Inner {
     pub(crate) http: Http,
     pub(crate) folders: Folders,
     pub(crate) enforcement: Enforcement,
+    pub(crate) service: Service,
     pub(crate) holder: Holder,
     /// Runs that this daemon has something to do with: no sweep may touch them.
     claimed: watch::Sender<BTreeSet<String>>,
+    /// The same of runs that shims keep, until they are cleared away.
+    owned: watch::Sender<BTreeSet<String>>,
 }
 
 impl Podman {
@@ -83,12 +88,21 @@ impl Podman {
     /// When the service does not answer, or a folder cannot be made.
     pub async fn connect(config: Config, tracker: &tokio_util::task::TaskTracker) -> Result<Self, Error> {
         let http = Http::new(&config.socket);
-        let (enforcement, holder) = probe(&http, &config.owner).await?;
+        let Found { enforcement, holder, service: told } =
+            probe(&http, &config.owner, config.policy.best_effort).await?;
         let (runs, state, service) =
             (config.runs_dir.clone(), config.state_dir.clone(), service(&config.socket));
         let folders = blocking("make its folders", move || Folders::make(&runs, &state, service)).await?;
-        let inner =
-            Arc::new(Inner { config, http, folders, enforcement, holder, claimed: watch::Sender::default() });
+        let inner = Arc::new(Inner {
+            config,
+            http,
+            folders,
+            enforcement,
+            service: told,
+            holder,
+            claimed: watch::Sender::default(),
+            owned: watch::Sender::default(),
+        });
         let pool = Pool::start(Arc::clone(&inner), tracker);
         Ok(Self { inner, pool })
     }
@@ -103,6 +117,12 @@ impl Podman {
     #[must_use]
     pub fn enforcement(&self) -> &Enforcement {
         &self.inner.enforcement
+    }
+
+    /// The service that runs them.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.inner.service
     }
 
     /// Whether a run would be allowed here, without starting it.
@@ -184,14 +204,16 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     /// All limits, those included that can be set when it starts.
     pub(crate) limits: super::Limits,
+    /// What holds for it, in words.
+    pub(crate) in_force: Vec<String>,
 }
 
 impl Inner {
-    async fn plan(self: &Arc<Self>, spec: &Spec) -> Result<Plan, Error> {
+    pub(crate) async fn plan(self: &Arc<Self>, spec: &Spec) -> Result<Plan, Error> {
         spec.validate()?;
         let policy = &self.config.policy;
         let limits = spec.limits.within(policy.ceiling);
-        self.enforcement.check(limits, spec.agent.as_ref().map(|agent| agent.limits), policy)?;
+        let in_force = self.enforcement.promise(&limits, spec.agent.as_ref().map(|agent| &agent.limits))?;
         let mounts = if spec.mounts.is_empty() && matches!(spec.network, super::Network::None) {
             Vec::new()
         } else {
@@ -202,7 +224,7 @@ impl Inner {
         let shape = Shape {
             image: image.id.clone(),
             limits: match &self.holder {
-                Holder::Podman(_) => limits,
+                Holder::Podman => limits,
                 // Set on the run's own group when it starts, if at all.
                 Holder::Own(_) | Holder::Nobody => {
                     super::Limits { tmpfs_bytes: limits.tmpfs_bytes, ..super::Limits::default() }
@@ -213,7 +235,7 @@ impl Inner {
             network: spec.network.clone(),
             user: spec.user.unwrap_or(policy.user),
         };
-        Ok(Plan { image, shape, limits })
+        Ok(Plan { image, shape, limits, in_force })
     }
 
     pub(crate) fn claim(&self, run: &str) {
@@ -224,8 +246,16 @@ impl Inner {
         self.claimed.send_if_modified(|runs| runs.remove(run));
     }
 
+    pub(crate) fn own(&self, run: &str) {
+        self.owned.send_if_modified(|runs| runs.insert(run.to_owned()));
+    }
+
+    pub(crate) fn disown(&self, run: &str) {
+        self.owned.send_if_modified(|runs| runs.remove(run));
+    }
+
     pub(crate) fn is_claimed(&self, run: &str) -> bool {
-        self.claimed.borrow().contains(run)
+        self.claimed.borrow().contains(run) || self.owned.borrow().contains(run)
     }
 
     pub(crate) async fn inspect(&self, container: &str) -> Result<Inspected, Error> {
@@ -237,7 +267,7 @@ impl Inner {
         &self,
         shape: &Shape,
         run: &str,
-        group: Option<&Group>,
+        groups: &[Group],
         identity: Option<&super::Identity>,
     ) -> serde_json::Value {
         let folder = self.folders.mounted(run);
@@ -246,29 +276,33 @@ impl Inner {
             owner: &self.config.owner,
             launcher: self.folders.launcher(),
             folder: &folder,
-            parent: group.map(Group::as_parent),
-            held_by_podman: matches!(self.holder, Holder::Podman(_)),
-            ids: (!self.enforcement.rootless).then_some(self.config.ids),
+            parent: match &self.holder {
+                Holder::Own(cgroups) => cgroups.parent(groups),
+                Holder::Podman | Holder::Nobody => None,
+            },
+            held_by_podman: matches!(self.holder, Holder::Podman),
+            ids: (!self.service.rootless).then_some(self.config.ids),
             log_bytes: self.config.log_bytes,
             identity,
         };
         container::body(shape, &place)
     }
 
-    /// Removes a container, its folder and its group. One that is gone is removed.
+    /// Removes a container, its folder and its groups. One that is gone is removed.
     pub(crate) async fn remove(
         self: &Arc<Self>,
         container: &str,
         run: &str,
-        group: Option<Group>,
+        groups: Vec<Group>,
     ) -> Result<(), Error> {
         if !container.is_empty() {
             self.remove_container(container).await?;
         }
         let (inner, run) = (Arc::clone(self), run.to_owned());
         blocking("clear a run away", move || {
-            if let (Holder::Own(trees), Some(group)) = (&inner.holder, &group) {
-                trees.remove(group);
+            if let Holder::Own(cgroups) = &inner.holder {
+                cgroups.remove_container(&groups);
+                cgroups.remove_run(&run);
             }
             inner.folders.remove(&run)
         })

@@ -1,104 +1,28 @@
-//! What can be enforced on this machine, as a value that a host can show to others.
+//! What can be enforced for containers on this machine, and who does it.
 
 use serde::Deserialize;
 
-use super::cgroup::Trees;
+use super::Error;
 use super::http::Http;
-use super::{Error, Limits, Policy};
+use crate::cgroup::{Cgroups, Version as CgroupVersion};
+use crate::enforce::{Enforcement, Fact, Unenforceable, Verdict};
 
-/// What runs in Podman are bound by here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enforcement {
-    /// Podman's version.
-    pub version: String,
-    /// Whether the service runs as a user.
-    pub rootless: bool,
-    /// The version of control groups: 1 or 2.
-    pub cgroup: u8,
-    /// Memory of a run.
-    pub memory: Verdict,
-    /// CPU of a run.
-    pub cpu: Verdict,
-    /// Processes of a run.
-    pub pids: Verdict,
-    /// One bound for all runs of an agent.
-    pub agent_bound: Verdict,
-    /// Telling that memory ran out, and what a run used.
-    pub accounting: Verdict,
-    /// A filter of system calls.
-    pub seccomp: Verdict,
-}
+/// What does not depend on the machine: it is the kernel's, or tried at each start by the launcher.
+const ALWAYS: [&str; 5] = ["noNewPrivileges", "noCapabilities", "readOnlyRoot", "userNamespace", "ulimits"];
 
-/// Whether something is in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is.
-    InForce,
-    /// It is not, and why.
-    NotAvailable(String),
-}
-
-impl Verdict {
-    /// Whether it is in force.
-    #[must_use]
-    pub fn is_in_force(&self) -> bool {
-        matches!(self, Self::InForce)
-    }
-}
-
-impl Enforcement {
-    /// All of it, by the name a host shows it by.
-    pub fn entries(&self) -> impl Iterator<Item = (&'static str, Verdict)> {
-        // What does not depend on the machine is tried at each start by the launcher, or is the kernel's.
-        let always = ["noNewPrivileges", "capabilities", "readOnlyRoot", "userNamespace", "tmpfs", "ulimits"];
-        let found = [
-            ("memory", &self.memory),
-            ("cpu", &self.cpu),
-            ("pids", &self.pids),
-            ("agentBound", &self.agent_bound),
-            ("accounting", &self.accounting),
-            ("seccomp", &self.seccomp),
-        ];
-        let found: Vec<_> = found.into_iter().map(|(name, verdict)| (name, verdict.clone())).collect();
-        always.into_iter().map(|name| (name, Verdict::InForce)).chain(found)
-    }
-
-    /// Whether a run's limits can be held here, unless best effort is enough.
-    ///
-    /// # Errors
-    /// Names the limit that cannot, and why.
-    pub fn check(&self, limits: Limits, agent: Option<Limits>, policy: &Policy) -> Result<(), Error> {
-        if policy.best_effort {
-            return Ok(());
-        }
-        let refuse = |field, why: &String| {
-            Err(Error::refused(field, format!("cannot be enforced on this host: {why}")))
-        };
-        let asked = [
-            ("resources.memoryBytes", limits.memory_bytes, &self.memory),
-            ("resources.cpuMillis", limits.cpu_millis, &self.cpu),
-            ("resources.pids", limits.pids, &self.pids),
-        ];
-        for (field, given, verdict) in asked {
-            if let (Some(_), Verdict::NotAvailable(why)) = (given, verdict) {
-                return refuse(field, why);
-            }
-        }
-        let bounded = agent.is_some_and(|a| a.memory_bytes.or(a.cpu_millis).or(a.pids).is_some());
-        match &self.agent_bound {
-            Verdict::NotAvailable(why) if bounded => refuse("agentId", why),
-            _ => Ok(()),
-        }
+impl From<Unenforceable> for Error {
+    fn from(refused: Unenforceable) -> Self {
+        Self::refused(refused.field, format!("cannot be enforced on this host: {}", refused.why))
     }
 }
 
 /// Who holds the limits.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum Holder {
     /// This driver, in groups of its own.
-    Own(Trees),
+    Own(Cgroups),
     /// Podman, in the container's group.
-    Podman(Trees),
+    Podman,
     /// Nobody.
     Nobody,
 }
@@ -135,72 +59,109 @@ struct Version {
     version: String,
 }
 
-/// Asks Podman and the machine. Makes the group that all groups of this host are in, where it can.
-pub(crate) async fn probe(http: &Http, owner: &str) -> Result<(Enforcement, Holder), Error> {
+/// What was found out about a service.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) enforcement: Enforcement,
+    pub(crate) holder: Holder,
+    pub(crate) service: Service,
+}
+
+/// The Podman service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its version.
+    pub version: String,
+    /// Whether it runs as a user.
+    pub rootless: bool,
+}
+
+/// Asks Podman and the machine.
+pub(crate) async fn probe(http: &Http, owner: &str, best_effort: bool) -> Result<Found, Error> {
     let info: Info = http.get("say what it is", "/info").await?;
-    let v2 = info.host.cgroup_version != "v1";
-    let (owner, rootless) = (owner.to_owned(), info.host.security.rootless);
-    let blocking = tokio::task::spawn_blocking(move || {
-        let trees = Trees::find(v2, &owner)
-            .map_err(|e| Error::Cgroup { path: "/proc/self/mountinfo".into(), source: e })?;
-        // A rootless runtime cannot use what root makes.
-        let made = if rootless { Err(Error::refused("resources", "rootless")) } else { trees.probe() };
-        Ok((trees, made))
-    });
-    let found: Result<(Trees, Result<(), Error>), Error> = blocking.await.map_err(|error| Error::Answer {
+    let owner = owner.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Cgroups::open(&owner, None)).await;
+    let cgroups = opened.map_err(|error| Error::Answer {
         what: "find control groups".to_owned(),
         fault: error.to_string(),
     })?;
-    let (trees, made) = found?;
-    Ok(judge(&info, trees, &made, v2))
+    let own = cgroups.takes_containers();
+    let (enforcement, is_held) = judge(&info, &own, best_effort);
+    let holder = match is_held {
+        Held::Own => Holder::Own(cgroups),
+        Held::ByPodman => Holder::Podman,
+        Held::Not => Holder::Nobody,
+    };
+    let service = Service { version: info.version.version, rootless: info.host.security.rootless };
+    Ok(Found { enforcement, holder, service })
 }
 
-fn judge(info: &Info, trees: Trees, made: &Result<(), Error>, v2: bool) -> (Enforcement, Holder) {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Own,
+    ByPodman,
+    Not,
+}
+
+fn judge(info: &Info, own: &Result<(), String>, best_effort: bool) -> (Enforcement, Held) {
     let host = &info.host;
-    let rootless = host.security.rootless;
-    let controllers = host.cgroup_controllers.clone().unwrap_or_default();
+    let (v2, rootless) = (host.cgroup_version != "v1", host.security.rootless);
     let none = |why: &str| Verdict::NotAvailable(why.to_owned());
+    let seccomp = Verdict::when(host.security.seccomp_enabled, || {
+        "Podman was built without seccomp; runs are refused".to_owned()
+    });
+    let whose = if rootless { "a user's service" } else { "the system's service" };
+    let podman = Fact::in_force("podman").with(format!("version {}, {whose}", info.version.version));
+    let mut more = vec![podman];
+    more.extend(ALWAYS.map(Fact::in_force));
+    more.push(Fact::new("seccomp", seccomp));
     let mut enforcement = Enforcement {
-        version: info.version.version.clone(),
-        rootless,
-        cgroup: if v2 { 2 } else { 1 },
+        cgroups: Some(if v2 { CgroupVersion::V2 } else { CgroupVersion::V1 }),
         memory: Verdict::InForce,
         cpu: Verdict::InForce,
         pids: Verdict::InForce,
+        tmpfs: Verdict::InForce,
         agent_bound: Verdict::InForce,
         accounting: Verdict::InForce,
-        seccomp: Verdict::InForce,
+        best_effort,
+        more,
     };
-    if !host.security.seccomp_enabled {
-        enforcement.seccomp = none("Podman was built without seccomp; runs are refused");
-    }
     if rootless && !v2 {
-        let why = "rootless Podman ignores limits on control groups of version 1; use version 2, or Podman's system service";
-        for verdict in [&mut enforcement.memory, &mut enforcement.cpu, &mut enforcement.pids] {
-            *verdict = none(why);
-        }
-        enforcement.agent_bound = none(why);
-        enforcement.accounting = none(why);
-        return (enforcement, Holder::Nobody);
+        let why = none(
+            "rootless Podman ignores limits on control groups of version 1; use version 2, or Podman's system service",
+        );
+        enforcement = Enforcement {
+            cgroups: None,
+            memory: why.clone(),
+            cpu: why.clone(),
+            pids: why.clone(),
+            agent_bound: why.clone(),
+            accounting: why,
+            ..enforcement
+        };
+        return (enforcement, Held::Not);
     }
-    match made {
-        // The runtime of a rootless service cannot make a container's group in one of ours.
-        Ok(()) if host.cgroup_manager == "cgroupfs" && !rootless => return (enforcement, Holder::Own(trees)),
-        _ => {}
-    }
-    let missing = |name: &str| match controllers.iter().any(|found| found == name) {
-        true => Verdict::InForce,
-        false => none(&format!("the controller `{name}` is not delegated to the Podman service")),
+    // The runtime of a rootless service cannot make a container's group in one of ours.
+    let why = match own {
+        Ok(()) if host.cgroup_manager == "cgroupfs" && !rootless => return (enforcement, Held::Own),
+        Err(why) if !rootless => format!(" ({why})"),
+        _ => String::new(),
+    };
+    let controllers = host.cgroup_controllers.clone().unwrap_or_default();
+    let missing = |name: &str| {
+        Verdict::when(controllers.iter().any(|found| found == name), || {
+            format!("the controller `{name}` is not delegated to the Podman service")
+        })
     };
     enforcement.memory = missing("memory");
     enforcement.cpu = missing("cpu");
     enforcement.pids = missing("pids");
-    enforcement.agent_bound = none(
-        "a group for each agent needs control groups that this daemon may make, and a Podman whose \
-         cgroup_manager is cgroupfs",
-    );
+    enforcement.agent_bound = Verdict::NotAvailable(format!(
+        "a group for each agent needs control groups that this daemon may make{why}, and a Podman whose \
+         cgroup_manager is cgroupfs"
+    ));
     enforcement.accounting = enforcement.memory.clone();
-    (enforcement, Holder::Podman(trees))
+    (enforcement, Held::ByPodman)
 }
 
 #[cfg(test)]
@@ -213,7 +174,7 @@ mod tests {
         rootless: bool,
         controllers: &[&str],
         own: bool,
-    ) -> (Enforcement, Holder) {
+    ) -> (Enforcement, Held) {
         let info = serde_json::from_value(serde_json::json!({
             "host": {
                 "cgroupManager": manager,
@@ -224,10 +185,8 @@ mod tests {
             "version": {"Version": "4.3.1"},
         }));
         let info: Info = info.expect("as Podman says it");
-        let v2 = version == "v2";
-        let trees = Trees::find(v2, "host").expect("a table of mounts");
-        let made = if own { Ok(()) } else { Err(Error::refused("x", "no")) };
-        judge(&info, trees, &made, v2)
+        let own = if own { Ok(()) } else { Err("no".to_owned()) };
+        judge(&info, &own, false)
     }
 
     #[test]
@@ -250,16 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_cannot_be_held_is_refused_unless_best_effort_is_enough() {
+    fn a_refusal_names_the_field_as_a_client_knows_it() {
         let (found, _) = judged("cgroupfs", "v1", true, &[], false);
-        let memory = Limits { memory_bytes: Some(1 << 30), ..Limits::default() };
-        let strict = Policy::default();
-        let lax = Policy { best_effort: true, ..Policy::default() };
-        let error = found.check(memory, None, &strict).expect_err("refused").to_string();
+        let memory = crate::Resources { memory_bytes: Some(1 << 30), ..Default::default() };
+        let error = Error::from(found.promise(&memory, None).expect_err("refused")).to_string();
         assert!(error.starts_with("resources.memoryBytes: cannot be enforced"), "{error}");
-        assert!(found.check(Limits::default(), Some(memory), &strict).is_err());
-        assert!(found.check(memory, Some(memory), &lax).is_ok());
-        let tmpfs = Limits { tmpfs_bytes: Some(1 << 20), ..Limits::default() };
-        assert!(found.check(tmpfs, Some(Limits::default()), &strict).is_ok());
+        let tmpfs = crate::Resources { tmpfs_bytes: Some(1 << 20), ..Default::default() };
+        assert!(found.promise(&tmpfs, Some(&tmpfs)).is_ok());
     }
 }

@@ -69,12 +69,25 @@ pub enum Error {
         source: io::Error,
     },
     /// A control group cannot be made or set.
-    #[error("the control group {} cannot be set", path.display())]
+    #[error("the control groups of the run cannot be set")]
     Cgroup {
-        /// Which file.
-        path: PathBuf,
+        /// Which file, and why.
+        source: io::Error,
+    },
+    /// The process that is to keep the run could not be started.
+    #[error("the shim of the run could not be started")]
+    Keeper {
         /// Why.
         source: io::Error,
+    },
+    /// Its deadline had passed before anything of it was started.
+    #[error("its deadline passed before it was started")]
+    TooLate,
+    /// The host's own switch is off.
+    #[error("stopped: {why}")]
+    Halted {
+        /// Why nothing runs.
+        why: String,
     },
     /// There is no such run.
     #[error("there is no run {run} to take up again: {why}")]
@@ -87,6 +100,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A control group, where the error says which.
+    pub(crate) fn from_groups(source: io::Error) -> Self {
+        Self::Cgroup { source }
+    }
+
     /// The error and what caused it, as one sentence.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -7,6 +7,7 @@
 //!    RUN/                the service's user alone can go in
 //!       box/             mounted in the container, read-only
 //!          launch        the command and the environment
+//!          life          a pipe that is held open by whoever keeps the run
 //!          secrets/
 //! ```
 //!
@@ -20,13 +21,15 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Group;
 use super::container::Image;
-use super::proc::ProcId;
 use super::{Error, Identity, Limits, Spec};
+use crate::cgroup::Group;
+use crate::tree::Process;
 
 /// What the launcher expects at the beginning.
-const MAGIC: &str = "skyclaw-launch 1";
+const MAGIC: &str = "skyclaw-launch 2";
+/// What says to it that the run is kept.
+const KEPT: &str = "kept";
 /// The launcher's own bytes.
 const LAUNCHER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/launcher"));
 
@@ -39,10 +42,13 @@ pub(crate) struct Record {
     pub(crate) identity: Identity,
     pub(crate) agent: Option<String>,
     pub(crate) limits: Limits,
-    pub(crate) main: ProcId,
-    pub(crate) conmon: ProcId,
+    /// What holds for it, in words.
+    #[serde(default)]
+    pub(crate) in_force: Vec<String>,
+    pub(crate) main: Process,
+    pub(crate) conmon: Process,
     pub(crate) exit_file: Option<PathBuf>,
-    pub(crate) group: Option<Group>,
+    pub(crate) groups: Vec<Group>,
     pub(crate) cpu_before_ns: u64,
 }
 
@@ -82,6 +88,11 @@ impl Folders {
         self.runs.join(run).join("box")
     }
 
+    /// The pipe that those who keep a run hold open.
+    pub(crate) fn life(&self, run: &str) -> PathBuf {
+        self.mounted(run).join("life")
+    }
+
     /// Makes the folder of a run.
     pub(crate) fn create(&self, run: &str) -> Result<(), Error> {
         let dir = self.runs.join(run);
@@ -98,12 +109,26 @@ impl Folders {
     }
 
     /// Says what is to be run. The container reads it when it is started.
-    pub(crate) fn write_launch(&self, run: &str, spec: &Spec, image: &Image) -> Result<(), Error> {
+    ///
+    /// A run that is `kept` ends when nobody has its pipe open any more.
+    pub(crate) fn write_launch(
+        &self,
+        run: &str,
+        spec: &Spec,
+        image: &Image,
+        kept: bool,
+    ) -> Result<(), Error> {
         let dir = self.mounted(run);
-        let text = launch(spec, image)?;
+        let text = launch(spec, image, kept)?;
         let written = (|| {
             for (name, secret) in &spec.secrets {
                 write(&dir.join("secrets").join(name), secret.bytes(), 0o444)?;
+            }
+            if kept {
+                // Read by anybody, held open by its owner alone: the job could keep itself otherwise.
+                let life = self.life(run);
+                nix::unistd::mkfifo(&life, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+                fs::set_permissions(&life, fs::Permissions::from_mode(0o644))?;
             }
             write(&dir.join("launch"), &text, 0o444)
         })();
@@ -127,8 +152,7 @@ impl Folders {
             fs::read(self.record(run)).map_err(|e| gone(format!("its record cannot be read: {e}")))?;
         let record: Record = serde_json::from_slice(&bytes)
             .map_err(|e| gone(format!("its record cannot be understood: {e}")))?;
-        let plain = record.group.as_ref().is_none_or(Group::is_plain);
-        if record.form == FORM && plain {
+        if record.form == FORM {
             Ok(record)
         } else {
             Err(gone("its record is of another version".to_owned()))
@@ -188,7 +212,7 @@ fn folder_for_all(path: &Path) -> io::Result<()> {
 }
 
 /// What the launcher reads: texts that each end in a NUL.
-fn launch(spec: &Spec, image: &Image) -> Result<Vec<u8>, Error> {
+fn launch(spec: &Spec, image: &Image, kept: bool) -> Result<Vec<u8>, Error> {
     let argv: Vec<&String> = match &spec.command {
         Some(command) => std::iter::once(command).chain(&spec.args).collect(),
         // As Podman does it: arguments take the place of the image's own.
@@ -205,7 +229,8 @@ fn launch(spec: &Spec, image: &Image) -> Result<Vec<u8>, Error> {
     let basic = basic.into_iter().filter(|(name, _)| !spec.env.contains_key(*name));
     let own = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let env = basic.chain(own).flat_map(|(name, value)| [name, value]);
-    let texts = [MAGIC, cwd.unwrap_or("/tmp"), &words].into_iter();
+    let kept = if kept { KEPT } else { "" };
+    let texts = [MAGIC, kept, cwd.unwrap_or("/tmp"), &words].into_iter();
     let mut out = Vec::new();
     for text in texts.chain(argv.into_iter().map(String::as_str)).chain(env) {
         out.extend_from_slice(text.as_bytes());

@@ -3,16 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2};
 use serde::Deserialize;
 
-use super::cgroup::{Group, Watch};
 use super::container::Shape;
 use super::driver::{Inner, PREFIX, blocking};
 use super::enforcement::Holder;
 use super::proc::{Proc, argument, can_gain_privileges};
 use super::{Error, Identity, Mount};
+use crate::Resources;
+use crate::cgroup::{Cgroups, Group, Member, Wanted, Watch};
+
+/// How long a runtime may take to bind a process between its start and its first program.
+const BIND_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at.
+const STEP: Duration = Duration::from_millis(1);
 
 /// Keeps a run from being swept for as long as this daemon has something to do with it.
 #[derive(Debug)]
@@ -46,7 +53,9 @@ pub(crate) struct Prepared {
     pub(crate) main: Proc,
     pub(crate) conmon: Proc,
     pub(crate) exit_file: Option<PathBuf>,
-    pub(crate) group: Option<Group>,
+    /// Where its monitor has the socket for its output.
+    pub(crate) bundle: Option<PathBuf>,
+    pub(crate) groups: Vec<Group>,
     pub(crate) watch: Option<Watch>,
     /// Whether its process is known to be unable to gain privileges.
     pub(crate) bound: bool,
@@ -88,34 +97,34 @@ impl Prepared {
     ) -> Result<Self, Error> {
         let claim = Claim::new(inner, format!("{PREFIX}{}", uuid::Uuid::new_v4().simple()));
         let run = claim.run().to_owned();
-        let group = {
+        let groups = {
             let (inner, run, agent) = (Arc::clone(inner), run.clone(), shape.agent.clone());
             blocking("make a folder", move || {
                 inner.folders.create(&run)?;
-                match &inner.holder {
-                    Holder::Own(trees) => trees.make(agent.as_ref(), &run).map(Some),
-                    _ => Ok(None),
-                }
+                let Holder::Own(cgroups) = &inner.holder else { return Ok(Vec::new()) };
+                let agent = agent.as_ref().map(|agent| (agent.id.as_str(), agent.limits));
+                let (member, resources) = (Member::Container, Resources::default());
+                cgroups.make(&Wanted { run: &run, member, resources, agent }).map_err(Error::from_groups)
             })
             .await
         };
         let mut container = String::new();
-        let made = match group.as_ref() {
-            Ok(group) => {
-                Self::make_container(inner, shape, identity, claim, group.clone(), &mut container).await
+        let made = match groups.as_ref() {
+            Ok(groups) => {
+                Self::make_container(inner, shape, identity, claim, groups.clone(), &mut container).await
             }
             Err(_) => Err(Error::Unbound { missing: "its control group".to_owned() }),
         };
-        match (made, group) {
+        match (made, groups) {
             (Ok(made), _) => Ok(made),
-            (Err(error), group) => {
-                let (error, group) = match group {
-                    Ok(group) => (error, group),
-                    Err(first) => (first, None),
+            (Err(error), groups) => {
+                let (error, groups) = match groups {
+                    Ok(groups) => (error, groups),
+                    Err(first) => (first, Vec::new()),
                 };
                 // By its name: the call that made it may have been the one whose answer was lost.
                 let known = if container.is_empty() { &run } else { &container };
-                if let Err(left) = inner.remove(known, &run, group).await {
+                if let Err(left) = inner.remove(known, &run, groups).await {
                     tracing::warn!(
                         run,
                         error = left.describe(),
@@ -132,11 +141,11 @@ impl Prepared {
         shape: &Shape,
         identity: Option<&Identity>,
         claim: Claim,
-        group: Option<Group>,
+        groups: Vec<Group>,
         container: &mut String,
     ) -> Result<Self, Error> {
         let what = "make a container";
-        let body = inner.body(shape, claim.run(), group.as_ref(), identity);
+        let body = inner.body(shape, claim.run(), &groups, identity);
         let answer = inner.http.post(what, "/containers/create", Some(&body)).await?;
         let made: Made = serde_json::from_slice(&answer)
             .map_err(|error| Error::Answer { what: what.to_owned(), fault: error.to_string() })?;
@@ -156,22 +165,23 @@ impl Prepared {
         }
         let bound = can_gain_privileges(state.pid) == Some(false);
         let exit_file = exit_file(state.conmon_pid, container);
-        let (watching, mounts, at) = (Arc::clone(inner), shape.mounts.clone(), group.clone());
-        let (group, watch) = blocking("watch a container", move || {
+        let bundle = super::kept::bundle(state.conmon_pid);
+        let main_id = main.id().pid;
+        let (watching, mounts) = (Arc::clone(inner), shape.mounts.clone());
+        let (groups, watch) = blocking("watch a container", move || {
             mounts.iter().try_for_each(|mount| verify(mount, state.pid))?;
-            match (&watching.holder, at) {
-                (Holder::Own(trees), Some(group)) => {
-                    trees.watch(&group).map(|watch| (Some(group), Some(watch)))
+            match &watching.holder {
+                Holder::Own(_) => {
+                    let watch = Watch::new(&groups).map_err(Error::from_groups)?;
+                    Ok((groups, Some(watch)))
                 }
                 // The container's own, whose counters are read as it ends.
-                (Holder::Podman(trees), _) => {
-                    Ok((trees.group_of(state.pid, "memory").map(|path| Group { path }), None))
-                }
-                _ => Ok((None, None)),
+                Holder::Podman => Ok((Cgroups::of_process(main_id), None)),
+                Holder::Nobody => Ok((Vec::new(), None)),
             }
         })
         .await?;
-        Ok(Self { claim, container: made.id, main, conmon, exit_file, group, watch, bound })
+        Ok(Self { claim, container: made.id, main, conmon, exit_file, bundle, groups, watch, bound })
     }
 
     /// Whether it can still become a run.
@@ -182,7 +192,7 @@ impl Prepared {
     /// Removes it.
     pub(crate) async fn discard(self, inner: &Arc<Inner>) {
         let run = self.claim.run();
-        if let Err(error) = inner.remove(&self.container, run, self.group).await {
+        if let Err(error) = inner.remove(&self.container, run, self.groups).await {
             tracing::warn!(
                 run,
                 error = error.describe(),
@@ -196,6 +206,18 @@ impl Prepared {
 pub(crate) fn exit_file(conmon: u32, container: &str) -> Option<PathBuf> {
     let dir = PathBuf::from(argument(conmon, "--exit-dir")?);
     fs::read_dir(&dir).is_ok().then(|| dir.join(container))
+}
+
+/// Some runtimes bind a process only just before its first program, which is the launcher: that looks as well,
+/// and starts nothing that is not bound.
+pub(crate) async fn see_it_bound(main: &Proc) -> Result<(), Error> {
+    let seen = async {
+        while can_gain_privileges(main.id().pid.unsigned_abs()) == Some(true) && main.is_alive() {
+            tokio::time::sleep(STEP).await;
+        }
+    };
+    let late = tokio::time::timeout(BIND_PATIENCE, seen).await;
+    late.map_err(|_| Error::Unbound { missing: "it could gain privileges".to_owned() })
 }
 
 /// Whether what is mounted is what was judged: a part of its path could have been made a link meanwhile.

@@ -6,21 +6,15 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
-use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A process, in a form that can be written down: an id and when it started, in ticks since boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ProcId {
-    pub(crate) pid: u32,
-    started: u64,
-}
+use crate::tree::{Process, stat};
 
 /// Watches and signals a process.
 #[derive(Debug)]
 pub(crate) struct Proc {
-    id: ProcId,
+    id: Process,
     handle: AsyncFd<OwnedFd>,
 }
 
@@ -31,24 +25,24 @@ impl Proc {
         let raw = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
         let handle = pidfd_open(raw, PidfdFlags::empty())?;
         // Asked after the handle is there: if the process has ended by now, the handle tells.
-        let started = started(pid).unwrap_or_default();
+        let start = stat(raw.as_raw_nonzero().get()).map_or(0, |stat| stat.start);
         #[expect(unsafe_code, reason = "registering has no safe form")]
         // SAFETY: an owned descriptor is open, and stays the same, as long as its owner.
         let handle = unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) }?;
-        Ok(Self { id: ProcId { pid, started }, handle })
+        Ok(Self { id: Process { pid: raw.as_raw_nonzero().get(), start }, handle })
     }
 
     /// The process that was written down, if it is still there.
-    pub(crate) fn reopen(id: ProcId) -> Option<Self> {
-        Self::open(id.pid).ok().filter(|found| found.id == id && found.is_alive())
+    pub(crate) fn reopen(id: Process) -> Option<Self> {
+        Self::open(id.pid.unsigned_abs()).ok().filter(|found| found.id == id && found.is_alive())
     }
 
     /// Whether it is another's child: ids are given again, and what is signalled must be what was meant.
     pub(crate) fn is_child_of(&self, parent: &Self) -> bool {
-        field(self.id.pid, 1) == Some(parent.id.pid.into()) && self.is_alive()
+        stat(self.id.pid).is_some_and(|stat| stat.parent == parent.id.pid) && self.is_alive()
     }
 
-    pub(crate) fn id(&self) -> ProcId {
+    pub(crate) fn id(&self) -> Process {
         self.id
     }
 
@@ -79,17 +73,6 @@ impl Proc {
         };
         Ok(pidfd_send_signal(self.handle.get_ref(), number)?)
     }
-}
-
-/// When it started, in ticks since boot.
-fn started(pid: u32) -> Option<u64> {
-    field(pid, 19)
-}
-
-/// A field of its `stat`, counted from behind its name, which may hold anything.
-fn field(pid: u32, number: usize) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(number)?.parse().ok()
 }
 
 /// The argument that follows `option` in the command line of a process.
@@ -123,7 +106,7 @@ mod tests {
         assert!(Proc::reopen(proc.id()).is_some());
         let parent = Proc::open(std::process::id()).expect("a handle");
         assert!(proc.is_child_of(&parent) && !parent.is_child_of(&proc));
-        let other = ProcId { started: proc.id().started + 1, ..proc.id() };
+        let other = Process { start: proc.id().start + 1, ..proc.id() };
         assert!(Proc::reopen(other).is_none(), "the id was given to another process since");
         proc.signal(Signal::SIGKILL).expect("signal");
         proc.ended().await;

@@ -16,13 +16,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::{Group, Watch};
 use super::driver::{Inner, Plan, blocking};
 use super::enforcement::Holder;
 use super::folder::{FORM, Record};
-use super::prepared::{Claim, Prepared};
-use super::proc::{Proc, can_gain_privileges};
+use super::prepared::{Claim, Prepared, see_it_bound};
+use super::proc::Proc;
 use super::{Error, Identity, Limits, Output, Spec};
+use crate::cgroup::{Cgroups, Group, Spent, Watch};
 
 /// How long the exit code is waited for after the process is gone. The monitor writes it within
 /// milliseconds, unless it hangs or was stopped.
@@ -34,8 +34,9 @@ const SERVICE_PATIENCE: Duration = Duration::from_secs(60);
 const BELIEVED: u32 = 8;
 /// How often it is looked for.
 const STEP: Duration = Duration::from_millis(1);
-/// How long a runtime may take to bind a process between its start and its first program.
-const BIND_PATIENCE: Duration = Duration::from_secs(10);
+/// How much more a container's own group may have on version 1 than its run's: so it is the run's that runs
+/// out first, which is where that is told after the container is gone.
+const SLACK_BYTES: u64 = 64 << 10;
 /// As shells give it after SIGKILL.
 const KILLED: i32 = 137;
 
@@ -76,10 +77,11 @@ pub struct Run {
     container: String,
     identity: Identity,
     limits: Limits,
+    in_force: Vec<String>,
     main: Option<Proc>,
     conmon: Option<Proc>,
     exit_file: Option<PathBuf>,
-    group: Option<Group>,
+    groups: Vec<Group>,
     watch: Option<Watch>,
     cpu_before: Duration,
     output: Option<Output>,
@@ -95,17 +97,19 @@ impl Run {
         spec: Spec,
         plan: &Plan,
     ) -> Result<Self, Error> {
-        let Prepared { claim, container, main, conmon, exit_file, group, watch, bound } = prepared;
+        let Prepared { claim, container, main, conmon, exit_file, bundle: _, groups, watch, bound } =
+            prepared;
         let mut run = Self {
             inner: Arc::clone(inner),
             claim,
             container,
             identity: spec.identity.clone(),
             limits: plan.limits,
+            in_force: plan.in_force.clone(),
             main: Some(main),
             conmon: Some(conmon),
             exit_file,
-            group,
+            groups,
             watch,
             cpu_before: Duration::ZERO,
             output: None,
@@ -117,7 +121,7 @@ impl Run {
             Err(error) => {
                 // It may have started although the answer was lost.
                 run.signal_directly(Signal::SIGKILL);
-                if let Err(left) = inner.remove(&run.container, run.claim.run(), run.group.clone()).await {
+                if let Err(left) = inner.remove(&run.container, run.claim.run(), run.groups.clone()).await {
                     tracing::warn!(
                         run = run.id(),
                         error = left.describe(),
@@ -130,17 +134,15 @@ impl Run {
     }
 
     async fn begin(&mut self, spec: Spec, plan: &Plan, bound: bool) -> Result<(), Error> {
-        let pid = self.main.as_ref().map_or(0, |main| main.id().pid);
+        let pid = self.main.as_ref().map_or(0, |main| main.id().pid.unsigned_abs());
         let (inner, image, limits) = (Arc::clone(&self.inner), plan.image.clone(), self.limits);
         let mut record = self.record(&spec)?;
         let run = self.id().to_owned();
         let written = blocking("write down a run", move || {
-            inner.folders.write_launch(&run, &spec, &image)?;
-            if let (Holder::Own(trees), Some(group)) = (&inner.holder, &record.group) {
-                trees.limit_run(group, limits)?;
-                trees.show_limits(pid, limits)?;
-                trees.reset_peak(&group.path);
-                let before = trees.usage(&group.path).cpu.unwrap_or_default();
+            inner.folders.write_launch(&run, &spec, &image, false)?;
+            if matches!(inner.holder, Holder::Own(_)) {
+                limit(pid.cast_signed(), &record.groups, limits).map_err(Error::from_groups)?;
+                let before = Spent::of(&record.groups).cpu.unwrap_or_default();
                 record.cpu_before_ns = u64::try_from(before.as_nanos()).unwrap_or_default();
             }
             inner.folders.write_record(&run, &record)?;
@@ -156,19 +158,10 @@ impl Run {
             .http
             .post("start a container", &format!("/containers/{}/start", self.container), None)
             .await?;
-        if bound { Ok(()) } else { self.see_it_bound(pid).await }
-    }
-
-    /// Some runtimes bind a process only just before its first program, which is the launcher: that looks
-    /// as well, and starts nothing that is not bound.
-    async fn see_it_bound(&self, pid: u32) -> Result<(), Error> {
-        let seen = async {
-            while can_gain_privileges(pid) == Some(true) && self.main.as_ref().is_some_and(Proc::is_alive) {
-                tokio::time::sleep(STEP).await;
-            }
-        };
-        let late = tokio::time::timeout(BIND_PATIENCE, seen).await;
-        late.map_err(|_| Error::Unbound { missing: "it could gain privileges".to_owned() })
+        match &self.main {
+            Some(main) if !bound => see_it_bound(main).await,
+            _ => Ok(()),
+        }
     }
 
     fn record(&self, spec: &Spec) -> Result<Record, Error> {
@@ -179,10 +172,11 @@ impl Run {
             identity: self.identity.clone(),
             agent: spec.agent.as_ref().map(|agent| agent.id.clone()),
             limits: self.limits,
+            in_force: self.in_force.clone(),
             main: self.main.as_ref().ok_or_else(missing)?.id(),
             conmon: self.conmon.as_ref().ok_or_else(missing)?.id(),
             exit_file: self.exit_file.clone(),
-            group: self.group.clone(),
+            groups: self.groups.clone(),
             cpu_before_ns: 0,
         })
     }
@@ -204,10 +198,10 @@ impl Run {
         if matches!(state.state.status.as_str(), "created" | "configured" | "initialized") {
             return Err(Error::Gone { run: run.to_owned(), why: "it was never started".to_owned() });
         }
-        let watch = match (&inner.holder, &record.group) {
+        let watch = match &inner.holder {
             // What happened before is seen in the counters of the group.
-            (Holder::Own(trees), Some(group)) => trees.watch(group).ok(),
-            _ => None,
+            Holder::Own(_) => Watch::new(&record.groups).ok(),
+            Holder::Podman | Holder::Nobody => None,
         };
         Ok(Self {
             inner: Arc::clone(inner),
@@ -215,10 +209,11 @@ impl Run {
             container: record.container,
             identity: record.identity,
             limits: record.limits,
+            in_force: record.in_force,
             main: Proc::reopen(record.main),
             conmon: Proc::reopen(record.conmon),
             exit_file: record.exit_file,
-            group: record.group,
+            groups: record.groups,
             watch,
             cpu_before: Duration::from_nanos(record.cpu_before_ns),
             output: None,
@@ -251,17 +246,23 @@ impl Run {
         self.limits
     }
 
+    /// What holds for it, in words.
+    #[must_use]
+    pub fn in_force(&self) -> &[String] {
+        &self.in_force
+    }
+
     /// The id, on the host, of the first process in the container; `None` when that had ended before this
     /// daemon took the run up.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.main.as_ref().map(|main| main.id().pid)
+        self.main.as_ref().map(|main| main.id().pid.unsigned_abs())
     }
 
     /// The id of the process that watches it (conmon).
     #[must_use]
     pub fn conmon_pid(&self) -> Option<u32> {
-        self.conmon.as_ref().map(|conmon| conmon.id().pid)
+        self.conmon.as_ref().map(|conmon| conmon.id().pid.unsigned_abs())
     }
 
     /// Where the monitor writes the exit code, which is all the file holds; `None` where it cannot be read.
@@ -405,11 +406,9 @@ impl Run {
     }
 
     fn count(&self) {
-        self.counted.get_or_init(|| match (&self.inner.holder, &self.group) {
-            (Holder::Own(trees) | Holder::Podman(trees), Some(group)) => {
-                (trees.usage(&group.path), trees.kills(&group.path))
-            }
-            _ => (Usage::default(), 0),
+        self.counted.get_or_init(|| {
+            let spent = Spent::of(&self.groups);
+            (Usage { cpu: spent.cpu, peak_memory_bytes: spent.peak_memory_bytes }, spent.oom_kills)
         });
     }
 
@@ -427,14 +426,21 @@ impl Run {
         usage.cpu = usage.cpu.map(|cpu| cpu.saturating_sub(self.cpu_before));
         let told = self.watch.as_ref().is_some_and(|watch| watch.times() > 0);
         let by_the_kernel = exit == Exit::Code(KILLED) && !self.killed.load(Ordering::Relaxed);
-        let full = match (&self.inner.holder, &self.group) {
-            (Holder::Own(trees), Some(group)) => trees.was_full(&group.path),
-            _ => false,
-        };
+        let full = matches!(self.inner.holder, Holder::Own(_)) && self.groups.iter().any(Group::was_full);
         let report = Report { exit, usage, out_of_memory: kills > 0 || told || (full && by_the_kernel) };
-        let cleared = self.inner.remove(&self.container, self.claim.run(), self.group.clone()).await;
+        let cleared = self.inner.remove(&self.container, self.claim.run(), self.groups.clone()).await;
         (report, cleared)
     }
+}
+
+/// Bounds a run, and the container's own group as well, where what runs in it can read it.
+pub(super) fn limit(pid: i32, groups: &[Group], limits: Limits) -> std::io::Result<()> {
+    for group in groups {
+        group.limit(&limits, 0)?;
+        group.reset_peak();
+    }
+    let shown = Limits { pids: None, ..limits };
+    Cgroups::of_process(pid).iter().try_for_each(|group| group.limit(&shown, SLACK_BYTES))
 }
 
 async fn monitor_ended(conmon: Option<&Proc>) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, Limits};
 
 /// The folder in a container that is the driver's.
 pub(crate) const OWN_FOLDER: &str = "/.skyclaw";
@@ -51,20 +51,6 @@ pub struct Spec {
     pub user: Option<User>,
     /// Whose it is.
     pub identity: Identity,
-}
-
-/// What a run, or all runs of an agent together, may use. What is not given is not bounded, except by the
-/// policy's own bounds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Limits {
-    /// Thousandths of a CPU.
-    pub cpu_millis: Option<u64>,
-    /// Memory, swap included, in bytes.
-    pub memory_bytes: Option<u64>,
-    /// Processes and threads.
-    pub pids: Option<u64>,
-    /// The size of `/tmp`, in bytes. Of a run only, not of an agent.
-    pub tmpfs_bytes: Option<u64>,
 }
 
 /// An agent, whose runs share a bound.
@@ -240,18 +226,6 @@ impl Limits {
         }
         Ok(())
     }
-
-    /// The tighter of two in each, where either is given.
-    #[must_use]
-    pub fn within(self, other: Self) -> Self {
-        let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
-        Self {
-            cpu_millis: least(self.cpu_millis, other.cpu_millis),
-            memory_bytes: least(self.memory_bytes, other.memory_bytes),
-            pids: least(self.pids, other.pids),
-            tmpfs_bytes: least(self.tmpfs_bytes, other.tmpfs_bytes),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -292,13 +266,5 @@ mod tests {
         let mut spec = Spec::default();
         spec.secrets.insert("key".to_owned(), Secret::new("hidden"));
         assert!(!format!("{spec:?}").contains("hidden"));
-    }
-
-    #[test]
-    fn the_tighter_bound_counts() {
-        let a = Limits { pids: Some(5), cpu_millis: Some(100), ..Limits::default() };
-        let b = Limits { pids: Some(7), memory_bytes: Some(1), ..Limits::default() };
-        let want = Limits { pids: Some(5), cpu_millis: Some(100), memory_bytes: Some(1), tmpfs_bytes: None };
-        assert_eq!((a.within(b), b.within(a)), (want, want));
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::cgroup::Group;
 use super::container::{HOST_LABEL, RUN_LABEL};
 use super::driver::{Inner, PREFIX, blocking};
 use super::enforcement::Holder;
 use super::http::escaped;
 use super::{Error, Identity};
+use crate::cgroup::Group;
 
 /// A run of which there is a record on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,29 +48,30 @@ pub(crate) async fn sweep(inner: &Arc<Inner>, known: &BTreeSet<String>) -> Resul
     let containers = listed(inner).await?;
     let (folders, groups) = left(inner).await?;
     let unknown = |run: &String| !known.contains(run) && !inner.is_claimed(run);
-    let group_of = |run: &str| groups.iter().find(|group| group.run() == run).cloned();
+    let groups_of = |run: &str| groups.get(run).cloned().unwrap_or_default();
     let mut swept = Swept::default();
+    // One that cannot be removed is no reason to leave the others.
+    let mut fault = Ok(());
     for (container, run) in &containers {
         if unknown(run) {
-            inner.remove(container, run, group_of(run)).await?;
-            swept.containers.push(run.clone());
+            let removed = inner.remove(container, run, groups_of(run)).await;
+            swept.containers.extend(removed.is_ok().then(|| run.clone()));
+            fault = fault.and(removed);
         }
     }
-    let done = |run: &String, swept: &Swept| swept.containers.contains(run) || swept.folders.contains(run);
-    for run in folders {
-        if unknown(&run) && !done(&run, &swept) {
-            inner.remove("", &run, group_of(&run)).await?;
-            swept.folders.push(run);
-        }
+    let of_containers: BTreeSet<_> = containers.iter().map(|(_, run)| run).collect();
+    for run in folders.iter().filter(|run| !of_containers.contains(run) && unknown(run)) {
+        let removed = inner.remove("", run, groups_of(run)).await;
+        swept.folders.extend(removed.is_ok().then(|| run.clone()));
+        fault = fault.and(removed);
     }
-    for group in groups {
-        let run = group.run();
-        if unknown(&run) && !done(&run, &swept) {
-            inner.remove("", &run, Some(group)).await?;
-            swept.groups.push(run);
-        }
+    let done = |run: &String| of_containers.contains(run) || folders.contains(run);
+    for (run, groups) in groups.iter().filter(|(run, _)| !done(run) && unknown(run)) {
+        let removed = inner.remove("", run, groups.clone()).await;
+        swept.groups.extend(removed.is_ok().then(|| run.clone()));
+        fault = fault.and(removed);
     }
-    Ok(swept)
+    fault.map(|()| swept)
 }
 
 /// Containers of this host, with their runs.
@@ -91,21 +92,21 @@ async fn listed(inner: &Arc<Inner>) -> Result<Vec<(String, String)>, Error> {
 }
 
 /// Folders and groups of runs.
-async fn left(inner: &Arc<Inner>) -> Result<(Vec<String>, Vec<Group>), Error> {
+async fn left(inner: &Arc<Inner>) -> Result<(Vec<String>, BTreeMap<String, Vec<Group>>), Error> {
     let inner = Arc::clone(inner);
     blocking("look for what is left", move || {
         let folders = inner.folders.found(PREFIX)?.into_iter().filter(|run| is_run(run)).collect();
         let groups = match &inner.holder {
-            Holder::Own(trees) => trees.found(),
-            _ => Vec::new(),
+            Holder::Own(cgroups) => cgroups.left(),
+            Holder::Podman | Holder::Nobody => BTreeMap::new(),
         };
-        Ok((folders, groups.into_iter().filter(|group| is_run(&group.run())).collect()))
+        Ok((folders, groups.into_iter().filter(|(run, _)| is_run(run)).collect()))
     })
     .await
 }
 
 /// Whether a name is one that this driver gives: it becomes a path.
-fn is_run(name: &str) -> bool {
+pub(crate) fn is_run(name: &str) -> bool {
     name.strip_prefix(PREFIX)
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }

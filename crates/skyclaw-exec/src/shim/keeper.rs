@@ -8,8 +8,8 @@
 //! ended, and then the clock. Only then it hears what daemons want, so no order that waited while the shim
 //! was frozen makes a run go on that should have ended.
 
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -18,27 +18,27 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid};
-use rustix::pipe::{SpliceFlags, splice};
 
+use super::contained::Contained;
 use super::herd::{self, Herd};
 use super::peers::{Peers, timeout};
+use super::streams::{Source, Streams};
 use super::thrift::Thrift;
 use super::timer::Death;
 use super::{hear, note, raw, tell};
-use crate::output::{STREAMS, Stream};
+use crate::cgroup::Group;
+use crate::halt::Tripwire;
 use crate::protocol::{End, FromGuard, Limits, Order, Plan, Process, Said, Status, ToGuard};
 use crate::record::{Event, Exit, Reason, Usage, What};
 use crate::{BootTime, Stop};
 
-/// How much of the output is read at once, in bytes: what a pipe holds.
-const BUFFER: usize = 64 * 1024;
-/// How long output is still read after all of a run is gone. Only a process outside of it that was handed
-/// the pipe can hold it open.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// How long after the end of the grace the shim kills what the guard should have killed, at least.
 const GUARD_LATE: Duration = Duration::from_millis(100);
 /// How soon it is looked again for what was killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Why a container's end has no code.
+const NO_MONITOR: &str =
+    "the process that watched its container (conmon) ended or hung, so the container was killed";
 /// How long a daemon may take to hear the last word.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -47,13 +47,33 @@ pub(super) struct Ends {
     pub(super) daemon: UnixStream,
     pub(super) listener: UnixListener,
     pub(super) guard: UnixDatagram,
-    pub(super) output: [OwnedFd; 2],
+    pub(super) output: Source,
 }
 
-/// One of the run's two streams: the pipe until its end, and what is kept.
-struct Output {
-    pipe: Option<std::fs::File>,
-    stream: Stream,
+/// What is kept.
+pub(super) enum Prey<'a> {
+    /// All that is below the guard.
+    Tree(Herd<'a>),
+    /// A container, which is below nobody here.
+    Container(&'a Contained<'a>),
+}
+
+impl Prey<'_> {
+    /// Kills all of it that is there.
+    fn kill(&mut self) {
+        match self {
+            Self::Tree(herd) => herd.kill(),
+            Self::Container(held) => held.kill(),
+        }
+    }
+
+    /// Whether nothing of it is left, when there is no guard any more.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Tree(_) => herd::reap(None).nothing_left,
+            Self::Container(held) => held.is_gone(),
+        }
+    }
 }
 
 struct Stopping {
@@ -67,12 +87,11 @@ struct Keeper<'a> {
     guard: UnixDatagram,
     guard_gone: bool,
     peers: Peers,
-    output: [Output; 2],
-    buffer: Vec<u8>,
-    nowhere: std::fs::File,
+    output: Streams,
     signals: SignalFd,
     death: Death,
-    herd: Herd<'a>,
+    prey: Prey<'a>,
+    tripwire: Tripwire<'a>,
     deadline: Option<BootTime>,
     started: Instant,
     leader: Option<Process>,
@@ -85,29 +104,25 @@ struct Keeper<'a> {
 }
 
 /// Keeps the run until its record is written and told.
-pub(super) fn run(plan: &Plan, guard: Pid, ends: Ends) -> io::Result<()> {
+pub(super) fn run<'a>(plan: &'a Plan, prey: Prey<'a>, guard: Pid, ends: Ends) -> io::Result<()> {
     let mut death = Death::new()?;
     if let Some(deadline) = plan.deadline {
         death.at(Limits::of(deadline, plan.grace, plan.slack).kernel)?;
     }
     ends.guard.set_nonblocking(true)?;
-    let mut streams = STREAMS.map(|name| Stream::new(&plan.control, name, plan.capture)).into_iter();
-    let output = ends.output.map(|pipe| Output {
-        pipe: Some(pipe.into()),
-        stream: streams.next().unwrap_or_else(|| Stream::new(&plan.control, STREAMS[0], plan.capture)),
-    });
+    let mut events = vec![Event::now(What::Prepared), Event::now(What::InForce(plan.in_force.clone()))];
+    events.splice(0..0, plan.events.iter().cloned());
     let mut keeper = Keeper {
         plan,
         guard_pid: guard,
         guard: ends.guard,
         guard_gone: false,
         peers: Peers::new(ends.listener, ends.daemon)?,
-        output,
-        buffer: vec![0; BUFFER],
-        nowhere: std::fs::OpenOptions::new().write(true).open("/dev/null")?,
+        output: Streams::new(plan, ends.output)?,
         signals: super::signal_file()?,
         death,
-        herd: Herd::new(&plan.groups),
+        prey,
+        tripwire: Tripwire::new(plan.halt.as_ref()),
         deadline: plan.deadline,
         started: Instant::now(),
         leader: None,
@@ -116,7 +131,7 @@ pub(super) fn run(plan: &Plan, guard: Pid, ends: Ends) -> io::Result<()> {
         killed: false,
         end: None,
         not_started: None,
-        events: vec![Event::now(What::Prepared), Event::now(What::InForce(plan.in_force.clone()))],
+        events,
     };
     keeper.keep();
     keeper.death.never();
@@ -134,8 +149,8 @@ impl Keeper<'_> {
             self.thrift.look_at_clock();
             if self.guard_gone {
                 // All that was below the guard is below the shim now.
-                self.herd.kill();
-                if herd::reap(None).nothing_left {
+                self.prey.kill();
+                if self.prey.is_gone() {
                     let lost = Reason::KeeperLost("its guard was killed".to_owned());
                     self.stopping.get_or_insert(Stopping { reason: lost, kill_at: BootTime::now() });
                     self.end = Some(End { status: None, usage: Usage::default(), by_guard: false });
@@ -150,7 +165,10 @@ impl Keeper<'_> {
         while let Some(said) = hear(&self.guard) {
             match said {
                 FromGuard::Started { leader } => {
-                    self.events.push(Event::now(What::Started { pid: leader }));
+                    // A container is started by the daemon, once all are ready to keep it.
+                    if matches!(self.prey, Prey::Tree(_)) {
+                        self.events.push(Event::now(What::Started { pid: leader }));
+                    }
                     let leader = Process::of(leader);
                     self.leader = Some(leader);
                     let status = self.status(leader);
@@ -175,13 +193,21 @@ impl Keeper<'_> {
             grace: self.plan.grace,
             slack: self.plan.slack,
             stopping: self.stopping.is_some(),
+            began: self.has_begun(),
         }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.what, What::Started { .. }))
     }
 
     fn look_at_clock(&mut self) {
         let now = BootTime::now();
         if self.stopping.is_none() {
-            if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
+            if let Some(why) = self.tripwire.why() {
+                let reason = Reason::Stopped(Stop::Because(why.to_owned()));
+                self.stop(reason, now.after(self.plan.grace), why, "shim");
+            } else if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
                 let why = &self.plan.why;
                 self.stop(Reason::Deadline(why.clone()), deadline.after(self.plan.grace), why, "shim");
             } else if let Some(timeout) = self.plan.timeout.filter(|it| *it <= self.started.elapsed()) {
@@ -196,7 +222,7 @@ impl Keeper<'_> {
         if stopping.kill_at.after(self.guard_late()) <= now && !self.guard_gone {
             self.events.push(Event::now(What::Killed { by: "shim".to_owned() }));
             // The guard with the rest: it did nothing, so it is frozen, or hangs.
-            self.herd.kill();
+            self.prey.kill();
             tree_kill(self.guard_pid);
         }
     }
@@ -239,28 +265,31 @@ impl Keeper<'_> {
     }
 
     fn wait(&mut self) {
-        let next = [self.next_moment(), self.thrift.left()].into_iter().flatten().min();
+        let next = [self.next_moment(), self.thrift.left(), self.tripwire.left()].into_iter().flatten().min();
         let next = timeout(next);
         let mut files = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.guard.as_fd(), PollFlags::POLLIN),
         ];
-        let pipes: Vec<usize> = (0..self.output.len()).filter(|&at| self.output[at].pipe.is_some()).collect();
-        for &at in &pipes {
-            files.extend(self.output[at].pipe.as_ref().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
-        }
+        let output = self.output.files();
+        files.extend(output.iter().map(|(_, file)| PollFd::new(*file, PollFlags::POLLIN)));
+        let pipes: Vec<usize> = output.iter().map(|(at, _)| *at).collect();
         files.extend(self.peers.files().map(|file| PollFd::new(file, PollFlags::POLLIN)));
+        files.extend(self.tripwire.file().map(|file| PollFd::new(file, PollFlags::POLLIN)));
         if poll(&mut files, next).is_err() {
             return;
         }
-        let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
+        let mut ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         drop(files);
+        if self.tripwire.file().is_none() || ready.pop() == Some(true) {
+            self.tripwire.look();
+        }
         let (pipes_ready, peers_ready) = ready[2..].split_at(pipes.len());
         if ready[0] {
             self.take_signals();
         }
         for (&at, _) in pipes.iter().zip(pipes_ready).filter(|(_, ready)| **ready) {
-            self.read_output(at);
+            self.output.read(at);
         }
         self.hear_guard();
         if self.end.is_some() || self.not_started.is_some() {
@@ -306,6 +335,11 @@ impl Keeper<'_> {
                     }
                 }
             }
+            Order::Started => {
+                if let Some(leader) = self.leader.filter(|_| !self.has_begun()) {
+                    self.events.push(Event::now(What::Started { pid: leader.pid }));
+                }
+            }
             Order::Stop { why, grace } => {
                 let kill_at = BootTime::now().after(grace.unwrap_or(self.plan.grace));
                 let text = why.to_string();
@@ -315,32 +349,6 @@ impl Keeper<'_> {
         if let Some(leader) = self.leader {
             let status = Said::Status(self.status(leader));
             self.peers.say(Some(place), &status);
-        }
-    }
-
-    /// Reads what is there. What nobody will see is not even copied.
-    fn read_output(&mut self, at: usize) {
-        let Output { pipe, stream } = &mut self.output[at];
-        let Some(file) = pipe else { return };
-        let read = if stream.is_full() {
-            let flags = SpliceFlags::NONBLOCK;
-            match splice(&*file, None, &self.nowhere, None, 1 << 20, flags) {
-                Ok(n) => {
-                    stream.passed_over(n as u64);
-                    Ok(n)
-                }
-                Err(error) => Err(io::Error::from(error)),
-            }
-        } else {
-            file.read(&mut self.buffer).inspect(|&n| stream.write(&self.buffer[..n]))
-        };
-        let ended = match read {
-            Ok(n) => n == 0,
-            // A stream that breaks has ended.
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
-        };
-        if ended {
-            *pipe = None;
         }
     }
 
@@ -354,25 +362,43 @@ impl Keeper<'_> {
             return Ok(());
         }
         let duration = self.started.elapsed();
-        self.read_to_the_end();
         let end = self.end.take();
         let by_guard = end.as_ref().is_some_and(|end| end.by_guard);
+        let mut status = end.as_ref().and_then(|end| end.status);
+        let spent = match &self.prey {
+            Prey::Tree(_) => None,
+            Prey::Container(held) => {
+                let spent = held.spent();
+                status = held.status(|| self.output.read_to_the_end());
+                Some(spent)
+            }
+        };
+        self.output.read_to_the_end();
         let reason = match self.stopping.take() {
             Some(stopping) => stopping.reason,
             None if by_guard => Reason::Deadline(self.plan.why.clone()),
+            None if status.is_none() && spent.is_some() => Reason::KeeperLost(NO_MONITOR.to_owned()),
             None => Reason::Itself,
         };
+        // It was over before the daemon had said that it was started.
+        if let Some(leader) = self.leader.filter(|_| !self.has_begun() && reason == Reason::Itself) {
+            self.events.push(Event::now(What::Started { pid: leader.pid }));
+        }
         let mut exit = Exit {
             boot: crate::boot::boot_id(),
             reason,
-            status: end.as_ref().and_then(|end| end.status),
+            status,
             duration,
             usage: end.map(|end| end.usage).unwrap_or_default(),
             out_of_memory: false,
-            written: Some([self.output[0].stream.total(), self.output[1].stream.total()]),
+            written: Some(self.output.totals()),
             events: std::mem::take(&mut self.events),
         };
-        exit.take_from_groups(&self.plan.groups);
+        if let Prey::Container(held) = &self.prey {
+            exit.out_of_memory = held.ran_out_of_memory(status, self.killed);
+        }
+        exit.take_spent(&spent.unwrap_or_else(|| self.plan.groups.iter().map(Group::spent).collect()));
+        self.plan.groups.iter().for_each(Group::remove);
         let unwritten = exit.write(&self.plan.control).is_err().then(|| Box::new(exit));
         if !self.guard_gone && tell(&self.guard, &ToGuard::Done).is_ok() {
             let _ = waitpid(self.guard_pid, None);
@@ -381,30 +407,6 @@ impl Keeper<'_> {
         self.peers.be_patient(LAST_WORD);
         self.peers.say(None, &Said::Ended { unwritten });
         Ok(())
-    }
-
-    /// Nobody of the run is left to write, so this ends, unless somebody else was given the pipe.
-    fn read_to_the_end(&mut self) {
-        let until = Instant::now() + LAST_OUTPUT;
-        while self.output.iter().any(|output| output.pipe.is_some()) {
-            let left = until.saturating_duration_since(Instant::now());
-            let open: Vec<usize> =
-                (0..self.output.len()).filter(|&at| self.output[at].pipe.is_some()).collect();
-            let mut files: Vec<PollFd> = open
-                .iter()
-                .filter_map(|&at| self.output[at].pipe.as_ref())
-                .map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN))
-                .collect();
-            let Ok(1..) = poll(&mut files, timeout(Some(left))) else { return };
-            let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
-            drop(files);
-            for (&at, _) in open.iter().zip(ready).filter(|(_, ready)| *ready) {
-                self.read_output(at);
-            }
-            if left.is_zero() {
-                return;
-            }
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a run is bounded to, on this machine, for real: these tests need root and control groups.
 
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use skyclaw_exec::{Ending, Error, Resources, RunSpec, User, What};
@@ -39,9 +38,11 @@ fn groups() -> Vec<std::path::PathBuf> {
 
 #[tokio::test]
 async fn this_machine_can_bound_what_the_tests_need() {
-    let enforcement = Bench::new().driver.enforcement().clone();
-    assert!(enforcement.memory && enforcement.cpu && enforcement.pids, "{enforcement:?}");
-    assert!(enforcement.kill_at_once && enforcement.landlock, "{enforcement:?}");
+    let bench = Bench::with(|config| config.writable = Some(vec![]));
+    let enforcement = bench.driver.enforcement();
+    for name in ["controlGroups", "memory", "cpu", "pids", "agentBound", "killAtOnce", "landlock"] {
+        assert!(enforcement.is_in_force(name), "{name}: {enforcement:?}");
+    }
 }
 
 #[tokio::test]
@@ -102,9 +103,9 @@ async fn all_runs_of_an_agent_share_one_bound_and_leave_no_group() {
     std::fs::write(&go, "").expect("write");
     let second = if was_one { other.await } else { one.await };
     assert!(matches!(second.ending, Ending::Exited(_) | Ending::OutOfMemory), "{second:?}");
-    let runs = std::fs::metadata(bench.file("runs")).expect("runs");
-    let ours = format!("skyclaw-{:x}-{:x}", runs.dev(), runs.ino());
-    let left: Vec<_> = groups().into_iter().filter(|dir| dir.to_string_lossy().contains(&ours)).collect();
+    let name = bench.dir.path().file_name().expect("a name").to_string_lossy().into_owned();
+    let ours = name.trim_start_matches('.');
+    let left: Vec<_> = groups().into_iter().filter(|dir| dir.to_string_lossy().contains(ours)).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -112,7 +113,7 @@ async fn all_runs_of_an_agent_share_one_bound_and_leave_no_group() {
 async fn what_cannot_be_enforced_is_refused_unless_the_host_says_otherwise() {
     let asked = Resources { tmpfs_bytes: Some(1 << 20), ..Resources::default() };
     let strict = Bench::new();
-    let error = strict.driver.start(bounded("true", asked.clone())).await.expect_err("refused");
+    let error = strict.driver.start(bounded("true", asked)).await.expect_err("refused");
     assert!(matches!(error, Error::NotEnforceable { .. }), "{error}");
     assert!(error.to_string().contains("SKYCLAW_BEST_EFFORT_LIMITS"), "{error}");
     let lenient = Bench::with(|config| config.best_effort = true);

@@ -5,6 +5,7 @@
 mod bounds;
 mod ending;
 mod environment;
+mod groups;
 mod keepers;
 mod refusal;
 
@@ -64,6 +65,8 @@ impl Bench {
 fn config(dir: &Path) -> Config {
     let path = std::env::var_os("PATH").expect("a PATH");
     Config {
+        // Control groups are the machine's, so a host of a test is named by its folder.
+        owner: format!("host-of-the-test.{}", dir.display()),
         allowlist: Allowlist::new(["sh", "missing-program"], &path),
         openclaw: Openclaw { command: "sh".into(), args: vec!["-c".into(), "exit 3".into()] },
         runs_dir: dir.join("runs"),
@@ -75,6 +78,7 @@ fn config(dir: &Path) -> Config {
         user: None,
         writable: None,
         best_effort: false,
+        halt: None,
     }
 }
 

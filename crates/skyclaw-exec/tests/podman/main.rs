@@ -4,11 +4,13 @@
 
 mod escapes;
 mod faults;
+mod kept;
 mod kit;
 mod limits;
 mod pool;
 mod refusals;
 mod runs;
+mod shared;
 mod unprivileged;
 
 /// Makes of each a test with the system's service and one with a user's.

@@ -1,33 +1,50 @@
 //! A daemon that is not root, with the service of its own user: the way it is meant to be.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skyclaw_exec::podman::{
     AllowedMount, Config, Exit, IdRange, Mount, Podman, Policy, PoolConfig, Secret, Spec,
 };
+use skyclaw_exec::{Driver, stop_channel};
 use skyclaw_tests::podman::{IMAGE, Service, Who};
 use tokio_util::task::TaskTracker;
 
+use super::kept;
 use super::kit::{GRACE, end, read, sh, until};
 
 const SOCKET: &str = "SKYCLAW_TEST_SOCKET";
 const FOLDER: &str = "SKYCLAW_TEST_FOLDER";
+const SHIM: &str = "SKYCLAW_TEST_SHIM";
 
 #[test]
 fn a_daemon_that_is_not_root_runs_adopts_stops_and_sweeps() {
     let service = Service::start(Who::Rootless);
     // Where the user can reach it.
     let program = service.dir().join("daemon");
-    std::fs::copy(std::env::current_exe().expect("this test"), &program).expect("a copy");
+    copy(&std::env::current_exe().expect("this test"), &program);
+    let shim = service.dir().join("shim");
+    copy(Path::new(kept::SHIM), &shim);
     let mut daemon = service.as_user(&program);
     daemon.args(["--exact", "unprivileged::in_the_place_of_that_daemon", "--ignored", "--nocapture"]);
-    let done = daemon.env(SOCKET, service.socket()).env(FOLDER, service.own_dir()).current_dir("/").output();
+    let done = daemon
+        .env(SOCKET, service.socket())
+        .env(FOLDER, service.own_dir())
+        .env(SHIM, shim)
+        .current_dir("/")
+        .output();
     let done = done.expect("it starts");
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success() && said.contains("1 passed"), "{said}");
     assert_eq!(service.containers(), Vec::<String>::new());
+}
+
+/// By a program of its own: what this process has open for writing, a child of another test may have for a
+/// moment too, and then it cannot be started.
+fn copy(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").args([from, to]).status().expect("cp starts");
+    assert!(done.success(), "{} is copied", from.display());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,8 +106,26 @@ async fn in_the_place_of_that_daemon() {
     assert_eq!(exit, Exit::Code(4));
     assert_eq!(read(run.logged().await.expect("a log")).await.0, "ready\n");
     run.finish(exit).await.1.expect("it is cleared away");
+    keeps(&podman, &folder, &place(SHIM)).await;
     podman.drain().await;
     drop(podman.start(sh("sleep 1000")).await.expect("it starts"));
     let swept = later.sweep(&std::collections::BTreeSet::new()).await.expect("a sweep");
     assert_eq!(swept.containers.len(), 1);
+}
+
+/// Runs that are kept: what is told of one, and that another ends in time.
+async fn keeps(podman: &Podman, folder: &Path, shim: &Path) {
+    let driver = Driver::new(kept::config(folder, &shim.display().to_string())).expect("a driver");
+    let (soon, grace) = (Duration::from_millis(1500), Duration::from_millis(100));
+    let heedless = sh("trap '' TERM; while :; do sleep 1000; done");
+    for (spec, keep, code) in
+        [(sh("echo out; exit 6"), kept::keep(), 6), (heedless, kept::within(soon, grace), 137)]
+    {
+        let (_stopper, stop) = stop_channel();
+        let ended = podman.start_kept(spec, keep, &driver).await.expect("it starts").wait(stop).await;
+        assert_eq!(ended.outcome().exit_code, code, "{:?}", ended.outcome());
+        let container = ended.container().expect("a container").to_owned();
+        ended.forget().await;
+        podman.clear(&container).await.expect("it is cleared away");
+    }
 }

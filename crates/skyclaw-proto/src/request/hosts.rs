@@ -8,6 +8,7 @@ use super::check::{
 };
 use crate::limits;
 use crate::object;
+use crate::record::HostFreeze;
 use crate::{Capabilities, Enforces, HostId, JobId};
 
 /// `POST /v1/hosts/register`.
@@ -75,18 +76,22 @@ fn enforces(given: Enforces) -> Result<Enforces, Invalid> {
         all.iter().try_for_each(|word| bounded_text(field, word, limits::MAX_CAPABILITY_LEN))?;
         Ok(all)
     };
-    if given.unavailable.len() > limits::MAX_ENFORCES {
-        let fault = format!("must have at most {} entries", limits::MAX_ENFORCES);
-        return Err(Invalid::new("enforces.unavailable", fault));
-    }
-    for (word, why) in &given.unavailable {
-        bounded_text("enforces.unavailable", word, limits::MAX_CAPABILITY_LEN)?;
-        bounded_text("enforces.unavailable", why, limits::MAX_REASON_LEN)?;
+    for (field, said) in [("enforces.unavailable", &given.unavailable), ("enforces.inForce", &given.in_force)]
+    {
+        if said.len() > limits::MAX_ENFORCES {
+            let fault = format!("must have at most {} entries", limits::MAX_ENFORCES);
+            return Err(Invalid::new(field, fault));
+        }
+        for (word, text) in said {
+            bounded_text(field, word, limits::MAX_CAPABILITY_LEN)?;
+            bounded_text(field, text, limits::MAX_REASON_LEN)?;
+        }
     }
     Ok(Enforces {
         can: words("enforces.can", given.can)?,
         best_effort: words("enforces.bestEffort", given.best_effort)?,
         unavailable: given.unavailable,
+        in_force: given.in_force,
     })
 }
 
@@ -152,6 +157,35 @@ pub struct HeartbeatBody {
     /// How long the answer may wait for something to stop, in milliseconds. (Ours.)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
+    /// How the switch on the host's machine is. Absent, nothing is said of it. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub switch: Option<HostSwitch>,
+}
+
+/// How the switch on a host's machine is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostSwitch {
+    /// That it is frozen; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<HostFreeze>,
+    /// Who thawed it last, when it is not frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thawed_by: Option<String>,
+}
+
+impl HostSwitch {
+    fn check(self) -> Result<Self, Invalid> {
+        let frozen = self.frozen.map(|frozen| {
+            Ok(HostFreeze {
+                since: frozen.since,
+                reason: optional_text("switch.frozen.reason", frozen.reason, limits::MAX_REASON_LEN)?,
+                by: optional_text("switch.frozen.by", frozen.by, limits::MAX_NAME_LEN)?,
+            })
+        });
+        let thawed_by = optional_text("switch.thawedBy", self.thawed_by, limits::MAX_NAME_LEN)?;
+        Ok(Self { frozen: frozen.transpose()?, thawed_by })
+    }
 }
 
 /// One run a host names as its own.
@@ -171,6 +205,8 @@ pub struct Heartbeat {
     pub running: Vec<RunningJob>,
     /// How long the answer may wait, in milliseconds; 0 for not at all.
     pub wait_ms: u64,
+    /// How the switch on the host's machine is.
+    pub switch: Option<HostSwitch>,
 }
 
 impl HeartbeatBody {
@@ -186,7 +222,8 @@ impl HeartbeatBody {
                 format!("must have at most {} entries", limits::MAX_PARALLEL),
             ));
         }
-        Ok(Heartbeat { running, wait_ms: wait_ms(self.wait_ms)? })
+        let switch = self.switch.map(HostSwitch::check).transpose()?;
+        Ok(Heartbeat { running, wait_ms: wait_ms(self.wait_ms)?, switch })
     }
 }
 

@@ -19,8 +19,8 @@ pub use self::cluster::{JoinBody, TransferBody};
 pub use self::events::{EventBody, JobEvents, JobEventsBody};
 pub use self::freezes::{Freeze, FreezeBody, ThawBody};
 pub use self::hosts::{
-    Claim, ClaimBody, DrainHost, DrainHostBody, Heartbeat, HeartbeatBody, RegisterHost, RegisterHostBody,
-    RemoveHostBody, RunningJob,
+    Claim, ClaimBody, DrainHost, DrainHostBody, Heartbeat, HeartbeatBody, HostSwitch, RegisterHost,
+    RegisterHostBody, RemoveHostBody, RunningJob,
 };
 pub use self::jobs::{
     CompleteJob, CompleteJobBody, EnqueueJob, EnqueueJobBody, FoundResult, PayloadBody, RequirementBody,

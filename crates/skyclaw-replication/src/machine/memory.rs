@@ -322,5 +322,5 @@ impl Memory {
 }
 
 fn has_room(state: &State, host: &HostId) -> bool {
-    state.host(host).is_some_and(|host| host.active_leases < host.max_parallel && host.drain().is_none())
+    state.host(host).is_some_and(|host| host.active_leases < host.max_parallel && host.takes_work())
 }

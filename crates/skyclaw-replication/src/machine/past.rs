@@ -82,7 +82,8 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::DrainHost { .. }
         | Operation::UndrainHost { .. }
         | Operation::RemoveHost { .. }
-        | Operation::NoteHosts { .. } => false,
+        | Operation::NoteHosts { .. }
+        | Operation::NoteSwitch { .. } => false,
     }
 }
 

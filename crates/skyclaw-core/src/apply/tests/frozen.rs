@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use skyclaw_proto::{AgentId, AssignmentStatus, Isolation, OnLost, Resources, Scope, Stopped, Terms, limits};
+use skyclaw_proto::{
+    AgentId, AssignmentStatus, Isolation, OnLost, Resources, Scope, Stopped, Terms, Timestamp, limits,
+};
 
 use super::generate::ids;
 use super::kit::{World, completion, host_id, host_of, job_id, service_of};
 use crate::command::{Completion, Operation};
 use crate::freeze::{Freeze, KEPT_FREEZES};
-use crate::model::Phase;
+use crate::model::{Condition, HostFreeze, Phase};
 use crate::outcome::{Effect, Refusal, Reply};
 use crate::state::{Claimable, ServiceOffer};
 
@@ -153,6 +155,38 @@ fn a_drained_host_is_given_nothing_more_and_is_drained_on_when_it_registers_anew
     let undrained = host_of(world.run(Operation::UndrainHost { id: host_id("h1") }));
     assert!(undrained.condition.is_none());
     assert_eq!(world.claim("h1", 9).len(), 2);
+}
+
+#[test]
+fn a_host_that_is_frozen_on_its_machine_is_given_nothing_until_it_says_otherwise() {
+    let mut world = world();
+    world.deploy("s1", 1);
+    let since = world.now();
+    let frozen = HostFreeze { since, reason: Some("odd".to_owned()), by: Some("root".to_owned()) };
+    let note = |frozen| Operation::NoteSwitch { id: host_id("h1"), frozen, by: Some("ann".to_owned()) };
+    let noted = host_of(world.run(note(Some(frozen.clone()))));
+    let wire = skyclaw_proto::record::Host::from(&*noted);
+    assert_eq!(wire.state, Some(skyclaw_proto::HostState::Frozen));
+    assert_eq!((wire.state_since, wire.state_reason.as_deref()), (Some(since), Some("odd")));
+    assert!(world.claim("h1", 9).is_empty() && world.claim_service("h1").is_none());
+    assert_eq!(world.state.claimable(&host_id("h1")), Claimable::Full);
+    // It is so over a registration, a thaw of the cluster, and however often it is said.
+    assert!(world.register("h1", &[], 9).frozen().is_some());
+    let again = world.apply(&world.command(note(Some(frozen))));
+    assert!(again.changes.is_empty(), "no news");
+    let thawed = host_of(world.run(note(None)));
+    let wire = skyclaw_proto::record::Host::from(&*thawed);
+    let told: Vec<_> = wire.events.iter().map(|event| (event.kind.as_str(), event.by.as_deref())).collect();
+    assert_eq!(told, [("frozen", Some("root")), ("thawed", Some("ann"))]);
+    assert_eq!(world.claim("h1", 9).len(), 3);
+    for at in 0..40 {
+        let frozen = HostFreeze { since: Timestamp::from_millis(at), reason: None, by: None };
+        world.run(note(Some(frozen))).expect("noted");
+    }
+    let host = world.state.host(&host_id("h1")).expect("known");
+    assert_eq!(host.condition.as_ref().map(|it| it.events.len()), Some(Condition::MAX_EVENTS));
+    let unknown = Operation::NoteSwitch { id: host_id("h9"), frozen: None, by: None };
+    assert_eq!(world.run(unknown), Err(Refusal::UnknownHost(host_id("h9"))));
 }
 
 #[test]

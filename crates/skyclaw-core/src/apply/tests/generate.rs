@@ -17,6 +17,7 @@ use super::kit::{
 };
 use crate::command::{Command, IdempotencyKey, LeaseRef, Operation};
 use crate::history::Event;
+use crate::model::HostFreeze;
 use crate::outcome::{Outcome, StagedPart};
 use crate::restore::RollBack;
 use crate::state::State;
@@ -175,6 +176,11 @@ fn operators_operation() -> impl Strategy<Value = Operation> {
         2 => host().prop_map(|id| Operation::UndrainHost { id: host_id(id) }),
         1 => (host(), prop::bool::weighted(0.2))
             .prop_map(|(id, force)| Operation::RemoveHost { id: host_id(id), force }),
+        2 => (host(), prop::option::of(0i64..4)).prop_map(|(id, since)| {
+            let since = since.map(Timestamp::from_millis);
+            let frozen = since.map(|since| HostFreeze { since, reason: None, by: None });
+            Operation::NoteSwitch { id: host_id(id), frozen, by: None }
+        }),
         1 => (host(), host())
             .prop_map(|(up, down)| Operation::NoteHosts { up: vec![host_id(up)], down: vec![host_id(down)] }),
     ]
@@ -248,6 +254,8 @@ fn host_record() -> impl Strategy<Value = record::Host> {
             state_reason: None,
             drain: None,
             enforces: None,
+            frozen: None,
+            events: Vec::new(),
         },
     )
 }
@@ -430,7 +438,8 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         | Operation::CancelRestore { .. }
         | Operation::RollBack(_)
         | Operation::ReleaseClaims { .. }
-        | Operation::NoteHosts { .. } => {
+        | Operation::NoteHosts { .. }
+        | Operation::NoteSwitch { .. } => {
             return None;
         }
     };

@@ -56,6 +56,8 @@ fn host(id: &str, version: u64, active_leases: u32) -> record::Host {
         state_reason: None,
         drain: None,
         enforces: None,
+        frozen: None,
+        events: Vec::new(),
     }
 }
 
