@@ -10,7 +10,7 @@
 //! That the file is there is all that counts; what is in it is for people.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ const FROZEN: &str = "frozen";
 /// Who ended that last.
 const THAWED: &str = "thawed";
 /// How much of a file that somebody wrote by hand is read, in bytes.
-const MAX_TEXT: usize = 4096;
+const MAX_TEXT: u64 = 4096;
 
 /// Who thawed what.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,8 +66,14 @@ impl SwitchFile {
             return None;
         }
         let meta = halt.file.symlink_metadata().ok();
-        let text = fs::read(&halt.file).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text[..text.len().min(MAX_TEXT)]).into_owned();
+        let mut text = Vec::new();
+        // Nothing else is opened: reading a pipe would wait for ever.
+        if meta.as_ref().is_some_and(fs::Metadata::is_file)
+            && let Ok(file) = File::open(&halt.file)
+        {
+            let _read = file.take(MAX_TEXT).read_to_end(&mut text);
+        }
+        let text = String::from_utf8_lossy(&text).into_owned();
         if let Ok(written) = serde_json::from_str(&text) {
             return Some(written);
         }
@@ -268,6 +274,9 @@ mod tests {
         fs::write(dir.path().join(FROZEN), "ü".repeat(3000)).expect("write");
         let reason = file.read().and_then(|frozen| frozen.reason).expect("a reason");
         assert!(reason.len() <= limits::MAX_REASON_LEN);
+        fs::remove_file(dir.path().join(FROZEN)).expect("rm");
+        nix::unistd::mkfifo(&dir.path().join(FROZEN), nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
+        assert!(file.read().is_some(), "and nobody waits for what is in it");
         fs::remove_file(dir.path().join(FROZEN)).expect("rm");
         fs::create_dir(dir.path().join(FROZEN)).expect("mkdir");
         assert!(file.read().is_some(), "whatever is there counts");

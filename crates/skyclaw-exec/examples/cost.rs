@@ -1,4 +1,5 @@
-//! What a shim adds to a run: the same program started directly and by the driver, in turn.
+//! What a shim adds to a run: the same program started directly and by the driver, in turn; and what its two
+//! processes have in memory. Measured as root, which may look at them.
 //!
 //! ```text
 //! cargo build --release -p skyclaw-hostd
@@ -20,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::temp_dir().join(format!("skyclaw-cost-{}", std::process::id()));
     let driver = Driver::new(Config {
         owner: format!("cost-{}", std::process::id()),
-        allowlist: Allowlist::new(["true"], "/usr/bin:/bin".as_ref()),
+        allowlist: Allowlist::new(["true", "sleep"], "/usr/bin:/bin".as_ref()),
         openclaw: Openclaw { command: "true".to_owned(), args: vec![] },
         runs_dir: dir.join("runs"),
         base_dir: dir.clone(),
@@ -55,9 +56,35 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         println!("{what}: median {:?}", median(times));
     }
+    let running = driver.start(RunSpec::plain("sleep", vec!["60".to_owned()], driver.config())).await?;
+    for (when, pause) in [("at once", Duration::ZERO), ("after 5 s", Duration::from_secs(5))] {
+        tokio::time::sleep(pause).await;
+        let guard = parent(running.pid())?;
+        for (what, pid) in [("shim", parent(guard)?), ("guard", guard)] {
+            println!("{what}, {when}: {}", memory(pid)?);
+        }
+    }
+    let (stopper, stop) = stop_channel();
+    stopper.stop(skyclaw_exec::Stop::Cancelled);
+    running.wait(stop).await.forget().await;
     drop(driver);
     std::fs::remove_dir_all(dir)?;
     Ok(())
+}
+
+fn parent(pid: u32) -> Result<u32, Box<dyn std::error::Error>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+    Ok(field.ok_or("no parent")?.parse()?)
+}
+
+/// What a process has in memory, and its share of that where others have it as well.
+fn memory(pid: u32) -> Result<String, Box<dyn std::error::Error>> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let wanted = |line: &&str| line.starts_with("Rss:") || line.starts_with("Pss:");
+    let lines =
+        rollup.lines().filter(wanted).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    Ok(lines.collect::<Vec<_>>().join(", "))
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

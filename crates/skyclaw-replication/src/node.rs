@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_core::{Freeze, IdempotencyKey, Job, Operation, Reply, Service};
+use skyclaw_core::{Freeze, HostFreeze, IdempotencyKey, Job, Operation, Reply, Service};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response;
 use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, record};
@@ -254,6 +254,15 @@ impl Node {
     pub async fn host(&self, id: &HostId) -> Result<Option<record::Host>, ReadError> {
         let id = id.clone();
         Ok(self.0.machine.look(move |memory| memory.host(&id)).await?)
+    }
+
+    /// That a host was frozen on its machine, as it is written down here; `None` for a host that is not known.
+    ///
+    /// # Errors
+    /// When the node goes down.
+    pub async fn host_freeze(&self, id: &HostId) -> Result<Option<Option<HostFreeze>>, ReadError> {
+        let id = id.clone();
+        Ok(self.0.machine.look(move |memory| memory.host_freeze(&id)).await?)
     }
 
     /// All hosts, by id. When each was last heard of only the leader knows; without one, they are as

@@ -16,6 +16,10 @@ use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, ClientKey, Id};
 
+/// How long the answer waits for it to be written down how a host's switch is. It is said again with the next
+/// heartbeat.
+const NOTED_WITHIN: Duration = Duration::from_secs(1);
+
 pub(crate) async fn handle(
     State(app): State<Shared>,
     permit: Permit,
@@ -24,32 +28,34 @@ pub(crate) async fn handle(
     body: Body<HeartbeatBody>,
 ) -> Result<Json<Heartbeat>, ApiError> {
     let beat = body.value.check()?;
-    if let Some(switch) = beat.switch {
-        note(&app, &id, switch).await;
-    }
-    let wait = Duration::from_millis(beat.wait_ms);
-    if wait.is_zero() {
-        return Ok(Json(app.node.heartbeat(&id, beat.running, wait).await?));
-    }
-    let _parked = permit.park()?;
-    let waited = app.unless_ending(app.node.heartbeat(&id, beat.running, wait)).await;
-    let told = match waited {
-        Some(told) => told?,
-        // The leases were renewed before the wait began.
-        None => app.node.heartbeat(&id, Vec::new(), Duration::ZERO).await?,
+    let noted = async {
+        if let Some(switch) = beat.switch {
+            let _late = tokio::time::timeout(NOTED_WITHIN, note(&app, &id, switch)).await;
+        }
     };
-    Ok(Json(told))
+    let wait = Duration::from_millis(beat.wait_ms);
+    let beaten = async {
+        if wait.is_zero() {
+            return Ok(app.node.heartbeat(&id, beat.running, wait).await?);
+        }
+        let _parked = permit.park()?;
+        let waited = app.unless_ending(app.node.heartbeat(&id, beat.running, wait)).await;
+        match waited {
+            Some(told) => Ok(told?),
+            // The leases were renewed before the wait began.
+            None => Ok(app.node.heartbeat(&id, Vec::new(), Duration::ZERO).await?),
+        }
+    };
+    // At the same time: what cannot be written down must not keep leases from being renewed.
+    let ((), told) = tokio::join!(noted, beaten);
+    told.map(Json)
 }
 
-/// Writes down how the host's own switch is, where that is news. It is said again with the next heartbeat, so a
-/// failure must not keep leases from being renewed.
+/// Writes down how the host's own switch is, where that is news.
 async fn note(app: &Shared, id: &HostId, switch: HostSwitch) {
     let frozen = switch.frozen.map(HostFreeze::from);
-    let known = match app.node.host(id).await {
-        Ok(Some(host)) => host.frozen.map(HostFreeze::from),
-        // Who is not known is told so by the heartbeat.
-        Ok(None) | Err(_) => return,
-    };
+    // Who is not known is told so by the heartbeat.
+    let Ok(Some(known)) = app.node.host_freeze(id).await else { return };
     if known == frozen {
         return;
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skyclaw_core::{Claimable, Effect, Job, State};
+use skyclaw_core::{Claimable, Effect, HostFreeze, Job, State};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{self, Stop, StopReason};
 use skyclaw_proto::{HostId, HostState, JobId, RestoreId, ServiceId, Timestamp, record};
@@ -274,6 +274,11 @@ impl Memory {
         host.state.get_or_insert(HostState::Up);
         host.state_since.get_or_insert(host.registered_at);
         Some(host)
+    }
+
+    /// Whether a host is known, and that it was frozen on its machine.
+    pub(crate) fn host_freeze(&self, id: &HostId) -> Option<Option<HostFreeze>> {
+        Some(self.state.host(id)?.frozen().cloned())
     }
 
     /// All hosts by id.
