@@ -1,0 +1,29 @@
+//! What is promised of runs on real hosts: that two of one job are never there at the same time, that they
+//! outlive their daemon, that they are stopped when they must be, and that nothing gets out or is left.
+
+mod blows;
+mod freezing;
+mod kills;
+mod overlap;
+mod witness;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use skyclaw_tests::outside;
+
+#[test]
+fn whatever_befalls_a_host_two_runs_of_a_job_never_overlap_and_each_job_ends_as_it_says() {
+    let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
+    overlap::trials(4, 2, &mut rng);
+}
+
+#[test]
+fn jobs_of_a_host_whose_daemon_is_killed_at_any_moment_end_once_and_are_told_in_full() {
+    let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
+    kills::kills(5, &kills::WORKS, &[], &mut rng);
+}
+
+#[test]
+fn all_that_runs_is_stopped_by_a_freeze_and_nothing_begins_before_the_thaw_though_leaders_die() {
+    freezing::freeze(freezing::Death::AtOnce);
+}
