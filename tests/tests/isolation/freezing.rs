@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use skyclaw_tests::ctl::skyctl;
 use skyclaw_tests::mesh::id;
-use skyclaw_tests::{Cluster, Host, LONG, Value, Wire, json, wait_until};
+use skyclaw_tests::{Cluster, Host, LONG, Value, json, wait_until};
 
 use super::witness::{self, Kind};
 
@@ -146,13 +146,14 @@ impl Scene {
         }
         let leader = self.cluster.leader();
         self.cluster.kill9(leader);
-        let seen: Vec<Value> = HOSTS.iter().map(|host| self.seen(leader, host)).collect();
-        for (host, seen) in HOSTS.iter().zip(&seen) {
-            // Twice: what had waited with the old leader may have been the first.
-            let once = wait_until("the next leader hears of the host", LONG, || {
-                Some(self.seen(leader, host)).filter(|it| it != seen)
+        let mut before = self.seen();
+        // Twice: what had waited with the old leader may have been the first.
+        for _ in 0..2 {
+            before = wait_until("the next leader hears of both hosts", LONG, || {
+                let seen = self.seen();
+                let news = before.iter().zip(&seen).all(|(before, seen)| before != seen);
+                (news && seen.len() == HOSTS.len()).then_some(seen)
             });
-            wait_until("and hears of it again", LONG, || (self.seen(leader, host) != once).then_some(()));
         }
         self.cluster.restart(leader);
         self.cluster.wait_whole();
@@ -169,12 +170,14 @@ impl Scene {
         assert_eq!(later, 0, "what was submitted while all was frozen has begun");
     }
 
-    /// When a host was last heard of, as a node other than `but` knows it.
-    fn seen(&self, but: usize, host: &str) -> Value {
-        let wire: Wire = self.cluster.wire((but + 1) % 3);
-        wait_until("a coordinator answers", LONG, || {
-            let reply = wire.get(&format!("/v1/hosts/{host}?consistent=true")).try_send().ok()?;
-            (reply.status == 200).then(|| reply.json()["host"]["lastSeenAt"].take())
+    /// When the leader last heard of each host.
+    fn seen(&self) -> Vec<Value> {
+        let wire = self.cluster.wire(self.cluster.leader());
+        wait_until("the leader answers", LONG, || {
+            let reply = wire.get("/v1/state").try_send().ok().filter(|reply| reply.status == 200)?;
+            let state = reply.json();
+            let hosts = state["hosts"].as_array().into_iter().flatten();
+            Some(hosts.map(|host| host["lastSeenAt"].clone()).collect())
         })
     }
 

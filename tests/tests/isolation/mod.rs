@@ -27,3 +27,8 @@ fn jobs_of_a_host_whose_daemon_is_killed_at_any_moment_end_once_and_are_told_in_
 fn all_that_runs_is_stopped_by_a_freeze_and_nothing_begins_before_the_thaw_though_leaders_die() {
     freezing::freeze(freezing::Death::AtOnce);
 }
+
+#[test]
+fn all_that_runs_is_stopped_by_a_freeze_of_a_cluster_that_is_well() {
+    freezing::freeze(freezing::Death::Later);
+}
