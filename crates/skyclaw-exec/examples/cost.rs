@@ -29,6 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         shim,
         user: None,
         writable: None,
+        max_file_bytes: None,
         best_effort: false,
     })?;
     let (mut direct, mut started, mut kept, mut told) = (vec![], vec![], vec![], vec![]);

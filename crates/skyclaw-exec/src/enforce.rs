@@ -63,6 +63,9 @@ pub struct Enforcement {
     pub landlock: bool,
     /// Runs may write to their own directories, and to these, and nowhere else; anywhere when not given.
     pub writable: Option<Vec<std::path::PathBuf>>,
+    /// How large a file a run may make, in bytes; as large as it likes when not given.
+    #[serde(default)]
+    pub max_file_bytes: Option<u64>,
     /// Runs have a user of their own.
     pub user: bool,
     /// No run gains rights it was not started with. Always so.
@@ -109,6 +112,7 @@ impl Enforcement {
             kill_at_once: cgroups.can_kill(),
             landlock,
             writable: config.writable.clone(),
+            max_file_bytes: config.max_file_bytes,
             user: config.user.is_some(),
             no_new_privileges: true,
             best_effort: config.best_effort,
@@ -136,6 +140,9 @@ impl Enforcement {
                 (false, true) => in_force.push(format!("not enforced: {what}")),
                 (false, false) => return Err(Error::NotEnforceable { what, why: self.why(asked) }),
             }
+        }
+        if let Some(bytes) = self.max_file_bytes {
+            in_force.push(format!("files of {bytes} bytes"));
         }
         if self.user {
             in_force.push("own user".to_owned());
