@@ -88,10 +88,17 @@ impl StateDir {
 /// Writes a file that is there as a whole or not at all, whatever happens, and stays there.
 pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
+    let write = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    if let Err(error) = write() {
+        // A full disk is not to be fuller by what could not be written.
+        let _ = fs::remove_file(&beside);
+        return Err(error);
+    }
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
