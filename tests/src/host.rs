@@ -1,6 +1,8 @@
 //! A host as an operator runs it: `skyclaw-hostd` with a state directory of its own.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
@@ -37,6 +39,8 @@ impl Host {
 
     fn launch(namespace: Option<String>, url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("skyclaw-host-").tempdir().expect("a temporary directory");
+        // Runs with a user of their own find their way to what is theirs.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode");
         let state = dir.path().join("state").display().to_string();
         let usual = [
             ("SKYCLAW_COORDINATOR_URL", url),

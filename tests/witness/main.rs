@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! skyclaw-witness beat FILE MILLISECONDS KIND MARK
+//! skyclaw-witness attempt NAME=ARGUMENT...
 //! ```
-//! It holds a lock beside `FILE` for as long as anything of it lives, and appends a line to `FILE` every few
+//! The second tries what a run should not be able to do, and says what came of each. The first
+//! holds a lock beside `FILE` for as long as anything of it lives, and appends a line to `FILE` every few
 //! milliseconds. Who cannot have the lock says so: then the kernel itself bears witness that two of them ran
 //! at the same time. `MARK` is for those who look through the processes of the machine.
 
@@ -12,6 +14,8 @@
     clippy::panic,
     reason = "what fails in a program of the tests must fail the test"
 )]
+
+mod attempts;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -35,6 +39,7 @@ fn main() {
     let args: Vec<&str> = args.iter().map(|arg| arg.to_str().expect("arguments are text")).collect();
     match args[..] {
         ["beat", file, millis, kind, mark] => beat(file, millis.parse().expect("a number"), kind, mark),
+        ["attempt", ref all @ ..] => all.iter().for_each(|what| println!("{}", attempts::attempt(what))),
         ["detach", file, ref name @ .., mark] => detach(file, name, mark),
         ["detached", file, fence, run, attempt, _mark] => {
             let witness = Witness::new(file, [fence, run, attempt]);

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use skyclaw_tests::ctl::skyctl;
 use skyclaw_tests::mesh::id;
@@ -15,8 +16,6 @@ const JOBS: usize = 20;
 const HOSTS: [&str; 2] = ["h0", "h1"];
 /// Longer than any of this takes: what runs ends because it is stopped.
 const FOR_EVER: Duration = Duration::from_secs(600);
-/// As hosts have it when nobody says anything: a freeze must not have to wait for it.
-const HEARTBEAT_MS: &str = "5000";
 
 /// When the leader is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +24,8 @@ pub(crate) enum Death {
     Later,
     /// As soon as the freeze is acknowledged.
     AtOnce,
+    /// Before any host could hear of it: only the next leader can tell them.
+    Unheard,
 }
 
 struct Scene {
@@ -35,28 +36,43 @@ struct Scene {
     mark: String,
 }
 
-/// How long it took from the command that freezes until nothing ran any more.
+/// How long it took from the command that freezes until nothing ran any more; from when hosts could ask, where
+/// they could not before.
 ///
 /// # Panics
 /// When something goes on, or begins before the thaw.
-pub(crate) fn freeze(death: Death) -> Duration {
-    let mut scene = Scene::set();
+pub(crate) fn freeze(death: Death, heartbeat: Duration) -> Duration {
+    let mut scene = Scene::set(heartbeat);
     let leader = scene.cluster.leader();
-    let before = now();
+    if death == Death::Unheard {
+        scene.signal_hosts(Signal::SIGSTOP);
+        // Not to wait for anything: no heartbeat of theirs waits any more after this.
+        std::thread::sleep(heartbeat + Duration::from_secs(1));
+    }
+    let mut before = now();
     let froze = skyctl(&scene.cluster.urls()[(leader + 1) % 3], &["freeze", "--reason", "a trial"]);
-    let acknowledged = now();
-    if death == Death::AtOnce {
+    let acknowledged = now() - before;
+    let mut led = Duration::ZERO;
+    if death != Death::Later {
         scene.cluster.kill9(leader);
+        if death == Death::Unheard {
+            scene.signal_hosts(Signal::SIGCONT);
+            before = now();
+        }
+        let _ = scene.cluster.leader();
+        led = now() - before;
     }
     let _ = froze.ok();
     let took = scene.stopped() - before;
     println!(
-        "leader killed {death:?}: acknowledged after {} ms, the last of {JOBS} jobs and {} services wrote after {} ms",
-        (acknowledged - before).as_millis(),
+        "leader killed {death:?}: acknowledged after {} ms, the next leader there after {} ms, the last of {JOBS} jobs \
+         and {} services wrote after {} ms",
+        acknowledged.as_millis(),
+        led.as_millis(),
         HOSTS.len(),
         took.as_millis()
     );
-    if death == Death::AtOnce {
+    if death != Death::Later {
         scene.cluster.restart(leader);
         scene.cluster.wait_whole();
     }
@@ -66,9 +82,10 @@ pub(crate) fn freeze(death: Death) -> Duration {
 }
 
 impl Scene {
-    fn set() -> Self {
+    fn set(heartbeat: Duration) -> Self {
         let cluster = Cluster::start_with(3, |options| options.env("SKYCLAW_LEASE_MS", "60000"));
         let (urls, program) = (cluster.urls(), witness::program());
+        let heartbeat = heartbeat.as_millis().to_string();
         let parallel = (JOBS / HOSTS.len()).to_string();
         let host = |at: usize| {
             let mut urls = urls.clone();
@@ -79,7 +96,7 @@ impl Scene {
                 ("SKYCLAW_COORDINATOR_URLS", urls.as_str()),
                 ("SKYCLAW_ALLOWED_COMMANDS", program.as_str()),
                 ("SKYCLAW_MAX_PARALLEL", parallel.as_str()),
-                ("SKYCLAW_HEARTBEAT_MS", HEARTBEAT_MS),
+                ("SKYCLAW_HEARTBEAT_MS", heartbeat.as_str()),
                 ("SKYCLAW_SERVICE_HOST_ENABLED", "1"),
                 ("SKYCLAW_SERVICE_BASE_PORT", port.as_str()),
             ];
@@ -126,6 +143,10 @@ impl Scene {
 
     fn wait_for(&self, what: &str, times: usize) {
         wait_until(what, LONG, || self.begun().iter().all(|begun| *begun == times).then_some(()));
+    }
+
+    fn signal_hosts(&mut self, signal: Signal) {
+        self.hosts.iter_mut().for_each(|host| host.process().signal(signal));
     }
 
     /// Waits until nothing runs, and gives the last moment at which something did.

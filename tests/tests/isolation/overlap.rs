@@ -17,10 +17,10 @@ use super::blows::Blows;
 use super::witness::{self, Kind, Run};
 
 const LEASE_MS: u64 = 3000;
-/// Longer than a run goes on without a renewal.
-const RUN: Duration = Duration::from_secs(4);
+/// Longer than it takes until another host may have what was lost at the last moment of a blow.
+const RUN: Duration = Duration::from_millis(6500);
 /// After how long a blow falls, and how long it lasts, in milliseconds.
-const WHEN: std::ops::Range<u64> = 0..2000;
+const WHEN: std::ops::Range<u64> = 0..1500;
 const HOW_LONG: std::ops::Range<u64> = 100..6000;
 const HOSTS: [&str; 2] = ["h0", "h1"];
 
