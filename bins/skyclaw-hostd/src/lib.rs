@@ -21,6 +21,7 @@ mod claims;
 mod completion;
 mod coordinator;
 mod daemon;
+pub mod heap;
 mod history;
 mod keeper;
 mod leases;
