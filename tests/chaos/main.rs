@@ -88,6 +88,9 @@ enum Run {
         /// How many pairs of hosts there are, side by side
         #[arg(long, default_value_t = 4)]
         worlds: usize,
+        /// How long leases are, in milliseconds
+        #[arg(long, default_value_t = 3000)]
+        lease_ms: u64,
     },
     /// The daemon of a host is killed amid running jobs, again and again
     HostKills {
@@ -126,8 +129,8 @@ fn main() {
         Run::Failover { times, kill_goal_ms, stop_goal_ms } => {
             failover::measure(times, kill_goal_ms, stop_goal_ms);
         }
-        Run::Overlap { trials, worlds } => {
-            let tally = overlap::trials(trials, worlds.max(1), &mut rng);
+        Run::Overlap { trials, worlds, lease_ms } => {
+            let tally = overlap::trials(trials, worlds.max(1), Duration::from_millis(lease_ms), &mut rng);
             let tried = tally.later_runs > 0 && tally.lost > 0;
             assert!(tried || trials < 20, "no job was lost to its host: nothing was tried");
         }

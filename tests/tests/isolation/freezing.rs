@@ -123,7 +123,7 @@ impl Scene {
     fn submit(&mut self, at: usize) {
         let payload = witness::payload(&self.job(at), FOR_EVER, Kind::Plain, &self.mark);
         let mut body = json!({"payload": payload});
-        body["payload"]["timeoutMs"] = json!(FOR_EVER.as_millis() as u64);
+        body["payload"]["timeoutMs"] = json!(FOR_EVER.as_secs() * 1000);
         self.jobs.push(id(&self.cluster.wire(0).enqueue_with(&body)));
     }
 

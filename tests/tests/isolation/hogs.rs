@@ -9,9 +9,9 @@ use skyclaw_tests::{Host, LONG, Options, Value, json, process, wait_until};
 
 use super::witness::{self, Kind};
 
-const ROUNDS: usize = 10;
-/// A daemon that kept what it was told of these runs would have grown by more, in KiB.
-const GROWTH_KIB: u64 = 4096;
+const ROUNDS: usize = 8;
+/// A daemon that kept what these runs wrote would have grown by more, in KiB.
+const GROWTH_KIB: u64 = 8192;
 const OUTPUT: usize = 131_072;
 
 /// A run, and how it must end: its status, and how its error begins.
@@ -32,16 +32,18 @@ fn hogs(dir: &Path, mark: &str, round: usize) -> Vec<Hog> {
         payload["timeoutMs"] = json!(timeout_ms);
         Hog { body: json!({"payload": payload}), ends }
     };
-    let out_of_time = |text| ("failed", Some(text));
+    let failed = |text| ("failed", Some(text));
     let bomb = format!(": {mark}; b() {{ b | b & }}; b 2> /dev/null; while :; do :; done");
     let nothing = json!({});
-    vec![
-        sh(&bomb, 700, &json!({"pids": 64}), out_of_time("timed out after 700ms")),
+    let talk = "head -c 200000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y >&2";
+    let talkers = (0..8).map(|_| sh(talk, 60_000, &nothing, ("completed", None)));
+    let hogs = vec![
+        sh(&bomb, 700, &json!({"pids": 64}), failed("timed out after 700ms")),
         sh(
             "head -c 300000000 /dev/zero | tail",
             60_000,
             &json!({"memoryBytes": 67_108_864}),
-            out_of_time("out of memory"),
+            failed("out of memory"),
         ),
         sh(
             "head -c 268435456 /dev/zero | tr '\\0' x; head -c 268435456 /dev/zero >&2",
@@ -50,14 +52,15 @@ fn hogs(dir: &Path, mark: &str, round: usize) -> Vec<Hog> {
             ("completed", None),
         ),
         witness(Kind::Daemon, Duration::from_millis(200), 60_000, ("completed", None)),
-        witness(Kind::Stubborn, LONG * 10, 500, out_of_time("timed out after 500ms")),
+        witness(Kind::Stubborn, LONG * 10, 500, failed("timed out after 500ms")),
         sh(
             "i=0; while [ $i -lt 200 ]; do echo > file-$i; i=$((i+1)); done; chmod 0 .",
             60_000,
             &nothing,
             ("completed", None),
         ),
-    ]
+    ];
+    hogs.into_iter().chain(talkers).collect()
 }
 
 #[test]

@@ -9,17 +9,19 @@ mod kills;
 mod overlap;
 mod witness;
 
+use std::time::Duration;
+
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use skyclaw_tests::outside;
 
 /// More often than hosts usually do, so that a test need not last for longer than one.
-const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 #[test]
 fn whatever_befalls_a_host_two_runs_of_a_job_never_overlap_and_each_job_ends_as_it_says() {
     let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
-    overlap::trials(4, 4, &mut rng);
+    overlap::trials(4, 4, Duration::from_secs(5), &mut rng);
 }
 
 #[test]

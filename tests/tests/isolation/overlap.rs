@@ -16,12 +16,8 @@ use skyclaw_tests::{Coordinator, Host, LONG, Options, Value, Wire, json, wait_un
 use super::blows::Blows;
 use super::witness::{self, Kind, Run};
 
-const LEASE_MS: u64 = 3000;
-/// Longer than it takes until another host may have what was lost at the last moment of a blow.
-const RUN: Duration = Duration::from_millis(6500);
-/// After how long a blow falls, and how long it lasts, in milliseconds.
+/// After how long a blow falls, in milliseconds.
 const WHEN: std::ops::Range<u64> = 0..1500;
-const HOW_LONG: std::ops::Range<u64> = 100..6000;
 const HOSTS: [&str; 2] = ["h0", "h1"];
 
 /// The jobs of a trial. Each kind of run is there, and each thing that can be wanted of a lost one.
@@ -81,18 +77,19 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Does so many trials, in several places side by side.
+/// Does so many trials, in several places side by side, with leases of this length. A busy machine needs longer
+/// ones: a host that gets no time to renew them loses its runs as well.
 ///
 /// # Panics
 /// When a promise was broken.
-pub(crate) fn trials(count: usize, worlds: usize, rng: &mut StdRng) -> Tally {
+pub(crate) fn trials(count: usize, worlds: usize, lease: Duration, rng: &mut StdRng) -> Tally {
     let mut all = Tally::default();
     std::thread::scope(|scope| {
         let worlds: Vec<_> = (0..worlds)
             .map(|world| {
                 let mut rng = StdRng::seed_from_u64(rng.random());
                 let share = count / worlds + usize::from(world < count % worlds);
-                scope.spawn(move || World::new(world).go_through(share, &mut rng))
+                scope.spawn(move || World::new(world, lease).go_through(share, &mut rng))
             })
             .collect();
         for world in worlds {
@@ -109,6 +106,7 @@ pub(crate) fn trials(count: usize, worlds: usize, rng: &mut StdRng) -> Tally {
 /// A coordinator and two hosts, each with a cable of its own.
 struct World {
     number: usize,
+    lease: Duration,
     hosts: [Host; 2],
     node: Coordinator,
     network: Network,
@@ -125,10 +123,10 @@ struct Job {
 }
 
 impl World {
-    fn new(number: usize) -> Self {
+    fn new(number: usize, lease: Duration) -> Self {
         let network = Network::new(3);
         let node = Options::default()
-            .env("SKYCLAW_LEASE_MS", LEASE_MS.to_string())
+            .env("SKYCLAW_LEASE_MS", lease.as_millis().to_string())
             .env("SKYCLAW_COORDINATOR_HOST", network.address(0).to_string())
             .within(&network.namespace(0))
             .start();
@@ -141,7 +139,7 @@ impl World {
         let host = |at: usize| Host::start_within(&network.namespace(at + 1), &node.url(), HOSTS[at], &extra);
         let hosts = [host(0), host(1)];
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let this = Self { number, hosts, node, network, dir, trials: 0 };
+        let this = Self { number, lease, hosts, node, network, dir, trials: 0 };
         for name in HOSTS {
             wait_until("the host has registered", LONG, || {
                 (this.wire().get(&format!("/v1/hosts/{name}")).send().status == 200).then_some(())
@@ -183,7 +181,8 @@ impl World {
         let keepers: Vec<Keepers> = jobs.iter().map(|job| self.begun(job, victim)).collect();
         self.wire().post(&format!("/v1/hosts/{other}/undrain"), &json!({})).ok();
         let place = (&self.network, victim + 1);
-        blows.fall(&mut self.hosts[victim], place, &keepers, (WHEN, HOW_LONG), rng);
+        let how_long = u64::try_from((self.lease * 2).as_millis()).expect("a number");
+        blows.fall(&mut self.hosts[victim], place, &keepers, (WHEN, 100..how_long), rng);
         let records = self.settled(&jobs);
         tally.trials += 1;
         for (at, (job, record)) in jobs.iter().zip(&records).enumerate() {
@@ -197,12 +196,17 @@ impl World {
         jobs
     }
 
+    /// How long a run takes: longer than it is until another host may have what was lost at the last moment.
+    fn run(&self) -> Duration {
+        Duration::from_millis(WHEN.end) + self.lease + Duration::from_secs(2)
+    }
+
     fn submit(&self, at: usize) -> Job {
         let (on_lost, kind) = JOBS[at];
         // Nothing else on this machine is called so.
         let mark = format!("witness-{}-{}-{}-{at}", std::process::id(), self.number, self.trials);
         let file = self.dir.path().join(&mark);
-        let payload = witness::payload(&file, RUN, kind, &mark);
+        let payload = witness::payload(&file, self.run(), kind, &mark);
         let on = format!("{on_lost:?}").to_lowercase();
         let id = id(&self.wire().enqueue_with(&json!({"payload": payload, "onLost": on})));
         Job { id, on_lost, file, mark }
