@@ -9,6 +9,8 @@ use skyclaw_proto::HostId;
 
 const LOCK: &str = "lock";
 const HOST_ID: &str = "host-id";
+/// What the name of a file ends with that is not yet there as a whole.
+pub(crate) const HALF_WRITTEN: &str = "new";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +89,7 @@ impl StateDir {
 
 /// Writes a file that is there as a whole or not at all, whatever happens, and stays there.
 pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
+    let beside = path.with_extension(HALF_WRITTEN);
     let write = || {
         let mut file = File::create(&beside)?;
         file.write_all(content)?;
