@@ -3,26 +3,41 @@
 //!
 //! `tests/chaos/run.sh faults --minutes 10` builds what is needed, in release mode, and runs one.
 
-#![expect(clippy::expect_used, reason = "a promise that was broken ends the run")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a promise that was broken ends the run")]
 
+#[path = "../tests/isolation/blows.rs"]
+mod blows;
 #[path = "../tests/cluster/client.rs"]
 mod client;
+#[path = "../tests/isolation/freezing.rs"]
+mod freezing;
+#[path = "../tests/isolation/kills.rs"]
+mod kills;
 #[path = "../tests/cluster/ledger.rs"]
 mod ledger;
 #[path = "../tests/cluster/load.rs"]
 mod load;
+#[path = "../tests/isolation/overlap.rs"]
+mod overlap;
 #[path = "../tests/cluster/succession.rs"]
 mod succession;
+#[path = "../tests/isolation/witness.rs"]
+mod witness;
 
 mod catch_up;
 mod failover;
 mod faults;
+
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use skyclaw_tests::cluster::state;
 use skyclaw_tests::outside;
+
+/// As hosts have it when nobody says anything: a freeze must not have to wait for it.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Long runs against a cluster of real processes.
 #[derive(Debug, Parser)]
@@ -64,6 +79,37 @@ enum Run {
         #[arg(long, default_value_t = 200)]
         stop_goal_ms: u64,
     },
+    /// A host is cut off, and its daemon and what keeps its runs are killed and frozen, while another one is
+    /// ready to take its jobs: no two runs of a job may overlap
+    Overlap {
+        /// How many trials
+        #[arg(long, default_value_t = 100)]
+        trials: usize,
+        /// How many pairs of hosts there are, side by side
+        #[arg(long, default_value_t = 4)]
+        worlds: usize,
+        /// How long leases are, in milliseconds
+        #[arg(long, default_value_t = 3000)]
+        lease_ms: u64,
+    },
+    /// The daemon of a host is killed amid running jobs, again and again
+    HostKills {
+        /// How often
+        #[arg(long, default_value_t = 50)]
+        times: usize,
+        /// The daemon's memory must not have grown by more from the first to the last fifth of its lives, in KiB
+        #[arg(long, default_value_t = 4096)]
+        growth_goal_kib: u64,
+    },
+    /// Everything is frozen while twenty jobs and two services run, also with the leader killed in between
+    Freeze {
+        /// How often each
+        #[arg(long, default_value_t = 5)]
+        times: usize,
+        /// The median time from the command until nothing runs must not be longer, in milliseconds
+        #[arg(long, default_value_t = 1000)]
+        goal_ms: u64,
+    },
     /// A blank follower joins a cluster with a long history that serves clients meanwhile
     CatchUp {
         /// How many finished jobs there are
@@ -83,7 +129,32 @@ fn main() {
         Run::Failover { times, kill_goal_ms, stop_goal_ms } => {
             failover::measure(times, kill_goal_ms, stop_goal_ms);
         }
+        Run::Overlap { trials, worlds, lease_ms } => {
+            let tally = overlap::trials(trials, worlds.max(1), Duration::from_millis(lease_ms), &mut rng);
+            let tried = tally.later_runs > 0 && tally.lost > 0;
+            assert!(tried || trials < 20, "no job was lost to its host: nothing was tried");
+        }
+        Run::HostKills { times, growth_goal_kib } => host_kills(times, growth_goal_kib, &mut rng),
+        Run::Freeze { times, goal_ms } => freeze(times, goal_ms),
         Run::CatchUp { jobs, clients } => catch_up::measure(jobs, clients, &mut rng),
     }
     println!("all promises were kept");
+}
+
+fn host_kills(times: usize, growth_goal_kib: u64, rng: &mut StdRng) {
+    let [first, last] = kills::kills(times, &kills::WORKS, &[], rng).resident_kib();
+    assert!(last <= first + growth_goal_kib, "the daemon grew from {first} to {last} KiB");
+}
+
+fn freeze(times: usize, goal_ms: u64) {
+    for death in [freezing::Death::Later, freezing::Death::AtOnce, freezing::Death::Unheard] {
+        let mut took: Vec<_> = (0..times.max(1)).map(|_| freezing::freeze(death, HEARTBEAT)).collect();
+        took.sort();
+        let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
+        println!("leader killed {death:?}: stopped after {median:?} (median), {most:?} at most");
+        // A leader that died before it could tell anybody has to be followed by another first.
+        let goal = Duration::from_millis(goal_ms);
+        assert!(median <= goal || death == freezing::Death::Unheard, "{median:?}, the goal is {goal:?}");
+        assert!(most <= HEARTBEAT, "{most:?}, longer than a heartbeat");
+    }
 }

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::TOKEN;
 use crate::process::{Process, command};
 use crate::wait::LONG;
+use crate::{TOKEN, net_ns};
 
 /// A running host.
 #[derive(Debug)]
 pub struct Host {
     env: BTreeMap<String, String>,
+    namespace: Option<String>,
     process: Process,
     starts: u32,
     dir: TempDir,
@@ -26,6 +28,16 @@ impl Host {
     /// Its heartbeats are quick, so that tests need not wait for them.
     #[must_use]
     pub fn start(url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
+        Self::launch(None, url, name, extra)
+    }
+
+    /// The same in the network of a namespace; in all else it is where this process is.
+    #[must_use]
+    pub fn start_within(namespace: &str, url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
+        Self::launch(Some(namespace.to_owned()), url, name, extra)
+    }
+
+    fn launch(namespace: Option<String>, url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("skyclaw-host-").tempdir().expect("a temporary directory");
         // Runs with a user of their own find their way to what is theirs.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode");
@@ -45,8 +57,8 @@ impl Host {
         ];
         let env: BTreeMap<String, String> =
             usual.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let process = spawn(&env, "hostd.1", &dir);
-        Self { env, process, starts: 1, dir }
+        let process = spawn(&env, namespace.as_deref(), "hostd.1", &dir);
+        Self { env, namespace, process, starts: 1, dir }
     }
 
     /// Its process.
@@ -67,6 +79,12 @@ impl Host {
         text(&output.stdout)
     }
 
+    /// What it keeps between starts.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        PathBuf::from(&self.env["SKYCLAW_STATE_DIR"])
+    }
+
     /// Kills it as the kernel would.
     pub fn kill9(&mut self) {
         self.process.kill9();
@@ -76,7 +94,8 @@ impl Host {
     pub fn restart(&mut self) {
         self.kill9();
         self.starts += 1;
-        self.process = spawn(&self.env, &format!("hostd.{}", self.starts), &self.dir);
+        self.process =
+            spawn(&self.env, self.namespace.as_deref(), &format!("hostd.{}", self.starts), &self.dir);
     }
 
     /// Stops it as an operator would.
@@ -91,6 +110,8 @@ impl Host {
     }
 }
 
-fn spawn(env: &BTreeMap<String, String>, name: &str, dir: &TempDir) -> Process {
-    Process::start(name, dir.path(), command("skyclaw-hostd", dir.path(), env))
+fn spawn(env: &BTreeMap<String, String>, namespace: Option<&str>, name: &str, dir: &TempDir) -> Process {
+    let command = command("skyclaw-hostd", dir.path(), env);
+    let inside = namespace.map(|namespace| net_ns::in_network_of(namespace, &command));
+    Process::start(name, dir.path(), inside.unwrap_or(command))
 }

@@ -18,6 +18,7 @@ pub mod database;
 pub mod failing_disk;
 pub mod fake_clock;
 pub mod host;
+pub mod keepers;
 pub mod mesh;
 pub mod net_ns;
 pub mod outside;

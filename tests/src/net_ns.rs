@@ -161,10 +161,22 @@ impl Drop for Network {
     }
 }
 
-/// The same command within a namespace.
+/// The same command within a namespace, with the view of `/sys` that goes with it: control groups are not in it.
 pub(crate) fn within(namespace: &str, command: &Command) -> Command {
     let mut inside = Command::new(find("ip"));
-    inside.args(["netns", "exec", namespace]).arg(command.get_program()).args(command.get_args());
+    inside.args(["netns", "exec", namespace]);
+    same(inside, command)
+}
+
+/// The same command in the network of a namespace; all else is as it is here, control groups too.
+pub(crate) fn in_network_of(namespace: &str, command: &Command) -> Command {
+    let mut inside = Command::new(find("nsenter"));
+    inside.arg(format!("--net={NAMESPACES}/{namespace}")).arg("--");
+    same(inside, command)
+}
+
+fn same(mut inside: Command, command: &Command) -> Command {
+    inside.arg(command.get_program()).args(command.get_args());
     inside.env_clear().stdin(Stdio::null());
     inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     if let Some(dir) = command.get_current_dir() {

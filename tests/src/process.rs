@@ -188,11 +188,31 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// The parent, which is the second word after the name, which stands in brackets and may hold anything.
 fn parent(pid: u32) -> Option<u32> {
+    stat(pid, 1)?.parse().ok()
+}
+
+/// When a process was started, in the kernel's ticks; `None` when it is dead or gone.
+#[must_use]
+pub fn started(pid: u32) -> Option<u64> {
+    let dead = matches!(stat(pid, 0)?.as_str(), "Z" | "X");
+    if dead { None } else { stat(pid, 19)?.parse().ok() }
+}
+
+/// How much memory of a process is resident, in KiB; `None` when it is gone.
+#[must_use]
+pub fn resident_kib(pid: u32) -> Option<u64> {
+    let status = of(pid, "status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// A word of what the kernel says of a process, counted after the name, which stands in brackets and may hold
+/// anything.
+fn stat(pid: u32, word: usize) -> Option<String> {
     let stat = of(pid, "stat");
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
+    rest.split_whitespace().nth(word).map(str::to_owned)
 }
 
 /// A file of a process, empty when it is gone; what is between zeros is on lines of its own.

@@ -9,6 +9,7 @@ mod damage;
 mod durability;
 mod hostile;
 mod hosts;
+mod isolation;
 mod moving;
 mod secrets;
 mod snapshots;

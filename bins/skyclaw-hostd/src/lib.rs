@@ -24,6 +24,7 @@ mod completion;
 mod containers;
 mod coordinator;
 mod daemon;
+pub mod heap;
 mod history;
 mod keeper;
 mod leases;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use skyclaw_config::{Environment, Shutdown, logging};
 use skyclaw_exec::Shim;
-use skyclaw_hostd::{Place, Settings, operate, secrets};
+use skyclaw_hostd::{Place, Settings, heap, operate, secrets};
 
 const BIN: &str = "skyclaw-hostd";
 
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn daemon() -> anyhow::Result<()> {
+    heap::share();
     let env = Environment::of_process();
     secrets::hide::<Settings>(&env).context("cannot hide the secrets in the environment")?;
     let about = "Runs jobs and services for a Skyclaw cluster";

@@ -52,6 +52,8 @@ skyclaw_config::settings! {
         /// Where runs may write besides their own directories: paths separated by commas, / for anywhere, own
         /// for nowhere else.
         writable_paths: Vec<String> = "/", env "SKYCLAW_WRITABLE_PATHS";
+        /// How large a file a run may make, in bytes; 0 for as large as it likes.
+        max_file_bytes: u64 = "0", env "SKYCLAW_MAX_FILE_BYTES";
         /// Whether to run what asks for limits that cannot be enforced here, without them.
         best_effort_limits: bool = "0", env "SKYCLAW_BEST_EFFORT_LIMITS";
         /// Images that jobs may run in Podman, by reference or by digest (sha256:…). Without any, nothing runs in
@@ -186,6 +188,7 @@ impl Settings {
             shim: shim.clone(),
             user: self.run_user.as_ref().and_then(|user| policy::user(user).ok()),
             writable: policy::writable(&self.writable_paths).unwrap_or(Some(Vec::new())),
+            max_file_bytes: (self.max_file_bytes > 0).then_some(self.max_file_bytes),
             best_effort: self.best_effort_limits,
             halt: Some(SwitchFile::in_dir(state_dir).halt()),
         }

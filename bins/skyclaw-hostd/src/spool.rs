@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use skyclaw_config::ids;
 
 use crate::completion::Completion;
-use crate::state::write_durably;
+use crate::state::{HALF_WRITTEN, write_durably};
 
 /// The directory of outcomes, one file each.
 #[derive(Debug, Clone)]
@@ -27,6 +27,13 @@ impl Spool {
         fs::create_dir_all(&dir)?;
         // Output of jobs is in it, which other jobs have no business with.
         fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
+        // Of a daemon that died while it wrote: the run's own record still tells the outcome.
+        for entry in fs::read_dir(&dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ext| ext == HALF_WRITTEN) {
+                fs::remove_file(path)?;
+            }
+        }
         Ok(Self { dir })
     }
 
@@ -86,6 +93,17 @@ mod tests {
         let again = Spool::open(dir.path()).expect("open").kept().expect("kept");
         let jobs: Vec<_> = again.iter().map(|(_, completion)| completion.job.as_str()).collect();
         assert_eq!(jobs, ["b", "c"]);
+    }
+
+    #[test]
+    fn what_was_never_written_to_its_end_is_not_left() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let spool = Spool::open(dir.path()).expect("open");
+        spool.keep(&completion("a")).expect("keep");
+        fs::write(spool.dir.join("b.new"), "{\"job").expect("write");
+        let again = Spool::open(dir.path()).expect("open");
+        assert!(!spool.dir.join("b.new").exists());
+        assert_eq!(again.kept().expect("kept").len(), 1);
     }
 
     #[test]

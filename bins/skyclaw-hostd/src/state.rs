@@ -13,6 +13,8 @@ const LOCK: &str = "lock";
 pub(crate) const RUNS: &str = "runs";
 const HOST_ID: &str = "host-id";
 const OWNER: &str = "owner";
+/// What the name of a file ends with that is not yet there as a whole.
+pub(crate) const HALF_WRITTEN: &str = "new";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -123,11 +125,18 @@ pub(crate) fn is_state_dir(path: &Path) -> bool {
 
 /// Writes a file that is there as a whole or not at all, whatever happens, and stays there.
 pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
+    let beside = path.with_extension(HALF_WRITTEN);
+    let write = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    if let Err(error) = write() {
+        // A full disk is not to be fuller by what could not be written.
+        let _ = fs::remove_file(&beside);
+        return Err(error);
+    }
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 

@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         shim,
         user: None,
         writable: None,
+        max_file_bytes: None,
         best_effort: false,
         halt: None,
     })?;

@@ -43,6 +43,8 @@ pub struct Config {
     pub user: Option<User>,
     /// Where runs may write besides their own directories; anywhere when not given.
     pub writable: Option<Vec<PathBuf>>,
+    /// How large a file a run may make, in bytes; as large as it likes when not given.
+    pub max_file_bytes: Option<u64>,
     /// Whether a run is run although what it asks for cannot be enforced here.
     pub best_effort: bool,
     /// What ends all runs as soon as it is there, and lets none begin.
@@ -346,6 +348,7 @@ impl Driver {
             user: config.user.clone(),
             writable: writable.map(|more| own.into_iter().chain(more.iter().cloned()).collect()),
             max_processes: spec.resources.pids.filter(|_| !in_group),
+            max_file_bytes: config.max_file_bytes,
         }
     }
 }

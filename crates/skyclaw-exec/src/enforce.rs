@@ -231,10 +231,15 @@ fn of_processes(config: &Config, cgroups: &Cgroups) -> Vec<Fact> {
             Verdict::NotAvailable("SKYCLAW_RUN_USER is not set: runs have the daemon's own user".to_owned()),
         ),
     };
+    let file_size = match config.max_file_bytes {
+        Some(bytes) => Fact::in_force("fileSize").with(format!("{bytes} bytes")),
+        None => Fact::new("fileSize", Verdict::NotAvailable("SKYCLAW_MAX_FILE_BYTES is not set".to_owned())),
+    };
     vec![
         Fact::in_force("noNewPrivileges"),
         Fact::in_force("ownSession"),
         Fact::in_force("noCoreFiles"),
+        file_size,
         kill,
         landlock(config),
         user,

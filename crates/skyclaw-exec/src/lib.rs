@@ -42,6 +42,7 @@ mod spec;
 mod stop;
 mod sweep;
 mod tree;
+mod unmount;
 
 pub use allowlist::Allowlist;
 pub use boot::BootTime;

@@ -103,6 +103,9 @@ pub(crate) struct Program {
     pub(crate) writable: Option<Vec<PathBuf>>,
     /// How many processes its user may have.
     pub(crate) max_processes: Option<u64>,
+    /// How large a file it may make, in bytes.
+    #[serde(default)]
+    pub(crate) max_file_bytes: Option<u64>,
 }
 
 /// A user of this machine.

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::User;
+use crate::{User, unmount};
 
 /// What the name of a run's directory begins with, so that nothing else is ever taken for one.
 pub(crate) const PREFIX: &str = "run-";
@@ -73,7 +73,7 @@ impl RunDir {
 
     /// Removes it with all that is in it. Blocks on the file system.
     pub(crate) fn remove(self) {
-        if let Err(error) = remove_tree(&self.path)
+        if let Err(error) = unmount::below(&self.path).and_then(|()| remove_tree(&self.path))
             && error.kind() != io::ErrorKind::NotFound
         {
             let path = self.path.display();

@@ -14,6 +14,10 @@ use crate::machine::memory::{Beat, ClaimLook, Memory};
 use crate::node::{Inner, Written};
 use crate::peer::LeaderError;
 
+/// How long a heartbeat waits at most when its host was told before what it has to stop: the answer may have
+/// been lost on its way.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 impl Inner {
     /// A claim on behalf of `node`, which took it in.
     pub(crate) async fn lead_claim(
@@ -97,16 +101,24 @@ impl Inner {
         running: Vec<RunningJob>,
         wait: Duration,
     ) -> Result<response::Heartbeat, LeaderError> {
-        let deadline = Instant::now() + wait;
+        let mut deadline = Instant::now() + wait;
         let names_runs = !running.is_empty();
         let first = self.beat(host, running, !wait.is_zero()).await?;
         if names_runs {
             // It counts only if nobody else led when it was taken in: another leader knows nothing of it,
             // and gives the job to another host a period after its own election. A leader that is cut off
             // would go on to renew, and not know. So the quorum is asked, once for all that wait.
-            self.read_index.get().await?;
+            if let Err(error) = self.read_index.get().await {
+                // Nobody has told the host what is in this answer: when it asks again, there is reason to hurry.
+                let id = host.clone();
+                self.machine.look(move |memory| memory.untell(&id)).await?;
+                return Err(error);
+            }
         }
         let Some(woken) = first.wait else { return Ok(first.answer) };
+        if !(first.answer.stop.is_empty() && first.answer.stop_services.is_empty()) {
+            deadline = deadline.min(Instant::now() + TELL_AGAIN);
+        }
         let _ = tokio::time::timeout_at(deadline, woken).await;
         if !*self.leading.borrow() {
             return Err(LeaderError::NotLeader);

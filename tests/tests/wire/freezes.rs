@@ -127,6 +127,22 @@ fn a_run_that_was_frozen_goes_the_way_of_a_lost_one_and_one_that_was_done_is_don
     assert_eq!(complete(&done, &success_of("h1"))["status"], "completed");
 }
 
+/// Its answer may have been lost with a connection or a leader, and what is frozen runs on meanwhile.
+#[test]
+fn a_host_that_asks_again_and_waits_is_told_again_and_not_only_when_its_wait_is_over() {
+    let node = node();
+    let wire = node.wire();
+    wire.host("h1", &[], 4);
+    wire.enqueue();
+    let job = wire.claim("h1");
+    freeze(&wire, &json!({}));
+    let told = beat(&wire, &[&job], 30_000);
+    assert_eq!(told["stop"], json!([{"jobId": job["id"], "reason": "frozen"}]));
+    let start = Instant::now();
+    assert_eq!(beat(&wire, &[&job], 30_000)["stop"], told["stop"]);
+    assert!(start.elapsed() < AT_ONCE, "it waited to the end");
+}
+
 #[test]
 fn services_are_stopped_too_and_start_again_after_the_thaw() {
     let node = node();

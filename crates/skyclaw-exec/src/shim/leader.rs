@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use landlock::{
     ABI, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr,
+    RulesetCreatedAttr, Scope,
 };
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
@@ -59,6 +59,7 @@ pub(super) fn start(
         guard: getpid(),
         doors,
         max_processes: program.max_processes,
+        max_file_bytes: program.max_file_bytes,
         user: program.user.as_ref().map(|user| (Uid::from_raw(user.uid), Gid::from_raw(user.gid))),
         writable: program.writable.clone(),
     };
@@ -75,6 +76,7 @@ struct Rights {
     guard: Pid,
     doors: Vec<File>,
     max_processes: Option<u64>,
+    max_file_bytes: Option<u64>,
     user: Option<(Uid, Gid)>,
     writable: Option<Vec<PathBuf>>,
 }
@@ -93,6 +95,9 @@ impl Rights {
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
         if let Some(max) = self.max_processes {
             setrlimit(Resource::RLIMIT_NPROC, max, max)?;
+        }
+        if let Some(max) = self.max_file_bytes {
+            setrlimit(Resource::RLIMIT_FSIZE, max, max)?;
         }
         if let Some((uid, gid)) = self.user {
             setgroups(&[])?;
@@ -115,6 +120,10 @@ impl Rights {
 }
 
 /// Lets nothing be written outside of what is named. Fails where the kernel cannot.
+///
+/// Along with it come two things for which the kernel needs no rule: nothing can be mounted, and processes
+/// outside of the run can be neither traced nor read (their memory, their environment). Since Linux 6.12 they
+/// can be sent no signals either.
 fn limit_writes(writable: &[PathBuf]) -> io::Result<()> {
     // What came with later versions is asked for where it is known, but the first is a must.
     let later = AccessFs::from_write(ABI::V5);
@@ -125,6 +134,8 @@ fn limit_writes(writable: &[PathBuf]) -> io::Result<()> {
         .map_err(fault)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(later)
+        .map_err(fault)?
+        .scope(Scope::Signal)
         .map_err(fault)?
         .create()
         .map_err(fault)?;

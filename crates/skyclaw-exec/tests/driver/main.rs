@@ -77,6 +77,7 @@ fn config(dir: &Path) -> Config {
         shim: Shim { program: env!("CARGO_BIN_EXE_skyclaw-shim-under-test").into(), args: vec![] },
         user: None,
         writable: None,
+        max_file_bytes: None,
         best_effort: false,
         halt: None,
     }

@@ -83,6 +83,7 @@ pub(crate) fn config(dir: &Path, shim: &str) -> Config {
         shim: Shim { program: shim.into(), args: vec![] },
         user: None,
         writable: None,
+        max_file_bytes: None,
         best_effort: false,
         halt: None,
     }

@@ -24,6 +24,7 @@ fn processes(kit: &Kit) -> Driver {
         shim: Shim { program: env!("CARGO_BIN_EXE_skyclaw-shim-under-test").into(), args: vec![] },
         user: None,
         writable: None,
+        max_file_bytes: None,
         best_effort: false,
         halt: None,
     })

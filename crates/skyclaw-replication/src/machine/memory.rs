@@ -206,6 +206,11 @@ impl Memory {
         Some(Beat { answer, wait })
     }
 
+    /// What a host was to be told did not reach it.
+    pub(crate) fn untell(&mut self, id: &HostId) {
+        self.told.remove(id);
+    }
+
     /// Lets no claim find anything until then, or lets all of them look again.
     pub(crate) fn hold_claims(&mut self, until: Option<Instant>) {
         let was_held = std::mem::replace(&mut self.held_until, until).is_some();

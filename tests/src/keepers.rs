@@ -1,0 +1,114 @@
+//! What a host has of its runs on this machine: the processes that keep them, folders, control groups.
+//!
+//! It is looked for with the means of whoever has the machine, and a host is not asked.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::Host;
+use crate::process;
+
+/// A process, told from all others by its id and when it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its id.
+    pub pid: u32,
+    start: u64,
+}
+
+/// The processes of one run, as its shim wrote them down.
+#[derive(Debug, Clone, Copy)]
+pub struct Keepers {
+    /// Keeps the run.
+    pub shim: Known,
+    /// Below the shim; the parent of the run's first process.
+    pub guard: Known,
+    /// The run's first process.
+    pub leader: Known,
+}
+
+impl Known {
+    fn read(value: &Value) -> Option<Self> {
+        let pid = u32::try_from(value["pid"].as_u64()?).ok()?;
+        Some(Self { pid, start: value["start"].as_u64()? })
+    }
+
+    /// Whether it is there, and not dead.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        process::started(self.pid) == Some(self.start)
+    }
+
+    /// Sends it a signal, if it is still there.
+    ///
+    /// # Panics
+    /// When its id is none.
+    pub fn signal(&self, signal: Signal) {
+        if self.lives() {
+            let _ = kill(Pid::from_raw(i32::try_from(self.pid).expect("a pid")), signal);
+        }
+    }
+}
+
+impl Host {
+    /// The processes of a run that has begun here.
+    #[must_use]
+    pub fn keepers(&self, run: &str) -> Option<Keepers> {
+        let text = fs::read(self.runs_dir().join(run).join("control/processes.json")).ok()?;
+        let told: Value = serde_json::from_slice(&text).ok()?;
+        let known = |who: &str| Known::read(&told[who]);
+        Some(Keepers { shim: known("shim")?, guard: known("guard")?, leader: known("leader")? })
+    }
+
+    /// Where each run has its folder.
+    #[must_use]
+    pub fn runs_dir(&self) -> PathBuf {
+        self.state_dir().join("runs")
+    }
+
+    /// What is there of runs: folders, outcomes that nobody has heard, control groups, and processes that
+    /// have one of `marks` in their command line.
+    #[must_use]
+    pub fn left(&self, marks: &[impl AsRef<str>]) -> Vec<String> {
+        let mut left = Vec::new();
+        for dir in [self.runs_dir(), self.state_dir().join("completions")] {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            left.extend(entries.map(|entry| entry.path().display().to_string()));
+        }
+        left.extend(self.groups().into_iter().map(|dir| dir.display().to_string()));
+        let lines = process::command_lines();
+        let of_a_run = lines.into_iter().filter(|line| marks.iter().any(|mark| line.contains(mark.as_ref())));
+        left.extend(of_a_run.map(|line| line.replace('\n', " ")));
+        left
+    }
+
+    /// The control groups that are there for its runs, in any hierarchy.
+    fn groups(&self) -> Vec<PathBuf> {
+        let Ok(runs) = self.runs_dir().metadata() else { return Vec::new() };
+        let name = format!("skyclaw-{:x}-{:x}", runs.dev(), runs.ino());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let hierarchies = mounts.lines().filter(|line| line.contains(" - cgroup"));
+        let mut found = Vec::new();
+        for root in hierarchies.filter_map(|line| line.split(' ').nth(4)) {
+            find(Path::new(root), &name, &mut found);
+        }
+        found
+    }
+}
+
+/// Every folder below `dir` that has this name.
+fn find(dir: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    let below = fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if entry.file_name() == name {
+            found.push(entry.path());
+        } else {
+            find(&entry.path(), name, found);
+        }
+    }
+}

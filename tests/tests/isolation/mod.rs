@@ -1,0 +1,46 @@
+//! What is promised of runs on real hosts: that two of one job are never there at the same time, that they
+//! outlive their daemon, that they are stopped when they must be, and that nothing gets out or is left.
+
+mod blows;
+mod escapes;
+mod freezing;
+mod hogs;
+mod kills;
+mod overlap;
+mod witness;
+
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use skyclaw_tests::outside;
+
+/// More often than hosts usually do, so that a test need not last for longer than one.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+#[test]
+fn whatever_befalls_a_host_two_runs_of_a_job_never_overlap_and_each_job_ends_as_it_says() {
+    let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
+    overlap::trials(4, 4, Duration::from_secs(5), &mut rng);
+}
+
+#[test]
+fn jobs_of_a_host_whose_daemon_is_killed_at_any_moment_end_once_and_are_told_in_full() {
+    let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
+    kills::kills(5, &kills::WORKS, &[], &mut rng);
+}
+
+#[test]
+fn all_that_runs_is_stopped_by_a_freeze_and_nothing_begins_before_the_thaw_though_leaders_die() {
+    freezing::freeze(freezing::Death::Unheard, HEARTBEAT);
+}
+
+#[test]
+fn all_that_runs_is_stopped_by_a_freeze_of_a_cluster_that_is_well() {
+    freezing::freeze(freezing::Death::Later, HEARTBEAT);
+}
+
+#[test]
+fn all_that_runs_is_stopped_by_a_freeze_whose_leader_is_killed_as_soon_as_it_is_acknowledged() {
+    freezing::freeze(freezing::Death::AtOnce, HEARTBEAT);
+}
