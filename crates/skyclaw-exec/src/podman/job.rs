@@ -94,6 +94,7 @@ mod tests {
             shim: Shim { program: "/shim".into(), args: vec![] },
             user: None,
             writable: None,
+            max_file_bytes: None,
             best_effort: false,
             halt: None,
         }
