@@ -34,7 +34,8 @@ use clap::{Parser, Subcommand};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use skyclaw_tests::cluster::state;
-use skyclaw_tests::outside;
+use skyclaw_tests::podman::{Service, Who};
+use skyclaw_tests::{LONG, outside, wait_until};
 
 /// As hosts have it when nobody says anything: a freeze must not have to wait for it.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -92,7 +93,8 @@ enum Run {
         #[arg(long, default_value_t = 3000)]
         lease_ms: u64,
     },
-    /// The daemon of a host is killed amid running jobs, again and again
+    /// The daemon of a host is killed amid running jobs, processes and containers, again and again; with the
+    /// system's Podman and with a user's
     HostKills {
         /// How often
         #[arg(long, default_value_t = 50)]
@@ -101,7 +103,8 @@ enum Run {
         #[arg(long, default_value_t = 4096)]
         growth_goal_kib: u64,
     },
-    /// Everything is frozen while twenty jobs and two services run, also with the leader killed in between
+    /// Everything is frozen while ten jobs in containers, ten others and two services run, also with the leader
+    /// killed in between; with the system's Podman and with a user's in turn
     Freeze {
         /// How often each
         #[arg(long, default_value_t = 5)]
@@ -142,19 +145,31 @@ fn main() {
 }
 
 fn host_kills(times: usize, growth_goal_kib: u64, rng: &mut StdRng) {
-    let [first, last] = kills::kills(times, &kills::WORKS, &[], rng).resident_kib();
-    assert!(last <= first + growth_goal_kib, "the daemon grew from {first} to {last} KiB");
+    for who in [Who::Root, Who::Rootless] {
+        let service = Service::start(who);
+        let settings = service.settings("h1");
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        println!("processes, and containers of {who:?}");
+        let works = [kills::PROCESS, kills::CONTAINER];
+        let [first, last] = kills::kills(times, &works, &settings, rng).resident_kib();
+        assert!(last <= first + growth_goal_kib, "the daemon grew from {first} to {last} KiB");
+        wait_until("no container is left", LONG, || service.containers().is_empty().then_some(()));
+    }
 }
 
 fn freeze(times: usize, goal_ms: u64) {
-    for death in [freezing::Death::Later, freezing::Death::AtOnce, freezing::Death::Unheard] {
-        let mut took: Vec<_> = (0..times.max(1)).map(|_| freezing::freeze(death, HEARTBEAT)).collect();
+    use freezing::Death;
+    let services = [Service::start(Who::Root), Service::start(Who::Rootless)];
+    for death in [Death::Later, Death::AtOnce, Death::Unheard] {
+        let podman = services.iter().cycle().take(times.max(1));
+        let mut took: Vec<_> =
+            podman.map(|podman| freezing::freeze(death, HEARTBEAT, Some(podman))).collect();
         took.sort();
         let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
         println!("leader killed {death:?}: stopped after {median:?} (median), {most:?} at most");
         // A leader that died before it could tell anybody has to be followed by another first.
         let goal = Duration::from_millis(goal_ms);
-        assert!(median <= goal || death == freezing::Death::Unheard, "{median:?}, the goal is {goal:?}");
+        assert!(median <= goal || death == Death::Unheard, "{median:?}, the goal is {goal:?}");
         assert!(most <= HEARTBEAT, "{most:?}, longer than a heartbeat");
     }
 }

@@ -192,6 +192,17 @@ impl Service {
         self.podman_ok(&["import", "--quiet", &archive.display().to_string(), IMAGE]);
     }
 
+    /// The settings of a host that runs jobs with this service: the image, and where it finds and keeps what.
+    #[must_use]
+    pub fn settings(&self, host: &str) -> [(&'static str, String); 3] {
+        let text = |path: PathBuf| path.display().to_string();
+        [
+            ("SKYCLAW_PODMAN_IMAGES", IMAGE.to_owned()),
+            ("SKYCLAW_PODMAN_SOCKET", text(self.socket())),
+            ("SKYCLAW_PODMAN_RUN_DIR", text(self.dir().join(format!("runs-{host}")))),
+        ]
+    }
+
     /// A folder that belongs to the service's user, who alone can look into it.
     #[must_use]
     pub fn own_dir(&self) -> PathBuf {

@@ -41,17 +41,15 @@ impl Place {
 
     /// A host that runs jobs in Podman.
     pub(crate) fn host(&self, node: &Coordinator, name: &str, extra: &[(&str, &str)]) -> Host {
-        let (socket, runs) = (self.service.socket(), self.service.dir().join(format!("runs-{name}")));
+        let podman = self.service.settings(name);
         let shared = format!("{}:rw", self.shared().display());
         let usual = [
-            ("SKYCLAW_PODMAN_IMAGES", IMAGE),
-            ("SKYCLAW_PODMAN_SOCKET", socket.to_str().expect("a path")),
-            ("SKYCLAW_PODMAN_RUN_DIR", runs.to_str().expect("a path")),
-            ("SKYCLAW_PODMAN_MOUNTS", &shared),
+            ("SKYCLAW_PODMAN_MOUNTS", shared.as_str()),
             ("SKYCLAW_PODMAN_PREPARED", "0"),
             ("SKYCLAW_MAX_PARALLEL", "4"),
         ];
-        let all: Vec<_> = usual.iter().chain(extra).copied().collect();
+        let podman = podman.iter().map(|(name, value)| (*name, value.as_str()));
+        let all: Vec<_> = podman.chain(usual).chain(extra.iter().copied()).collect();
         let host = Host::start(&node.url(), name, &all);
         wait_until("the host has registered", LONG, || {
             (node.wire().get(&format!("/v1/hosts/{name}")).send().status == 200).then_some(())

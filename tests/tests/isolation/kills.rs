@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::rngs::StdRng;
 use skyclaw_tests::mesh::id;
+use skyclaw_tests::podman::IMAGE;
 use skyclaw_tests::{Coordinator, Host, LONG, Options, Value, json, process, wait_until};
 
 /// How many jobs there are at any time, running or waiting.
@@ -28,13 +29,25 @@ pub(crate) struct Work {
 }
 
 /// As a plain process.
-const PROCESS: Work = Work {
+pub(crate) const PROCESS: Work = Work {
     name: "process",
     body: |script| json!({"payload": {"kind": "shell", "command": "sh", "args": ["-c", script], "timeoutMs": 120_000}}),
 };
 
-/// All ways there are.
-pub(crate) const WORKS: [Work; 1] = [PROCESS];
+/// In a container, on a host with the settings of [`Service::settings`](skyclaw_tests::podman::Service).
+#[cfg_attr(
+    test,
+    expect(dead_code, reason = "for long runs; tests of containers kill their hosts themselves")
+)]
+pub(crate) const CONTAINER: Work = Work {
+    name: "container",
+    body: |script| {
+        let mut body = (PROCESS.body)(script);
+        body["isolation"] = json!("podman");
+        body["image"] = json!(IMAGE);
+        body
+    },
+};
 
 /// What came of it.
 #[derive(Debug)]
@@ -105,6 +118,8 @@ pub(crate) fn kills(count: usize, works: &[Work], extra: &[(&str, &str)], rng: &
         left = host.left(&[""; 0]);
     }
     assert!(left.is_empty(), "left of runs that are over: {left:#?}");
+    // It gives back what it had made ahead.
+    host.terminate();
     let survived = Survived { kills: count, jobs: jobs.len(), claimed_in_vain, resident };
     println!("{survived}");
     survived

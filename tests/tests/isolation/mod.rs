@@ -27,20 +27,20 @@ fn whatever_befalls_a_host_two_runs_of_a_job_never_overlap_and_each_job_ends_as_
 #[test]
 fn jobs_of_a_host_whose_daemon_is_killed_at_any_moment_end_once_and_are_told_in_full() {
     let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
-    kills::kills(5, &kills::WORKS, &[], &mut rng);
+    kills::kills(5, &[kills::PROCESS], &[], &mut rng);
 }
 
 #[test]
 fn all_that_runs_is_stopped_by_a_freeze_and_nothing_begins_before_the_thaw_though_leaders_die() {
-    freezing::freeze(freezing::Death::Unheard, HEARTBEAT);
+    freezing::freeze(freezing::Death::Unheard, HEARTBEAT, None);
 }
 
 #[test]
 fn all_that_runs_is_stopped_by_a_freeze_of_a_cluster_that_is_well() {
-    freezing::freeze(freezing::Death::Later, HEARTBEAT);
+    freezing::freeze(freezing::Death::Later, HEARTBEAT, None);
 }
 
 #[test]
 fn all_that_runs_is_stopped_by_a_freeze_whose_leader_is_killed_as_soon_as_it_is_acknowledged() {
-    freezing::freeze(freezing::Death::AtOnce, HEARTBEAT);
+    freezing::freeze(freezing::Death::AtOnce, HEARTBEAT, None);
 }
