@@ -30,6 +30,11 @@ fn frozen(memory: &super::kit::Memory, job: &crate::model::Job) -> bool {
     memory.freezes.iter().any(|f| f.is_in_force() && f.scope.covers(&job.labels, job.agent()))
 }
 
+/// Whether a host is given nothing, by the cluster's operators or by its own.
+fn is_held_back(host: &crate::model::Host) -> bool {
+    host.drain().is_some() || host.frozen().is_some()
+}
+
 /// The jobs handed out by a claim that was not a repetition.
 fn claimed<'a>(turn: &'a Turn<'_>) -> Option<(&'a Operation, Vec<&'a str>)> {
     let Ok(Reply::Claimed(jobs)) = &turn.outcome.reply else { return None };
@@ -51,7 +56,7 @@ proptest! {
                 let room = (host.max_parallel as usize).saturating_sub(held).min(*max as usize);
                 let mut fitting: Vec<_> = memory.active.values().cloned().collect();
                 fitting.retain(|j| j.phase == Phase::Queued && host.offers().covers(&j.needs()));
-                fitting.retain(|job| host.drain().is_none() && !frozen(memory, job));
+                fitting.retain(|job| !is_held_back(host) && !frozen(memory, job));
                 fitting.sort_by_key(|job| (Reverse(job.priority), order.0[&job.id]));
                 fitting.truncate(room);
                 prop_assert_eq!(got, ids(&fitting));
@@ -84,7 +89,7 @@ proptest! {
             for host in hosts {
                 let memory = super::kit::Memory::of(&turn.after.state);
                 let everything = memory.freezes.iter().any(|f| f.is_in_force() && f.scope.is_all());
-                let full = host.active_leases >= host.max_parallel || host.drain().is_some();
+                let full = host.active_leases >= host.max_parallel || is_held_back(&host);
                 let fits = turn.after.state.active_jobs().any(|job| {
                     job.phase == Phase::Queued && host.offers().covers(&job.needs()) && !frozen(&memory, job)
                 });
