@@ -10,43 +10,32 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::signalfd::SignalFd;
-use nix::unistd::{Pid, getppid};
+use nix::unistd::Pid;
 
+use super::bond::Bond;
 use super::herd::{self, Herd};
-use super::thrift::Thrift;
-use super::timer::Death;
-use super::{hear, leader, raw, tell};
+use super::{leader, raw, tell};
 use crate::BootTime;
-use crate::protocol::{End, FromGuard, Limits, Plan, ToGuard};
-use crate::record::{Event, Exit, ExitStatus, Reason, Usage, What};
+use crate::protocol::{End, FromGuard, Plan};
+use crate::record::{ExitStatus, Usage};
 
 /// How soon it is looked again for what was killed, at first and at most.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
 struct Guard<'a> {
-    plan: &'a Plan,
-    shim: UnixDatagram,
-    /// Readable as soon as the shim is gone.
-    life: OwnedFd,
+    bond: Bond<'a>,
     signals: SignalFd,
-    death: Death,
     herd: Herd<'a>,
     leader: Pid,
-    started: Instant,
     status: Option<ExitStatus>,
-    limits: Option<Limits>,
-    kill_at: Option<BootTime>,
     killing: Option<Duration>,
-    by_guard: bool,
-    orphaned: bool,
-    thrift: Thrift,
 }
 
 /// Runs the guard, and ends the process.
@@ -71,46 +60,20 @@ fn guard(
     prctl::set_name(c"skyclaw-guard")?;
     prctl::set_child_subreaper(true)?;
     let signals = super::signal_file()?;
-    let mut death = Death::new()?;
-    let limits = plan.deadline.map(|deadline| Limits::of(deadline, plan.grace, plan.slack));
-    if let Some(limits) = limits {
-        death.at(limits.kernel)?;
-    }
-    if getppid() != shim {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    let started = Instant::now();
+    let mut bond = Bond::open(plan, shim, to_shim, life)?;
     let leader = match start() {
         Ok(leader) => leader,
         Err(error) => {
             let (errno, fault) = (error.raw_os_error(), error.to_string());
-            return tell(&to_shim, &FromGuard::NotStarted { errno, fault });
+            return tell(&bond.shim, &FromGuard::NotStarted { errno, fault });
         }
-    };
-    let herd = Herd::new(&plan.groups);
-    let mut guard = Guard {
-        plan,
-        shim: to_shim,
-        life,
-        signals,
-        death,
-        herd,
-        leader,
-        started,
-        status: None,
-        limits,
-        kill_at: None,
-        killing: None,
-        by_guard: false,
-        orphaned: false,
-        thrift: Thrift::new(),
     };
     // From here on a run whose shim dies is killed whatever becomes of the guard. Without it, the guard
     // still does it.
-    let _ = leader::tie(leader, &guard.life);
-    if tell(&guard.shim, &FromGuard::Started { leader: raw(leader) }).is_err() {
-        guard.orphaned = true;
-    }
+    let _ = leader::tie(leader, &bond.life);
+    bond.tell_started(raw(leader));
+    let herd = Herd::new(&plan.groups);
+    let mut guard = Guard { bond, signals, herd, leader, status: None, killing: None };
     guard.watch();
     guard.conclude()
 }
@@ -120,14 +83,14 @@ impl Guard<'_> {
     fn watch(&mut self) {
         loop {
             self.look_at_clock();
-            self.thrift.look_at_clock();
+            self.bond.thrift.look_at_clock();
             let reaped = herd::reap(Some(raw(self.leader)));
             self.status = self.status.or(reaped.status);
             if reaped.nothing_left {
-                self.death.never();
+                self.bond.death.never();
                 return;
             }
-            if self.status.is_some() && self.kill_at.is_none() {
+            if self.status.is_some() && self.bond.kill_at.is_none() {
                 self.killing.get_or_insert(LOOK_AGAIN.0);
             }
             if let Some(pause) = self.killing {
@@ -140,117 +103,60 @@ impl Guard<'_> {
 
     fn look_at_clock(&mut self) {
         let now = BootTime::now();
-        let late = self.limits.is_some_and(|limits| limits.guard <= now);
+        let late = self.bond.limits.is_some_and(|limits| limits.guard <= now);
         if late && self.killing.is_none() {
-            self.by_guard = self.kill_at.is_none();
+            self.bond.by_guard = self.bond.kill_at.is_none();
         }
-        if late || self.orphaned || self.kill_at.is_some_and(|at| at <= now) {
+        if late || self.bond.orphaned || self.bond.kill_at.is_some_and(|at| at <= now) {
             self.killing.get_or_insert(LOOK_AGAIN.0);
         }
     }
 
     fn wait(&mut self) {
         let next = [
-            self.thrift.left(),
+            self.bond.thrift.left(),
             self.killing,
-            self.limits.map(|it| it.guard.left()),
-            self.kill_at.map(BootTime::left),
+            self.bond.limits.map(|it| it.guard.left()),
+            self.bond.kill_at.map(BootTime::left),
         ];
         let next = if self.killing.is_some() { self.killing } else { next.into_iter().flatten().min() };
         let mut files = [
-            PollFd::new(self.shim.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.life.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.bond.shim.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.bond.life.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         // A connection that is gone is always ready; the pipe has told of it by then.
-        let files = if self.orphaned { &mut files[2..] } else { &mut files[..] };
+        let files = if self.bond.orphaned { &mut files[2..] } else { &mut files[..] };
         if !matches!(poll(files, super::peers::timeout(next)), Ok(1..)) {
             return;
         }
         let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         while let Ok(Some(_)) = self.signals.read_signal() {}
-        if self.orphaned {
-            return;
-        }
-        if ready[0]
-            && let Some(told) = hear(&self.shim)
+        if let [told, gone, _] = ready[..]
+            && self.bond.take_in(told, gone)
+            && self.status.is_none()
         {
-            self.take_in(told);
-        }
-        if ready[1] {
-            self.orphaned = true;
+            self.terminate();
         }
     }
 
-    fn take_in(&mut self, told: ToGuard) {
-        match told {
-            ToGuard::Limits(limits) => {
-                self.limits = Some(limits);
-                // An error leaves the earlier moment, which is the safe one.
-                let _ = self.death.at(limits.kernel);
-            }
-            ToGuard::Stop { kill_at } => {
-                let first = self.kill_at.is_none();
-                self.kill_at = Some(self.kill_at.map_or(kill_at, |before| before.min(kill_at)));
-                if first && self.status.is_none() {
-                    let _ = killpg(self.leader, Signal::SIGTERM);
-                    // A stopped process would take note only when it is continued.
-                    let _ = killpg(self.leader, Signal::SIGCONT);
-                    self.herd.terminate_outside(raw(self.leader));
-                }
-            }
-            ToGuard::Done => {}
-        }
+    fn terminate(&self) {
+        let _ = killpg(self.leader, Signal::SIGTERM);
+        // A stopped process would take note only when it is continued.
+        let _ = killpg(self.leader, Signal::SIGCONT);
+        self.herd.terminate_outside(raw(self.leader));
     }
 
     /// Tells the shim how it ended, and stays until the record is on disk: it is written here when the shim
     /// is not there to do it.
-    fn conclude(mut self) -> io::Result<()> {
-        let end = End { status: self.status, usage: usage(), by_guard: self.by_guard };
-        if !self.orphaned && tell(&self.shim, &FromGuard::Ended(end)).is_ok() {
-            loop {
-                let mut files = [
-                    PollFd::new(self.shim.as_fd(), PollFlags::POLLIN),
-                    PollFd::new(self.life.as_fd(), PollFlags::POLLIN),
-                ];
-                if poll(&mut files, PollTimeout::NONE).is_err() {
-                    continue;
-                }
-                let (told, gone) = (files[0].any().unwrap_or(true), files[1].any().unwrap_or(true));
-                if told && matches!(hear(&self.shim), Some(ToGuard::Done)) {
-                    return Ok(());
-                }
-                if gone {
-                    break;
-                }
-            }
-        }
-        self.orphaned = true;
-        self.record(end)
-    }
-
-    fn record(&self, end: End) -> io::Result<()> {
-        if matches!(Exit::read(&self.plan.control), Ok(Some(_))) {
+    fn conclude(self) -> io::Result<()> {
+        let end = End { status: self.status, usage: usage(), by_guard: self.bond.by_guard };
+        if self.bond.shim_records(end) || self.bond.is_recorded() {
             return Ok(());
         }
-        let lost = Reason::KeeperLost("its shim was killed".to_owned());
-        let reason = if end.by_guard { Reason::Deadline(self.plan.why.clone()) } else { lost };
-        let why = match &reason {
-            Reason::Deadline(why) => why.clone(),
-            _ => "its shim was killed".to_owned(),
-        };
-        let mut exit = Exit {
-            boot: crate::boot::boot_id(),
-            reason,
-            status: end.status,
-            duration: self.started.elapsed(),
-            usage: end.usage,
-            out_of_memory: false,
-            written: None,
-            events: vec![Event::now(What::StopAsked { by: "guard".to_owned(), why })],
-        };
-        exit.take_from_groups(&self.plan.groups);
-        exit.write(&self.plan.control)
+        let mut exit = self.bond.record(end.status, end.usage);
+        exit.take_from_groups(&self.bond.plan.groups);
+        exit.write(&self.bond.plan.control)
     }
 }
 

@@ -10,38 +10,28 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
-use nix::unistd::{Pid, getppid};
+use nix::unistd::Pid;
 
+use super::bond::Bond;
 use super::contained::Contained;
-use super::thrift::Thrift;
-use super::timer::Death;
-use super::{hear, peers, tell};
+use super::peers;
 use crate::BootTime;
 use crate::cgroup::Group;
-use crate::protocol::{Container, End, FromGuard, Limits, Plan, ToGuard};
-use crate::record::{Event, Exit, Reason, Usage, What};
+use crate::protocol::{Container, End, Plan};
+use crate::record::Usage;
 
 /// How soon it is killed again when it is still there.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 struct Warden<'a> {
-    plan: &'a Plan,
+    bond: Bond<'a>,
     held: &'a Contained<'a>,
-    shim: UnixDatagram,
-    /// Readable as soon as the shim is gone.
-    life: OwnedFd,
-    death: Death,
-    started: Instant,
-    limits: Option<Limits>,
-    kill_at: Option<BootTime>,
-    by_guard: bool,
-    orphaned: bool,
+    /// Whether the monitor is gone.
     unwatched: bool,
-    thrift: Thrift,
 }
 
 /// Runs the guard, and ends the process.
@@ -66,31 +56,9 @@ fn guard(
     life: OwnedFd,
 ) -> io::Result<()> {
     prctl::set_name(c"skyclaw-guard")?;
-    let mut death = Death::new()?;
-    let limits = plan.deadline.map(|deadline| Limits::of(deadline, plan.grace, plan.slack));
-    if let Some(limits) = limits {
-        death.at(limits.kernel)?;
-    }
-    if getppid() != shim {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    let mut warden = Warden {
-        plan,
-        held,
-        shim: to_shim,
-        life,
-        death,
-        started: Instant::now(),
-        limits,
-        kill_at: None,
-        by_guard: false,
-        orphaned: false,
-        unwatched: false,
-        thrift: Thrift::new(),
-    };
-    if tell(&warden.shim, &FromGuard::Started { leader: container.main.pid }).is_err() {
-        warden.orphaned = true;
-    }
+    let mut bond = Bond::open(plan, shim, to_shim, life)?;
+    bond.tell_started(container.main.pid);
+    let mut warden = Warden { bond, held, unwatched: false };
     warden.watch();
     warden.conclude()
 }
@@ -99,9 +67,9 @@ impl Warden<'_> {
     /// Until nothing of the run is left.
     fn watch(&mut self) {
         loop {
-            self.thrift.look_at_clock();
+            self.bond.thrift.look_at_clock();
             if self.held.is_gone() {
-                self.death.never();
+                self.bond.death.never();
                 return;
             }
             let killing = self.must_end();
@@ -115,26 +83,26 @@ impl Warden<'_> {
     /// Whether it is to be killed now.
     fn must_end(&mut self) -> bool {
         let now = BootTime::now();
-        let late = self.limits.is_some_and(|limits| limits.guard <= now);
-        self.by_guard |= late && self.kill_at.is_none();
-        late || self.orphaned || self.unwatched || self.kill_at.is_some_and(|at| at <= now)
+        let late = self.bond.limits.is_some_and(|limits| limits.guard <= now);
+        self.bond.by_guard |= late && self.bond.kill_at.is_none();
+        late || self.bond.orphaned || self.unwatched || self.bond.kill_at.is_some_and(|at| at <= now)
     }
 
     fn wait(&mut self, killing: bool) {
         let next = [
             killing.then_some(LOOK_AGAIN),
-            self.thrift.left(),
-            self.limits.map(|it| it.guard.left()).filter(|_| !killing),
-            self.kill_at.map(BootTime::left).filter(|_| !killing),
+            self.bond.thrift.left(),
+            self.bond.limits.map(|it| it.guard.left()).filter(|_| !killing),
+            self.bond.kill_at.map(BootTime::left).filter(|_| !killing),
         ];
         let mut files = [
             PollFd::new(self.held.main(), PollFlags::POLLIN),
             PollFd::new(self.held.monitor(), PollFlags::POLLIN),
-            PollFd::new(self.shim.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.life.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.bond.shim.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.bond.life.as_fd(), PollFlags::POLLIN),
         ];
         // What is gone is always ready, and is known by then.
-        let files = match (self.unwatched, self.orphaned) {
+        let files = match (self.unwatched, self.bond.orphaned) {
             (_, true) => &mut files[..1],
             (true, false) => &mut files[2..],
             (false, false) => &mut files[..],
@@ -156,82 +124,25 @@ impl Warden<'_> {
     }
 
     fn heard(&mut self, told: bool, gone: bool) {
-        if told && let Some(told) = hear(&self.shim) {
-            self.take_in(told);
-        }
-        self.orphaned |= gone;
-    }
-
-    fn take_in(&mut self, told: ToGuard) {
-        match told {
-            ToGuard::Limits(limits) => {
-                self.limits = Some(limits);
-                // An error leaves the earlier moment, which is the safe one.
-                let _ = self.death.at(limits.kernel);
-            }
-            ToGuard::Stop { kill_at } => {
-                let first = self.kill_at.is_none();
-                self.kill_at = Some(self.kill_at.map_or(kill_at, |before| before.min(kill_at)));
-                if first {
-                    self.held.terminate();
-                }
-            }
-            ToGuard::Done => {}
+        if self.bond.take_in(told, gone) {
+            self.held.terminate();
         }
     }
 
     /// Tells the shim that it ended, and stays until the record is on disk: it is written here when the
     /// shim is not there to do it.
-    fn conclude(mut self) -> io::Result<()> {
+    fn conclude(self) -> io::Result<()> {
         // As long as the counters are there.
         let spent = self.held.spent();
-        let end = End { status: None, usage: Usage::default(), by_guard: self.by_guard };
-        if !self.orphaned && tell(&self.shim, &FromGuard::Ended(end)).is_ok() && self.shim_is_done() {
+        let end = End { status: None, usage: Usage::default(), by_guard: self.bond.by_guard };
+        if self.bond.shim_records(end) || self.bond.is_recorded() {
             return Ok(());
         }
-        self.orphaned = true;
-        if matches!(Exit::read(&self.plan.control), Ok(Some(_))) {
-            return Ok(());
-        }
-        let (reason, why) = if self.by_guard {
-            (Reason::Deadline(self.plan.why.clone()), self.plan.why.as_str())
-        } else {
-            let why = "its shim was killed";
-            (Reason::KeeperLost(why.to_owned()), why)
-        };
         let status = self.held.status(|| {});
-        let mut exit = Exit {
-            boot: crate::boot::boot_id(),
-            reason,
-            status,
-            duration: self.started.elapsed(),
-            usage: Usage::default(),
-            out_of_memory: self.held.ran_out_of_memory(status, true),
-            written: None,
-            events: vec![Event::now(What::StopAsked { by: "guard".to_owned(), why: why.to_owned() })],
-        };
+        let mut exit = self.bond.record(status, Usage::default());
+        exit.out_of_memory = self.held.ran_out_of_memory(status, true);
         exit.take_spent(&spent);
-        self.plan.groups.iter().for_each(Group::remove);
-        exit.write(&self.plan.control)
-    }
-
-    /// Whether the shim has written the record; else it is gone.
-    fn shim_is_done(&self) -> bool {
-        loop {
-            let mut files = [
-                PollFd::new(self.shim.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.life.as_fd(), PollFlags::POLLIN),
-            ];
-            if poll(&mut files, PollTimeout::NONE).is_err() {
-                continue;
-            }
-            let (told, gone) = (files[0].any().unwrap_or(true), files[1].any().unwrap_or(true));
-            if told && matches!(hear(&self.shim), Some(ToGuard::Done)) {
-                return true;
-            }
-            if gone {
-                return false;
-            }
-        }
+        self.bond.plan.groups.iter().for_each(Group::remove);
+        exit.write(&self.bond.plan.control)
     }
 }
