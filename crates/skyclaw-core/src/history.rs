@@ -102,6 +102,18 @@ impl History {
         }
     }
 
+    /// Adds what a host tells of a run, unless it was told already: a host tells how a run began while it goes
+    /// on, and all of it with its end.
+    pub fn push_told(&mut self, event: Event) {
+        let same = |known: &Event| {
+            (known.fence, &known.host, &known.kind, &known.detail)
+                == (event.fence, &event.host, &event.kind, &event.detail)
+        };
+        if !self.events.iter().any(same) {
+            self.push(event);
+        }
+    }
+
     /// What happened, oldest first, with a mark where something is left out.
     pub fn events(&self) -> impl Iterator<Item = Event> {
         let mark =
@@ -148,6 +160,22 @@ mod tests {
             let want: Vec<Box<str>> = (0..details.len().min(FIRST)).map(|n| format!("k{n}").into()).collect();
             prop_assert_eq!(first, want);
         }
+    }
+
+    #[test]
+    fn what_a_host_tells_twice_of_a_run_is_kept_once() {
+        let told = |at, fence, kind: &str| Event {
+            fence,
+            ..Event::new(Timestamp::from_millis(at), kind, "process 7")
+        };
+        let mut history = History::default();
+        for event in
+            [told(1, 1, "started"), told(2, 1, "started"), told(2, 1, "killed"), told(3, 2, "started")]
+        {
+            history.push_told(event);
+        }
+        let kept: Vec<_> = history.events().map(|event| (event.at.as_millis(), event.fence)).collect();
+        assert_eq!(kept, [(1, 1), (2, 1), (3, 2)]);
     }
 
     #[test]

@@ -364,6 +364,11 @@ impl Job {
         Arc::make_mut(self.history.get_or_insert_default()).push(event);
     }
 
+    /// Keeps what a host tells of a run, once.
+    pub(crate) fn remember_told(&mut self, event: Event) {
+        Arc::make_mut(self.history.get_or_insert_default()).push_told(event);
+    }
+
     /// The lease, while there is one.
     #[must_use]
     pub fn lease(&self) -> Option<&Lease> {

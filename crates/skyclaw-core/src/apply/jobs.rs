@@ -99,7 +99,7 @@ impl Draft<'_> {
         }
         let mut told = (*job).clone();
         for event in &done.events {
-            told.remember(Event { fence: job.fence, ..event.clone() });
+            told.remember_told(Event { fence: job.fence, ..event.clone() });
         }
         let is_cancelled = job.lease().is_some_and(|lease| lease.cancel_requested_at.is_some());
         if let Some(why) = done.stopped.filter(|_| !done.success && !is_cancelled) {

@@ -136,7 +136,7 @@ impl Draft<'_> {
         }
         let mut told = (*job).clone();
         for event in events {
-            told.remember(Event { fence, ..event.clone() });
+            told.remember_told(Event { fence, ..event.clone() });
         }
         Ok(Reply::Job(self.put_job(told)))
     }

@@ -153,7 +153,11 @@ fn events_are_taken_from_who_holds_the_newest_lease() {
     assert!(matches!(world.run(tell("h1", job.fence + 1)), Err(Refusal::StaleFence { .. })));
     job_of(world.run(tell("h1", job.fence)));
     assert_eq!(told(&world), "claimed: attempt 1\nstarted: pid 7\n");
-    world.complete("j1", "h1", true).expect("done");
+    let events = ["started", "exited"].map(|kind| Event::new(at, kind, "pid 7")).to_vec();
+    let done = Completion { fence: Some(job.fence), events, ..completion("j1", "h1", true) };
+    world.run(Operation::Complete(done)).expect("done");
+    let once = "claimed: attempt 1\nstarted: pid 7\nexited: pid 7\ncompleted: exit code 0\n";
+    assert_eq!(told(&world), once, "the end repeats what was told before");
     assert_eq!(world.run(tell("h1", job.fence)), Err(Refusal::NotLeased(job_id("j1"))));
     assert!(told(&world).ends_with("completed: exit code 0\n"));
 }
