@@ -2,7 +2,7 @@
 //! machine, and what comes of it an answer.
 //!
 //! ```text
-//!  socket ─► server ─► router: the stack ─► routes/<one endpoint> ─► Node
+//!  socket ─► server ─► router: the way in ─► routes/<one endpoint> ─► Node
 //!                                 │               │
 //!                        trace, panics, auth,   extract (ids, keys, bodies),
 //!                        index, admission       error (the one map to a status)
@@ -20,6 +20,7 @@ pub mod admission;
 pub mod app;
 pub mod error;
 mod extract;
+mod head_timer;
 #[cfg(test)]
 mod kit;
 pub mod metrics;
@@ -29,4 +30,5 @@ pub mod router;
 mod routes;
 pub mod server;
 pub mod settings;
+mod table;
 mod token;

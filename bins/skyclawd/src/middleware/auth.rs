@@ -1,14 +1,11 @@
 //! The shared token of the core routes, checked before anything else of the request is looked at.
 
-use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
 use skyclaw_proto::ErrorCode;
 use skyclaw_proto::route::TOKEN_HEADER;
 
-use crate::app::{App, Shared};
+use crate::app::App;
 use crate::error::ApiError;
 use crate::token::Digest;
 
@@ -18,22 +15,24 @@ use crate::token::Digest;
 /// 401 when the token is missing or wrong.
 pub(crate) fn check(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
     if app.token.is_some_and(|token| !presents(headers, &token)) {
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized"));
+        return Err(unauthorized());
     }
     Ok(())
 }
 
 /// The same for `/metrics`: a scraper can send the token as a bearer token as well.
-pub(crate) async fn scrape(
-    State(app): State<Shared>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let headers = request.headers();
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_scrape(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
     if app.token.is_some_and(|token| !presents(headers, &token) && !bears(headers, &token)) {
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized"));
+        return Err(unauthorized());
     }
-    Ok(next.run(request).await)
+    Ok(())
+}
+
+fn unauthorized() -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized")
 }
 
 fn bears(headers: &HeaderMap, token: &Digest) -> bool {

@@ -3,30 +3,31 @@
 
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use skyclaw_proto::limits::MAX_ID_LEN;
 use skyclaw_proto::route::REQUEST_ID_HEADER;
 use tracing::Span;
+use uuid::Uuid;
 
 use crate::app::App;
-use crate::metrics::InFlight;
+use crate::metrics::{InFlight, RouteMeter};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
 
 /// A request that is not answered yet.
-pub(crate) struct Traced {
+pub(crate) struct Traced<'a> {
     id: HeaderValue,
     span: Span,
-    route: Option<MatchedPath>,
+    meter: &'a RouteMeter,
     method: Method,
-    in_flight: InFlight,
+    in_flight: InFlight<'a>,
     began: Instant,
 }
 
 /// Names a request that came to a route.
-pub(crate) fn begin(app: &App, request: &Request) -> Traced {
+pub(crate) fn begin<'a>(app: &'a App, meter: &'a RouteMeter, request: &Request) -> Traced<'a> {
     let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
     let id = given.cloned().unwrap_or_else(|| made(app));
     let span = tracing::info_span!(
@@ -38,24 +39,24 @@ pub(crate) fn begin(app: &App, request: &Request) -> Traced {
     Traced {
         id,
         span,
-        route: request.extensions().get::<MatchedPath>().cloned(),
+        meter,
         method: request.method().clone(),
         in_flight: app.metrics.begin(),
         began: Instant::now(),
     }
 }
 
-impl Traced {
+impl Traced<'_> {
     /// What the request's log lines are in.
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }
 
     /// Counts the request as answered, and puts its name on the answer.
-    pub(crate) fn end(self, app: &App, response: &mut Response) {
+    pub(crate) fn end(self, response: &mut Response) {
         let (status, took) = (response.status().as_u16(), self.began.elapsed());
         drop(self.in_flight);
-        app.metrics.answered(self.route.as_ref().map(MatchedPath::as_str), &self.method, status, took);
+        self.meter.answered(&self.method, status, took);
         self.span.in_scope(|| tracing::debug!(status, took_us = took.as_micros(), "answered"));
         response.headers_mut().insert(REQUEST_ID, self.id);
     }
@@ -68,8 +69,9 @@ fn is_sane(id: &[u8]) -> bool {
 }
 
 fn made(app: &App) -> HeaderValue {
-    let text = (app.new_uuid)().to_string();
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let (uuid, mut text) = ((app.new_uuid)(), Uuid::encode_buffer());
+    HeaderValue::from_str(uuid.hyphenated().encode_lower(&mut text))
+        .unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 #[cfg(test)]
