@@ -10,7 +10,7 @@ use skyclaw_proto::route;
 use crate::app::{App, Shared};
 use crate::metrics::NO_ROUTE;
 use crate::middleware::entry::Entry;
-use crate::middleware::{around, cors};
+use crate::middleware::{around, cors, trace};
 use crate::routes;
 use crate::server::Answers;
 use crate::table::{Routes, Table};
@@ -21,6 +21,7 @@ pub struct Router(Arc<Inner>);
 
 struct Inner {
     app: Shared,
+    names: trace::Names,
     table: Table,
 }
 
@@ -34,7 +35,8 @@ pub fn router(app: Arc<App>) -> Router {
     core_parking(&mut routes);
     public(&mut routes);
     peers(&mut routes);
-    Router(Arc::new(Inner { table: routes.table(NO_ROUTE), app }))
+    let names = trace::Names::new((app.new_uuid)());
+    Router(Arc::new(Inner { table: routes.table(NO_ROUTE), names, app }))
 }
 
 impl Answers for Router {
@@ -42,7 +44,8 @@ impl Answers for Router {
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
-        around::answer(&self.0.app, &self.0.table, request).await
+        let Inner { app, names, table } = &*self.0;
+        around::answer(app, names, table, request).await
     }
 }
 

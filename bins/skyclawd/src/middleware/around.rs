@@ -11,7 +11,12 @@ use crate::app::Shared;
 use crate::table::{Endpoint, Table};
 
 /// Answers a request.
-pub(crate) async fn answer<B>(app: &Shared, table: &Table, request: Request<B>) -> Response
+pub(crate) async fn answer<B>(
+    app: &Shared,
+    names: &trace::Names,
+    table: &Table,
+    request: Request<B>,
+) -> Response
 where
     B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
 {
@@ -19,7 +24,7 @@ where
     let (mut request, body) = unread::watch(request);
     let endpoint = table.find(&mut request);
     // Names the request, on every log line and on the answer; counts and times it.
-    let traced = trace::begin(app, &endpoint.meter, &request);
+    let traced = trace::begin(app, names, &endpoint.meter, &request);
     // Tells the applied index, on every answer: what was applied before the request was looked at, or what
     // the answer says of itself. Never what was applied meanwhile, which the answer need not reflect.
     let before = app.node.applied();
@@ -34,7 +39,11 @@ where
 }
 
 /// Has the route answer if the request may enter. Says which index the answer reflects at least.
-async fn enter(app: &Shared, endpoint: &Endpoint, request: axum::extract::Request) -> (Response, Option<u64>) {
+async fn enter(
+    app: &Shared,
+    endpoint: &Endpoint,
+    request: axum::extract::Request,
+) -> (Response, Option<u64>) {
     let entered = endpoint.entry.enter(app, request.headers(), request.uri()).await;
     let (mut response, reflects) = match entered {
         Ok(entered) => (endpoint.answer(app, request).await, entered.reflects),

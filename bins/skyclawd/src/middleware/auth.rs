@@ -1,13 +1,15 @@
 //! The shared token of the core routes, checked before anything else of the request is looked at.
 
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use skyclaw_proto::ErrorCode;
 use skyclaw_proto::route::TOKEN_HEADER;
 
 use crate::app::App;
 use crate::error::ApiError;
 use crate::token::Digest;
+
+const TOKEN: HeaderName = HeaderName::from_static(TOKEN_HEADER);
 
 /// Checks that a request carries the token, where there is one.
 ///
@@ -41,7 +43,7 @@ fn bears(headers: &HeaderMap, token: &Digest) -> bool {
 }
 
 fn presents(headers: &HeaderMap, token: &Digest) -> bool {
-    headers.get(TOKEN_HEADER).is_some_and(|given| Digest::of(given.as_bytes()).same(token).into())
+    headers.get(TOKEN).is_some_and(|given| Digest::of(given.as_bytes()).same(token).into())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::error::ApiError;
 const WAIT: Duration = Duration::from_secs(5);
 
 const INDEX: HeaderName = HeaderName::from_static(INDEX_HEADER);
+const MIN_INDEX: HeaderName = HeaderName::from_static(MIN_INDEX_HEADER);
 
 /// Says that an answer reflects the log up to an index, if it does not say more already.
 pub(crate) fn raise(headers: &mut HeaderMap, index: u64) {
@@ -64,7 +65,7 @@ fn asks_for_all(uri: &Uri) -> bool {
 }
 
 fn wanted(headers: &HeaderMap) -> Result<Option<u64>, Invalid> {
-    let Some(raw) = headers.get(MIN_INDEX_HEADER) else { return Ok(None) };
+    let Some(raw) = headers.get(MIN_INDEX) else { return Ok(None) };
     let read = raw.to_str().ok().and_then(|text| text.trim().parse().ok());
     read.map(Some).ok_or_else(|| Invalid::new(MIN_INDEX_HEADER, "must be a whole number, 0 or more"))
 }
@@ -99,10 +100,8 @@ mod tests {
 
     #[test]
     fn an_index_that_is_no_number_is_refused_by_name() {
-        let with = |value: &str| {
-            let name = HeaderName::from_static(MIN_INDEX_HEADER);
-            wanted(&HeaderMap::from_iter([(name, value.parse().expect("a value"))]))
-        };
+        let with =
+            |value: &str| wanted(&HeaderMap::from_iter([(MIN_INDEX, value.parse().expect("a value"))]));
         assert_eq!(with(" 7 "), Ok(Some(7)));
         assert_eq!(wanted(&HeaderMap::new()), Ok(None));
         for bad in ["", "x", "-1", "1.5", "99999999999999999999"] {
