@@ -36,12 +36,7 @@ impl Entry {
     ///
     /// # Errors
     /// 401 without the token; 503 when too many are in, or what the request waits for does not come.
-    pub(crate) async fn enter(
-        self,
-        app: &App,
-        headers: &HeaderMap,
-        uri: &Uri,
-    ) -> Result<Entered, ApiError> {
+    pub(crate) async fn enter(self, app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Entered, ApiError> {
         let reflects = match self {
             Self::Open | Self::Public => None,
             Self::Scrape => {

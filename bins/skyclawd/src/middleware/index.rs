@@ -17,11 +17,16 @@ const WAIT: Duration = Duration::from_secs(5);
 const INDEX: HeaderName = HeaderName::from_static(INDEX_HEADER);
 const MIN_INDEX: HeaderName = HeaderName::from_static(MIN_INDEX_HEADER);
 
+/// Says that an answer that says nothing of that yet reflects the log up to an index.
+pub(crate) fn tell(headers: &mut HeaderMap, index: u64) {
+    headers.insert(INDEX, HeaderValue::from(index));
+}
+
 /// Says that an answer reflects the log up to an index, if it does not say more already.
 pub(crate) fn raise(headers: &mut HeaderMap, index: u64) {
     let told = headers.get(INDEX).and_then(|told| told.to_str().ok()?.parse().ok());
     if told.is_none_or(|told: u64| told < index) {
-        headers.insert(INDEX, HeaderValue::from(index));
+        tell(headers, index);
     }
 }
 
@@ -92,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stranger_does_not_get_to_wait() {
-        let kit = Kit::with(|app| app.token = Some(crate::token::Digest::of(b"t"))).await;
+        let kit = Kit::with(|app| app.token = Some(crate::token::Token::new(b"t"))).await;
         let refused = kit.get("/v1/hosts", &[(MIN_INDEX_HEADER, "999999")]).await;
         assert_eq!((refused.status, &refused.json["error"]), (401, &json!("unauthorized")));
         kit.end().await;

@@ -74,7 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_connection_ends_with_an_answer_that_left_the_body_unread_and_no_other() {
-        let kit = Kit::with(|app| app.token = Some(crate::token::Digest::of(b"t"))).await;
+        let kit = Kit::with(|app| app.token = Some(crate::token::Token::new(b"t"))).await;
         let body = r#"{"name": "h"}"#;
         let refused = kit.call("POST", "/v1/hosts/register", &[], body).await;
         assert_eq!((refused.status, refused.header("connection")), (401, Some("close")));

@@ -32,7 +32,7 @@ impl<T: Serialize> IntoResponse for At<T> {
         }
         let mut response = Response::new(text.into());
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-        index::raise(response.headers_mut(), self.index);
+        index::tell(response.headers_mut(), self.index);
         response
     }
 }
