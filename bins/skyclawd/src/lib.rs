@@ -21,6 +21,7 @@ pub mod app;
 pub mod error;
 mod extract;
 mod head_timer;
+mod leash;
 #[cfg(test)]
 mod kit;
 pub mod metrics;

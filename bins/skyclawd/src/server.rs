@@ -15,13 +15,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::head_timer::HeadTimer;
+use crate::leash::{Leash, Leashes};
 use crate::metrics::{Shed, Sheds};
 
 /// Connections the system keeps ready to be accepted: a whole mesh may reconnect at once.
@@ -98,12 +98,13 @@ impl Server {
         tracker: &TaskTracker,
     ) {
         let connections = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
-        let graceful = GracefulShutdown::new();
+        let mut leashes = Leashes::new();
         loop {
             // Cancel-safe: a connection that was not accepted stays with the system.
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = soft.cancelled() => break,
+                () = hard.cancelled() => break,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -113,7 +114,7 @@ impl Server {
                 }
             };
             match Arc::clone(&connections).try_acquire_owned() {
-                Ok(place) => self.serve_one(stream, place, &answers, &graceful, &hard, tracker),
+                Ok(place) => self.serve_one(stream, place, &answers, leashes.tie(), tracker),
                 Err(_) => {
                     self.limits.sheds.count(Shed::Connections);
                     turn_away(&stream);
@@ -122,8 +123,8 @@ impl Server {
         }
         drop(self.listener);
         tokio::select! {
-            () = graceful.shutdown() => {}
-            () = hard.cancelled() => {}
+            () = leashes.end() => {}
+            () = hard.cancelled() => leashes.cut(),
         }
     }
 
@@ -132,8 +133,7 @@ impl Server {
         stream: TcpStream,
         place: OwnedSemaphorePermit,
         answers: &impl Answers,
-        graceful: &GracefulShutdown,
-        hard: &CancellationToken,
+        leash: Leash,
         tracker: &TaskTracker,
     ) {
         // Answers are small and awaited: holding them back to fill packets only makes them late.
@@ -145,33 +145,28 @@ impl Server {
             async move { Ok::<_, Infallible>(answers.answer(request).await) }
         });
         let idle = self.limits.idle;
-        let (watcher, hard) = (graceful.watcher(), hard.clone());
         tracker.spawn(async move {
             let _place = place;
-            let serve = async {
-                match tokio::time::timeout(idle, begins_http2(&stream)).await {
-                    Ok(Ok(true)) => {
-                        let connection = http2_builder().serve_connection(TokioIo::new(stream), service);
-                        watcher.watch(connection).await
-                    }
-                    Ok(Ok(false)) => {
-                        let connection = http1::Builder::new()
-                            .timer(HeadTimer::default())
-                            .header_read_timeout(idle)
-                            .max_buf_size(MAX_HEAD_BYTES)
-                            .serve_connection(TokioIo::new(stream), service);
-                        watcher.watch(connection).await
-                    }
-                    // It said nothing, or is gone.
-                    Ok(Err(_)) | Err(_) => Ok(()),
+            let first = leash.unless_pulled(tokio::time::timeout(idle, begins_http2(&stream))).await;
+            let ended = match first {
+                Some(Ok(Ok(true))) => {
+                    let connection = http2_builder().serve_connection(TokioIo::new(stream), service);
+                    leash.hold(connection).await
                 }
+                Some(Ok(Ok(false))) => {
+                    let connection = http1::Builder::new()
+                        .timer(HeadTimer::default())
+                        .header_read_timeout(idle)
+                        .max_buf_size(MAX_HEAD_BYTES)
+                        .serve_connection(TokioIo::new(stream), service);
+                    leash.hold(connection).await
+                }
+                // It said nothing, or is gone.
+                Some(Ok(Err(_)) | Err(_)) | None => Ok(()),
             };
-            tokio::select! {
-                ended = serve => if let Err(error) = ended {
-                    // A client that went away, or sent what is no HTTP: its own affair.
-                    tracing::debug!(%error, "a connection ended early");
-                },
-                () = hard.cancelled() => {}
+            if let Err(error) = ended {
+                // A client that went away, or sent what is no HTTP: its own affair.
+                tracing::debug!(%error, "a connection ended early");
             }
         });
     }
@@ -271,8 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_too_many_is_told_so_and_closed() {
-        let (address, shutdown, tracker) =
-            started(limits(), By(|| async { "hi" })).await;
+        let (address, shutdown, tracker) = started(limits(), By(|| async { "hi" })).await;
         let mut first = TcpStream::connect(address).await.expect("a connection");
         first.write_all(REQUEST).await.expect("sent");
         let mut head = [0; 15];
