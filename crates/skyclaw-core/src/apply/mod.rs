@@ -44,7 +44,9 @@ impl State {
             let reply = self.reply_again(key, &stored);
             return Outcome { reply, changes: Vec::new(), effects: Vec::new() };
         }
-        let mut draft = Draft { state: self, stamp, changes: Vec::new(), effects: Vec::new() };
+        // Room for what most commands bring about.
+        let (changes, effects) = (Vec::with_capacity(2), Vec::with_capacity(2));
+        let mut draft = Draft { state: self, stamp, changes, effects };
         let reply = draft.operate(&command.operation, archive);
         let Draft { mut changes, mut effects, .. } = draft;
         match (&reply, &command.idempotency) {
