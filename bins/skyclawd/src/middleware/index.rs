@@ -53,9 +53,9 @@ pub(crate) async fn reached(app: &App, headers: &HeaderMap) -> Result<(), ApiErr
         return Err(ApiError::unavailable(ErrorCode::NotReady, why));
     }
     let Some(wanted) = wanted(headers)? else { return Ok(()) };
-    if wanted <= app.node.applied()
-        || app.unless_ending(app.node.wait_applied(wanted, WAIT)).await == Some(true)
-    {
+    // On the heap, as hardly any request has use for the room it takes.
+    let reached = || Box::pin(app.unless_ending(app.node.wait_applied(wanted, WAIT)));
+    if wanted <= app.node.applied() || reached().await == Some(true) {
         return Ok(());
     }
     let applied = app.node.applied();
