@@ -28,6 +28,11 @@ pub(crate) struct Body<T, const LIMIT: usize = { limits::MAX_BODY_BYTES }> {
 }
 
 impl<T, const LIMIT: usize> Body<T, LIMIT> {
+    /// What the body says. Its bytes are let go: they lie in the buffer of the connection, which can be used again.
+    pub(crate) fn take(self) -> T {
+        self.value
+    }
+
     /// What the body is compared by when its idempotency key comes again.
     ///
     /// # Errors

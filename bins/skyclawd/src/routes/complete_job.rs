@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     body: Body<CompleteJobBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::complete(&id), &body)?;
-    let end = body.value.check()?;
+    let end = body.take().check()?;
     let operation = Operation::Complete(Completion {
         id,
         host: end.host_id,

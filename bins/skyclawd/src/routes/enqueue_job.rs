@@ -19,7 +19,7 @@ pub(crate) async fn handle(
     body: Body<EnqueueJobBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::JOBS, &body)?;
-    let job = body.value.check()?;
+    let job = body.take().check()?;
     let written = app.node.write(key, operation(&app, job)).await?;
     reply::job(&written)
 }

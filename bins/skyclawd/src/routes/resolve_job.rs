@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     body: Body<ResolveJobBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::resolve(&id), &body)?;
-    let decision = body.value.check()?;
+    let decision = body.take().check()?;
     let operation = Operation::ResolveJob {
         id,
         action: decision.action,

@@ -42,7 +42,7 @@ pub(crate) async fn handle(
     body: Body<EnqueueJobBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, &rule.caller, route::PUBLIC_JOBS, &body)?;
-    let job = allowed(body.value.check()?, &rule)?;
+    let job = allowed(body.take().check()?, &rule)?;
     let written = app.node.write(key, enqueue_job::operation(&app, job)).await?;
     reply::public_job(&written)
 }

@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     body: Body<JobEventsBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::job_events(&id), &body)?;
-    let told = body.value.check()?;
+    let told = body.take().check()?;
     let events = told.events.into_iter().map(Into::into).collect();
     let operation = Operation::TellEvents { id, host: told.host_id, fence: told.fence, events };
     let written = app.node.write(key, operation).await?;
