@@ -141,17 +141,14 @@ mod tests {
     async fn who_ends_them_waits_until_all_are_gone() {
         let mut leashes = Leashes::new();
         let (one, other) = (leashes.tie(), leashes.tie());
-        let mut first = pin!(one.unless_pulled(std::future::pending::<()>()));
-        assert!(waits(first.as_mut()).await, "nobody pulls");
-        {
-            let mut end = pin!(leashes.end());
-            assert!(waits(end.as_mut()).await);
-            assert_eq!(first.await, None);
-            drop(one);
-            assert!(waits(end.as_mut()).await, "one is there");
-            drop(other);
-            end.await;
-        }
+        assert!(waits(one.unless_pulled(std::future::pending::<()>())).await, "nobody pulls");
+        let mut end = Box::pin(leashes.end());
+        assert!(waits(end.as_mut()).await);
+        assert_eq!(one.unless_pulled(std::future::pending::<()>()).await, None);
+        drop(one);
+        assert!(waits(end.as_mut()).await, "one is there");
+        drop(other);
+        end.await;
     }
 
     #[tokio::test]

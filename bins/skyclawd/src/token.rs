@@ -41,24 +41,21 @@ impl std::fmt::Debug for Token {
 
 /// The SHA-256 of a secret.
 #[derive(Clone, Copy)]
-pub struct Digest([u8; 32]);
+pub(crate) struct Digest([u8; 32]);
 
 impl Digest {
     /// Of a secret, as configured or as presented.
-    #[must_use]
-    pub fn of(secret: &[u8]) -> Self {
+    pub(crate) fn of(secret: &[u8]) -> Self {
         Self(Sha256::digest(secret).into())
     }
 
     /// Whether two secrets are the same. Takes the same time whatever they are.
-    #[must_use]
-    pub fn same(&self, other: &Self) -> Choice {
+    pub(crate) fn same(&self, other: &Self) -> Choice {
         self.0.ct_eq(&other.0)
     }
 
     /// The first `bytes` bytes in hex: enough to tell keys apart, useless to find one.
-    #[must_use]
-    pub fn short(&self, bytes: usize) -> String {
+    pub(crate) fn short(&self, bytes: usize) -> String {
         self.0.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
     }
 }
