@@ -113,10 +113,11 @@ impl From<&Job> for record::Job {
     }
 }
 
-/// For who writes it down at once.
-impl<'a> From<&'a Job> for record::Job<&'a Payload> {
-    fn from(job: &'a Job) -> Self {
-        on_wire(job, &*job.payload)
+impl Job {
+    /// The record of the wire for who writes it down at once: what is large in it is lent.
+    #[must_use]
+    pub fn lent(&self) -> record::Job<&Payload> {
+        on_wire(self, &self.payload)
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn public_job(written: &Written) -> Result<Response, ApiError> {
 
 fn lent_job(written: &Written) -> Result<At<JobBody<&Payload>>, ApiError> {
     match &written.reply {
-        Reply::Job(job) => Ok(at(written, JobBody { job: record::Job::from(&**job) })),
+        Reply::Job(job) => Ok(at(written, JobBody { job: job.lent() })),
         other => Err(unexpected(other)),
     }
 }

@@ -14,7 +14,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
-use skyclaw_proto::{HostId, NodeId, Payload, Timestamp, record};
+use skyclaw_proto::{HostId, NodeId, Timestamp, record};
 use skyclaw_replication::{Export, Section};
 use tokio::sync::mpsc;
 
@@ -77,7 +77,7 @@ async fn send(
             }
             Section::Jobs(jobs) => {
                 for job in jobs {
-                    text.push(List::Jobs, &record::Job::<&Payload>::from(&*job))?;
+                    text.push(List::Jobs, &job.lent())?;
                     text.flush(PART_BYTES, parts).await?;
                 }
             }
