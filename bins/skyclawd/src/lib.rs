@@ -21,9 +21,9 @@ pub mod app;
 pub mod error;
 mod extract;
 mod head_timer;
-mod leash;
 #[cfg(test)]
 mod kit;
+mod leash;
 pub mod metrics;
 mod middleware;
 pub mod public_keys;

@@ -173,7 +173,8 @@ impl RouteMeter {
         } else {
             counter().inc();
         }
-        let seconds = self.seconds.get_or_init(|| self.durations.get_or_create(&RouteLabels { route }).clone());
+        let seconds =
+            self.seconds.get_or_init(|| self.durations.get_or_create(&RouteLabels { route }).clone());
         seconds.observe(took.as_secs_f64());
     }
 }

@@ -116,9 +116,10 @@ impl Table {
         let Ok(found) = self.paths.at(request.uri().path()) else { return &self.nowhere };
         let endpoint = found.value;
         if !found.params.is_empty() {
-            let decoded = found.params.iter().map(|(_, raw)| {
-                percent_decode_str(raw).decode_utf8().ok().map(std::borrow::Cow::into_owned)
-            });
+            let decoded = found
+                .params
+                .iter()
+                .map(|(_, raw)| percent_decode_str(raw).decode_utf8().ok().map(std::borrow::Cow::into_owned));
             let params = Params(decoded.collect());
             request.extensions_mut().insert(params);
         }
@@ -148,7 +149,10 @@ impl Routes {
     }
 
     /// The table; `nowhere` is what requests are counted under that no route is for.
-    #[expect(clippy::expect_used, reason = "the paths are written down in the program, and tests put them together")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the paths are written down in the program, and tests put them together"
+    )]
     pub(crate) fn table(self, nowhere: &'static str) -> Table {
         let mut paths = matchit::Router::new();
         for (path, endpoint) in self.paths {

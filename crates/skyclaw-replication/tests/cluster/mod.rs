@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use skyclaw_core::Reply;
-use skyclaw_proto::{JobId, NodeId};
 use skyclaw_proto::response::ClusterMember;
+use skyclaw_proto::{JobId, NodeId};
 use skyclaw_replication::{ChangeError, Node, Options, Role, WriteError};
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
