@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::admission::Admission;
 use crate::metrics::Metrics;
 use crate::public_keys::PublicKeys;
-use crate::token::Digest;
+use crate::token::Token;
 
 /// An [`App`] as the routes hold it.
 pub type Shared = Arc<App>;
@@ -26,7 +26,7 @@ pub struct App {
     /// The base URL under which others reach this coordinator, if it was told.
     pub public_url: Option<String>,
     /// What opens the core routes; `None` opens them to everybody.
-    pub token: Option<Digest>,
+    pub token: Option<Token>,
     /// What opens the public routes.
     pub public_keys: PublicKeys,
     /// From which pages browsers may call the public routes.

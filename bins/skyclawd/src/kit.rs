@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request};
 use serde_json::Value;
@@ -13,13 +12,13 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
 use crate::admission::Admission;
 use crate::app::{App, Shared};
 use crate::metrics::{Metrics, Sheds};
 use crate::public_keys::PublicKeys;
-use crate::router::router;
+use crate::router::{Router, router};
+use crate::server::Answers as _;
 
 /// A coordinator of one node that asks for no token.
 pub(crate) struct Kit {
@@ -108,7 +107,7 @@ impl Kit {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::from(body.to_owned())).expect("a request");
-        let Ok(response) = self.router.clone().oneshot(request).await;
+        let response = self.router.answer(request).await;
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a whole body");
         let json = serde_json::from_slice(&bytes).unwrap_or_default();

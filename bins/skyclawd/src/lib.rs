@@ -2,7 +2,7 @@
 //! machine, and what comes of it an answer.
 //!
 //! ```text
-//!  socket ─► server ─► router: the stack ─► routes/<one endpoint> ─► Node
+//!  socket ─► server ─► router: the way in ─► routes/<one endpoint> ─► Node
 //!                                 │               │
 //!                        trace, panics, auth,   extract (ids, keys, bodies),
 //!                        index, admission       error (the one map to a status)
@@ -20,8 +20,10 @@ pub mod admission;
 pub mod app;
 pub mod error;
 mod extract;
+mod head_timer;
 #[cfg(test)]
 mod kit;
+mod leash;
 pub mod metrics;
 mod middleware;
 pub mod public_keys;
@@ -29,4 +31,5 @@ pub mod router;
 mod routes;
 pub mod server;
 pub mod settings;
+mod table;
 mod token;

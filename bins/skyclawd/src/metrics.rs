@@ -4,6 +4,7 @@
 //! have, statuses those of the errors.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -16,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use skyclaw_replication::Node;
 
 /// The route of what no route answers.
-const NO_ROUTE: &str = "none";
+pub(crate) const NO_ROUTE: &str = "none";
 
 /// What bound a request met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,14 +59,14 @@ impl Sheds {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    route: String,
+    route: &'static str,
     method: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
-    route: String,
+    route: &'static str,
 }
 
 /// Everything that is measured.
@@ -113,18 +114,20 @@ impl Metrics {
     }
 
     /// A request arrived. It is answered when what is returned is finished.
-    pub(crate) fn begin(&self) -> InFlight {
+    pub(crate) fn begin(&self) -> InFlight<'_> {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        InFlight(&self.in_flight)
     }
 
-    /// A request was answered.
-    pub(crate) fn answered(&self, route: Option<&str>, method: &http::Method, status: u16, took: Duration) {
-        let route = route.unwrap_or(NO_ROUTE).to_owned();
-        let labels = RequestLabels { route, method: known(method), status };
-        self.requests.get_or_create(&labels).inc();
-        let labels = RouteLabels { route: labels.route };
-        self.seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    /// What is measured of one route.
+    pub(crate) fn route(&self, route: &'static str) -> RouteMeter {
+        RouteMeter {
+            route,
+            requests: self.requests.clone(),
+            durations: self.seconds.clone(),
+            usual: OnceLock::new(),
+            seconds: OnceLock::new(),
+        }
     }
 
     /// All of it in the text format of OpenMetrics.
@@ -140,11 +143,39 @@ impl Metrics {
 
 /// A request that is not answered yet, or whose client has gone.
 #[derive(Debug)]
-pub(crate) struct InFlight(Gauge);
+pub(crate) struct InFlight<'a>(&'a Gauge);
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// What is measured of one route. The metrics it mostly moves are looked up once.
+#[derive(Debug)]
+pub(crate) struct RouteMeter {
+    route: &'static str,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram>,
+    /// The first method and status, and the counter of those.
+    usual: OnceLock<(&'static str, u16, Counter)>,
+    seconds: OnceLock<Histogram>,
+}
+
+impl RouteMeter {
+    /// A request was answered.
+    pub(crate) fn answered(&self, method: &http::Method, status: u16, took: Duration) {
+        let (route, method) = (self.route, known(method));
+        let counter = || self.requests.get_or_create(&RequestLabels { route, method, status }).clone();
+        let (usual_method, usual_status, usual) = self.usual.get_or_init(|| (method, status, counter()));
+        if (*usual_method, *usual_status) == (method, status) {
+            usual.inc();
+        } else {
+            counter().inc();
+        }
+        let seconds =
+            self.seconds.get_or_init(|| self.durations.get_or_create(&RouteLabels { route }).clone());
+        seconds.observe(took.as_secs_f64());
     }
 }
 

@@ -2,21 +2,26 @@
 //!
 //! HTTP/1.1 for everybody; HTTP/2 without TLS for who begins with it, as other coordinators do.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::{Bytes, HttpBody};
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::head_timer::HeadTimer;
+use crate::leash::{Leash, Leashes};
 use crate::metrics::{Shed, Sheds};
 
 /// Connections the system keeps ready to be accepted: a whole mesh may reconnect at once.
@@ -35,6 +40,14 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 70\r\n\r\n\
     {\"error\":\"too many connections; try again later\",\"code\":\"overloaded\"}\n";
+
+/// What a server asks for its answers.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers a request.
+    fn answer<B>(&self, request: Request<B>) -> impl Future<Output = Response> + Send
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static;
+}
 
 /// The bounds of a server.
 #[derive(Debug, Clone)]
@@ -79,18 +92,19 @@ impl Server {
     /// one.
     pub async fn run(
         self,
-        router: Router,
+        answers: impl Answers,
         soft: CancellationToken,
         hard: CancellationToken,
         tracker: &TaskTracker,
     ) {
         let connections = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
-        let graceful = GracefulShutdown::new();
+        let mut leashes = Leashes::new();
         loop {
             // Cancel-safe: a connection that was not accepted stays with the system.
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = soft.cancelled() => break,
+                () = hard.cancelled() => break,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -100,7 +114,7 @@ impl Server {
                 }
             };
             match Arc::clone(&connections).try_acquire_owned() {
-                Ok(place) => self.serve_one(stream, place, &router, &graceful, &hard, tracker),
+                Ok(place) => self.serve_one(stream, place, &answers, leashes.tie(), tracker),
                 Err(_) => {
                     self.limits.sheds.count(Shed::Connections);
                     turn_away(&stream);
@@ -109,8 +123,8 @@ impl Server {
         }
         drop(self.listener);
         tokio::select! {
-            () = graceful.shutdown() => {}
-            () = hard.cancelled() => {}
+            () = leashes.end() => {}
+            () = hard.cancelled() => leashes.cut(),
         }
     }
 
@@ -118,42 +132,41 @@ impl Server {
         &self,
         stream: TcpStream,
         place: OwnedSemaphorePermit,
-        router: &Router,
-        graceful: &GracefulShutdown,
-        hard: &CancellationToken,
+        answers: &impl Answers,
+        leash: Leash,
         tracker: &TaskTracker,
     ) {
         // Answers are small and awaited: holding them back to fill packets only makes them late.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let answers = answers.clone();
+        // Not boxed: hyper keeps the answer that is under way in a place of the connection.
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answers = answers.clone();
+            async move { Ok::<_, Infallible>(answers.answer(request).await) }
+        });
         let idle = self.limits.idle;
-        let (watcher, hard) = (graceful.watcher(), hard.clone());
         tracker.spawn(async move {
             let _place = place;
-            let serve = async {
-                match tokio::time::timeout(idle, begins_http2(&stream)).await {
-                    Ok(Ok(true)) => {
-                        let connection = http2_builder().serve_connection(TokioIo::new(stream), service);
-                        watcher.watch(connection).await
-                    }
-                    Ok(Ok(false)) => {
-                        let connection = http1::Builder::new()
-                            .timer(TokioTimer::new())
-                            .header_read_timeout(idle)
-                            .max_buf_size(MAX_HEAD_BYTES)
-                            .serve_connection(TokioIo::new(stream), service);
-                        watcher.watch(connection).await
-                    }
-                    // It said nothing, or is gone.
-                    Ok(Err(_)) | Err(_) => Ok(()),
+            let first = leash.unless_pulled(tokio::time::timeout(idle, begins_http2(&stream))).await;
+            let ended = match first {
+                Some(Ok(Ok(true))) => {
+                    let connection = http2_builder().serve_connection(TokioIo::new(stream), service);
+                    leash.hold(connection).await
                 }
+                Some(Ok(Ok(false))) => {
+                    let connection = http1::Builder::new()
+                        .timer(HeadTimer::default())
+                        .header_read_timeout(idle)
+                        .max_buf_size(MAX_HEAD_BYTES)
+                        .serve_connection(TokioIo::new(stream), service);
+                    leash.hold(connection).await
+                }
+                // It said nothing, or is gone.
+                Some(Ok(Err(_)) | Err(_)) | None => Ok(()),
             };
-            tokio::select! {
-                ended = serve => if let Err(error) = ended {
-                    // A client that went away, or sent what is no HTTP: its own affair.
-                    tracing::debug!(%error, "a connection ended early");
-                },
-                () = hard.cancelled() => {}
+            if let Err(error) = ended {
+                // A client that went away, or sent what is no HTTP: its own affair.
+                tracing::debug!(%error, "a connection ended early");
             }
         });
     }
@@ -207,20 +220,36 @@ fn turn_away(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::routing::get;
     use skyclaw_config::Shutdown;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-    async fn started(limits: Limits, router: Router) -> (SocketAddr, Shutdown, TaskTracker) {
+    /// Answers as a function does.
+    #[derive(Clone)]
+    struct By<F>(F);
+
+    impl<F, Fut> Answers for By<F>
+    where
+        F: Fn() -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = &'static str> + Send,
+    {
+        async fn answer<B>(&self, _: Request<B>) -> Response
+        where
+            B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
+        {
+            Response::new((self.0)().await.into())
+        }
+    }
+
+    async fn started(limits: Limits, answers: impl Answers) -> (SocketAddr, Shutdown, TaskTracker) {
         let shutdown = Shutdown::install(Duration::from_secs(30)).expect("signals");
         let server = Server::bind("127.0.0.1:0".parse().expect("an address"), limits).expect("a socket");
         let address = server.address().expect("an address");
         let tracker = TaskTracker::new();
         let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());
         let tasks = tracker.clone();
-        tracker.spawn(async move { server.run(router, soft, hard, &tasks).await });
+        tracker.spawn(async move { server.run(answers, soft, hard, &tasks).await });
         (address, shutdown, tracker)
     }
 
@@ -237,8 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_too_many_is_told_so_and_closed() {
-        let (address, shutdown, tracker) =
-            started(limits(), Router::new().route("/", get(|| async { "hi" }))).await;
+        let (address, shutdown, tracker) = started(limits(), By(|| async { "hi" })).await;
         let mut first = TcpStream::connect(address).await.expect("a connection");
         first.write_all(REQUEST).await.expect("sent");
         let mut head = [0; 15];
@@ -257,12 +285,15 @@ mod tests {
         let (began, mut has_begun) = tokio::sync::mpsc::channel(1);
         let release = Arc::new(tokio::sync::Notify::new());
         let gate = Arc::clone(&release);
-        let slow = move || async move {
-            let _ = began.send(()).await;
-            gate.notified().await;
-            "done"
+        let slow = move || {
+            let (began, gate) = (began.clone(), Arc::clone(&gate));
+            async move {
+                let _ = began.send(()).await;
+                gate.notified().await;
+                "done"
+            }
         };
-        let (address, shutdown, tracker) = started(limits(), Router::new().route("/", get(slow))).await;
+        let (address, shutdown, tracker) = started(limits(), By(slow)).await;
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.write_all(REQUEST).await.expect("sent");
         has_begun.recv().await.expect("a request");

@@ -9,7 +9,7 @@ use skyclaw_config::{HttpUrl, Millis, Secret};
 use skyclaw_proto::NodeId;
 
 use crate::public_keys::{self, PublicKeys};
-use crate::token::Digest;
+use crate::token::Token;
 
 skyclaw_config::settings! {
     /// The settings of a coordinator.
@@ -99,7 +99,7 @@ pub struct Checked {
     /// Where to listen.
     pub address: SocketAddr,
     /// What opens the core routes.
-    pub token: Option<Digest>,
+    pub token: Option<Token>,
     /// What opens the public routes.
     pub public_keys: PublicKeys,
     /// From which pages browsers may call the public routes.
@@ -141,7 +141,7 @@ impl Settings {
         let origin = self.public_cors_origin.as_deref().unwrap_or("*");
         Ok(Checked {
             address,
-            token: self.token.as_ref().map(|token| Digest::of(token.expose().as_bytes())),
+            token: self.token.as_ref().map(|token| Token::new(token.expose().as_bytes())),
             public_keys: PublicKeys::parse(keys)?,
             cors_origin: HeaderValue::from_str(origin).map_err(|_| Error::CorsOrigin)?,
         })

@@ -21,6 +21,7 @@
 
 mod apply;
 mod archive;
+mod by_id;
 pub mod command;
 mod freeze;
 mod history;
@@ -35,6 +36,7 @@ mod wire;
 
 pub use apply::Verdict;
 pub use archive::{Archive, NoArchive};
+pub use by_id::{ById, Ids};
 pub use command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
 pub use freeze::{Freeze, KEPT_FREEZES, Thawed};
 pub use history::{Event, History};

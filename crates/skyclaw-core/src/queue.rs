@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use skyclaw_proto::{Capabilities, JobId};
 
+use crate::by_id::ById;
 use crate::model::Job;
 use crate::subsets::Subsets;
 use crate::supersets::Supersets;
@@ -98,7 +99,7 @@ impl View {
 /// The queued jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    buckets: HashMap<BucketId, Bucket>,
+    buckets: ById<BucketId, Bucket>,
     bucket_of: HashMap<Kind, BucketId>,
     bucket_sets: Subsets<BucketId>,
     /// How many buckets ask for each capability; what is not in here nobody asks for.

@@ -1,12 +1,13 @@
 //! Everything that is active, in memory, with the indexes that make looking it up cheap.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ServiceId, Timestamp};
 
+use crate::by_id::{ById, Ids};
 use crate::freeze::Freeze;
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
@@ -38,10 +39,10 @@ pub struct State {
     /// What a job may ask of each host.
     pub(crate) offers: HashMap<HostId, Capabilities>,
     /// Those that have not ended.
-    pub(crate) jobs: HashMap<JobId, Arc<Job>>,
+    pub(crate) jobs: ById<JobId, Arc<Job>>,
     pub(crate) queue: Queue,
     /// Queued jobs that are not in the queue, as they are frozen.
-    pub(crate) withheld: HashSet<JobId>,
+    pub(crate) withheld: Ids<JobId>,
     /// The freezes in force and the newest of those that are over, oldest first.
     pub(crate) freezes: Vec<Arc<Freeze>>,
     /// Those in force alone.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skyclaw_proto::{AssignmentStatus, HostState, JobStatus, limits};
+use skyclaw_proto::{AssignmentStatus, HostState, JobStatus, Payload, limits};
 use skyclaw_proto::{record, response};
 
 use crate::freeze::Freeze;
@@ -109,44 +109,56 @@ impl From<&record::Host> for Host {
 
 impl From<&Job> for record::Job {
     fn from(job: &Job) -> Self {
-        let (ended, lost) = match &job.phase {
-            Phase::Ended(ended) => (Some(ended), None),
-            Phase::Lost(lost) => (None, Some(lost)),
-            Phase::Queued | Phase::Leased(_) => (None, None),
-        };
-        let record = Self {
-            id: job.id.clone(),
-            created_at: job.created_at,
-            updated_at: job.updated_at,
-            updated_by: job.updated_by.clone(),
-            version: job.version,
-            status: job.status(),
-            attempts: job.attempts,
-            lease_expires_at: job.lease().map(|lease| lease.expires_at),
-            assigned_host_id: job.host().cloned(),
-            requirement: record::Requirement { required_capabilities: job.required.clone() },
-            payload: (*job.payload).clone(),
-            submitted_by: job.submitted_by.clone(),
-            result: ended.and_then(|e| e.run.as_deref()).map(Into::into),
-            error: ended.and_then(|e| e.error.clone()).or_else(|| lost.map(|lost| lost.why.to_string())),
-            priority: (job.priority != limits::DEFAULT_PRIORITY).then_some(job.priority),
-            labels: job.labels.clone(),
-            fence: (job.fence != 0).then_some(job.fence),
-            cancel_requested_at: job.lease().and_then(|lease| lease.cancel_requested_at),
-            lost_at: lost.map(|lost| lost.since),
-            on_lost: None,
-            isolation: None,
-            image: None,
-            resources: None,
-            agent_id: None,
-            network: None,
-            mounts: Vec::new(),
-            grace_ms: None,
-        };
-        match &job.terms {
-            Some(terms) => record.with_terms(terms),
-            None => record,
-        }
+        on_wire(job, (*job.payload).clone())
+    }
+}
+
+impl Job {
+    /// The record of the wire for who writes it down at once: what is large in it is lent.
+    #[must_use]
+    pub fn lent(&self) -> record::Job<&Payload> {
+        on_wire(self, &self.payload)
+    }
+}
+
+fn on_wire<P>(job: &Job, payload: P) -> record::Job<P> {
+    let (ended, lost) = match &job.phase {
+        Phase::Ended(ended) => (Some(ended), None),
+        Phase::Lost(lost) => (None, Some(lost)),
+        Phase::Queued | Phase::Leased(_) => (None, None),
+    };
+    let record = record::Job {
+        id: job.id.clone(),
+        created_at: job.created_at,
+        updated_at: job.updated_at,
+        updated_by: job.updated_by.clone(),
+        version: job.version,
+        status: job.status(),
+        attempts: job.attempts,
+        lease_expires_at: job.lease().map(|lease| lease.expires_at),
+        assigned_host_id: job.host().cloned(),
+        requirement: record::Requirement { required_capabilities: job.required.clone() },
+        payload,
+        submitted_by: job.submitted_by.clone(),
+        result: ended.and_then(|e| e.run.as_deref()).map(Into::into),
+        error: ended.and_then(|e| e.error.clone()).or_else(|| lost.map(|lost| lost.why.to_string())),
+        priority: (job.priority != limits::DEFAULT_PRIORITY).then_some(job.priority),
+        labels: job.labels.clone(),
+        fence: (job.fence != 0).then_some(job.fence),
+        cancel_requested_at: job.lease().and_then(|lease| lease.cancel_requested_at),
+        lost_at: lost.map(|lost| lost.since),
+        on_lost: None,
+        isolation: None,
+        image: None,
+        resources: None,
+        agent_id: None,
+        network: None,
+        mounts: Vec::new(),
+        grace_ms: None,
+    };
+    match &job.terms {
+        Some(terms) => record.with_terms(terms),
+        None => record,
     }
 }
 

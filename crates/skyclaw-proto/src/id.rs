@@ -58,13 +58,24 @@ macro_rules! id_type {
             /// An id of the mesh's own making.
             #[must_use]
             pub fn from_uuid(uuid: uuid::Uuid) -> Self {
-                Self(format!("{}{uuid}", $prefix).into())
+                const BEGINNING: usize = $prefix.len();
+                let mut text = [0; BEGINNING + uuid::fmt::Hyphenated::LENGTH];
+                text[..BEGINNING].copy_from_slice($prefix.as_bytes());
+                uuid.hyphenated().encode_lower(&mut text[BEGINNING..]);
+                // Nothing is lost: it is ASCII.
+                Self(String::from_utf8_lossy(&text).into())
             }
 
             /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The same for who keeps it: no copy.
+            #[must_use]
+            pub fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
             }
         }
 
@@ -137,6 +148,13 @@ mod tests {
     #[test]
     fn an_id_is_trimmed_and_taken_as_it_is() {
         assert_eq!(HostId::parse("  my.host:1_a-b ").map(|id| id.to_string()), Ok("my.host:1_a-b".into()));
+    }
+
+    #[test]
+    fn an_id_of_our_own_making_is_the_prefix_and_the_uuid() {
+        let uuid = uuid::Uuid::from_u128(0x0190_C3F0_0000_7000_8000_0000_0000_00AB);
+        assert_eq!(JobId::from_uuid(uuid).as_str(), format!("job_{uuid}"));
+        assert_eq!(ServiceId::from_uuid(uuid).as_str(), "svc_0190c3f0-0000-7000-8000-0000000000ab");
     }
 
     #[test]

@@ -112,10 +112,10 @@ pub struct Requirement {
     pub required_capabilities: Capabilities,
 }
 
-/// One piece of work with an end.
+/// One piece of work with an end. Who only writes it down can lend the payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Job {
+pub struct Job<P = Payload> {
     /// Its id.
     pub id: JobId,
     /// When it was enqueued.
@@ -140,7 +140,7 @@ pub struct Job {
     #[serde(default)]
     pub requirement: Requirement,
     /// What it runs.
-    pub payload: Payload,
+    pub payload: P,
     /// Who submitted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted_by: Option<String>,
@@ -191,7 +191,7 @@ pub struct Job {
     pub grace_ms: Option<u64>,
 }
 
-impl Job {
+impl<P> Job<P> {
     /// How it is to be run.
     #[must_use]
     pub fn terms(&self) -> Terms {

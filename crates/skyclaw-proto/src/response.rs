@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Event, Freeze, Host, Job, Service};
-use crate::{JobId, NodeId, RestoreId, ServiceId, Timestamp};
+use crate::{JobId, NodeId, Payload, RestoreId, ServiceId, Timestamp};
 
 /// `{"ok": true, "nodeId": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +82,9 @@ pub struct HostsBody {
 
 /// `{"job": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobBody {
+pub struct JobBody<P = Payload> {
     /// The job.
-    pub job: Job,
+    pub job: Job<P>,
 }
 
 /// The answer to a claim: `job` is the first of `jobs`, or `null`.

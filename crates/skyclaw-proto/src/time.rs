@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::fmt::temporal::DateTimePrinter;
+use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point in time. RFC 3339 with milliseconds and `Z` in JSON, an integer in binary formats.
@@ -17,9 +17,6 @@ pub struct InvalidTimestamp;
 
 /// The years 1 to 9998: what RFC 3339 can write with four digits, whatever the zone.
 const RANGE_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_370_764_799_999;
-
-/// How times are written in JSON.
-const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 impl Timestamp {
     /// 1970-01-01T00:00:00.000Z.
@@ -57,14 +54,35 @@ impl Timestamp {
         let parsed: jiff::Timestamp = text.trim().parse().map_err(|_| InvalidTimestamp)?;
         Ok(Self::from_millis(parsed.as_millisecond()))
     }
+
+    /// The time as text. Every answer has several of these, and most of a printer's work is to see what it is to
+    /// print.
+    fn text(self) -> Result<[u8; 24], jiff::Error> {
+        let time = Offset::UTC.to_datetime(jiff::Timestamp::from_millisecond(self.0)?);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        put(&mut text[0..4], time.year().unsigned_abs());
+        for (at, number) in
+            [(5, time.month()), (8, time.day()), (11, time.hour()), (14, time.minute()), (17, time.second())]
+        {
+            put(&mut text[at..at + 2], number.unsigned_abs().into());
+        }
+        put(&mut text[20..23], time.millisecond().unsigned_abs());
+        Ok(text)
+    }
+}
+
+/// Writes the last digits of a number.
+fn put(digits: &mut [u8], mut number: u16) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789"[usize::from(number % 10)];
+        number /= 10;
+    }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => write!(f, "{time:.3}"),
-            Err(_) => Err(fmt::Error),
-        }
+        let text = self.text().map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -77,9 +95,9 @@ impl fmt::Debug for Timestamp {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            let time = jiff::Timestamp::from_millisecond(self.0).map_err(serde::ser::Error::custom)?;
-            // As `Display`, without the detour through a formatter: every answer has several of these.
-            serializer.serialize_str(&PRINTER.timestamp_to_string(&time))
+            // As `Display`, without the detour through a formatter.
+            let text = self.text().map_err(serde::ser::Error::custom)?;
+            serializer.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
         } else {
             serializer.serialize_i64(self.0)
         }
@@ -105,6 +123,18 @@ mod tests {
     fn a_time_is_written_with_milliseconds_and_z() {
         assert_eq!(Timestamp::from_millis(1_767_225_600_000).to_string(), "2026-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::from_millis(1_767_225_600_007).to_string(), "2026-01-01T00:00:00.007Z");
+    }
+
+    #[test]
+    fn a_time_is_written_as_the_library_writes_it() {
+        const DAY: i64 = 86_400_000;
+        // Every day of a year with a leap day and of one without, at another time of day each.
+        let days = (0..800).map(|day| 1_704_067_200_000 + day * (DAY + 61_037));
+        let far = [RANGE_MS.start(), RANGE_MS.end()].map(|end| *end).into_iter();
+        for ms in days.chain(far).chain([-1, 0, 951_782_399_999, 4_107_542_400_000]) {
+            let by_library = jiff::Timestamp::from_millisecond(ms).expect("a time");
+            assert_eq!(Timestamp::from_millis(ms).to_string(), format!("{by_library:.3}"));
+        }
     }
 
     #[test]

@@ -78,8 +78,10 @@ pub(crate) struct Batch {
 impl Batch {
     /// Takes what waits, up to the bounds of one entry; `None` when the queue has ended.
     pub(crate) async fn next(queue: &mut mpsc::Receiver<Waiting>) -> Option<Self> {
+        let first = queue.recv().await?;
         let mut batch = Self::default();
-        batch.push(queue.recv().await?);
+        batch.waiting.reserve(1 + queue.len().min(MAX_COMMANDS));
+        batch.push(first);
         batch.fill(queue);
         Some(batch)
     }
@@ -94,6 +96,7 @@ impl Batch {
     }
 
     fn fill(&mut self, queue: &mut mpsc::Receiver<Waiting>) {
+        self.waiting.reserve(queue.len().min(MAX_COMMANDS));
         while self.has_room() {
             let Ok(next) = queue.try_recv() else { break };
             self.push(next);
@@ -105,6 +108,7 @@ impl Batch {
         if expected < WORTH_WAITING {
             return;
         }
+        self.waiting.reserve(expected.saturating_sub(self.waiting.len()));
         let mut over = std::pin::pin!(tokio::time::sleep(GATHER_FOR));
         while self.waiting.len() < expected && self.has_room() {
             tokio::select! {

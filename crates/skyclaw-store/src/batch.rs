@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skyclaw_core::model::{Host, Job, Phase, Service};
 use skyclaw_core::{
-    Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Reply, Restore, StagedPart, StoredReply,
+    ById, Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Reply, Restore, StagedPart, StoredReply,
 };
 use skyclaw_proto::{HostId, JobId, Payload, ServiceId, Timestamp};
 
@@ -64,7 +64,7 @@ pub struct Batch {
     pub(crate) hosts: BTreeMap<HostId, Arc<Host>>,
     /// Hosts that are no more.
     pub(crate) removed_hosts: BTreeSet<HostId>,
-    pub(crate) jobs: HashMap<JobId, Arc<Job>>,
+    pub(crate) jobs: ById<JobId, Arc<Job>>,
     pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
     /// `None` where the prune forgot one that was put before: an older one must not show through.
     pub(crate) replies: HashMap<ReplyId, Option<Arc<StoredReply>>>,
@@ -82,6 +82,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// An empty batch for what comes after this one, with room for as many jobs.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        Self { jobs: ById::with_capacity_and_hasher(self.jobs.len(), Default::default()), ..Self::default() }
+    }
+
     /// Adds changes, in the order in which they came about.
     pub fn absorb(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use skyclaw_core::model::{Host, Job, Service};
 use skyclaw_core::{Counters, Freeze, Restore, StagedPart, StoredReply};
-use sqlx::Row as _;
-use sqlx::query_builder::Separated;
-use sqlx::sqlite::{Sqlite, SqliteRow};
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments as _, Row as _};
 
 use crate::batch::{Position, ReplyId};
 use crate::damage::Damage;
@@ -22,12 +22,14 @@ use crate::schema::status_code;
 pub(crate) trait Insert {
     /// The table and its columns.
     const HEAD: &'static str;
+    /// A place for each of its values.
+    const ROW: &'static str;
     /// What happens to a row that is there already.
     const CONFLICT: &'static str;
     /// About how many bytes it has.
     fn bytes(&self) -> usize;
     /// Its values, in the order of the columns.
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>);
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError>;
 }
 
 /// What most records fit into: a buffer that grows while it is written is copied each time.
@@ -56,40 +58,43 @@ pub(crate) struct HostRow {
 
 impl Insert for HostRow {
     const HEAD: &'static str = "INSERT INTO hosts (id, body, crc) ";
+    const ROW: &'static str = "(?, ?, ?)";
     const CONFLICT: &'static str = " ON CONFLICT (id) DO UPDATE SET body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
         self.body.text.len()
     }
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
-        values.push_bind(self.id).push_bind(self.body.text).push_bind(i64::from(self.body.crc));
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        values.add(self.id)?;
+        values.add(self.body.text)?;
+        values.add(i64::from(self.body.crc))
     }
 }
 
 pub(crate) struct JobRow {
     pub(crate) seq: i64,
-    pub(crate) id: String,
+    pub(crate) id: Arc<str>,
     pub(crate) status: i64,
-    pub(crate) host: Option<String>,
+    pub(crate) host: Option<Arc<str>>,
     pub(crate) submitter: Option<String>,
     pub(crate) body: Body,
 }
 
 impl Insert for JobRow {
     const HEAD: &'static str = "INSERT INTO jobs (seq, id, status, host, submitter, body, crc) ";
+    const ROW: &'static str = "(?, ?, ?, ?, ?, ?, ?)";
     const CONFLICT: &'static str = " ON CONFLICT (seq) DO UPDATE SET status = excluded.status, \
         host = excluded.host, submitter = excluded.submitter, body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
         self.body.text.len()
     }
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
-        values
-            .push_bind(self.seq)
-            .push_bind(self.id)
-            .push_bind(self.status)
-            .push_bind(self.host)
-            .push_bind(self.submitter)
-            .push_bind(self.body.text)
-            .push_bind(i64::from(self.body.crc));
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        values.add(self.seq)?;
+        values.add(self.id)?;
+        values.add(self.status)?;
+        values.add(self.host)?;
+        values.add(self.submitter)?;
+        values.add(self.body.text)?;
+        values.add(i64::from(self.body.crc))
     }
 }
 
@@ -100,12 +105,14 @@ pub(crate) struct LabelRow {
 
 impl Insert for LabelRow {
     const HEAD: &'static str = "INSERT INTO labels (label, seq) ";
+    const ROW: &'static str = "(?, ?)";
     const CONFLICT: &'static str = " ON CONFLICT DO NOTHING";
     fn bytes(&self) -> usize {
         self.label.len()
     }
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
-        values.push_bind(self.label).push_bind(self.seq);
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        values.add(self.label)?;
+        values.add(self.seq)
     }
 }
 
@@ -117,17 +124,17 @@ pub(crate) struct ServiceRow {
 
 impl Insert for ServiceRow {
     const HEAD: &'static str = "INSERT INTO services (seq, id, body, crc) ";
+    const ROW: &'static str = "(?, ?, ?, ?)";
     const CONFLICT: &'static str =
         " ON CONFLICT (seq) DO UPDATE SET body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
         self.body.text.len()
     }
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
-        values
-            .push_bind(self.seq)
-            .push_bind(self.id)
-            .push_bind(self.body.text)
-            .push_bind(i64::from(self.body.crc));
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        values.add(self.seq)?;
+        values.add(self.id)?;
+        values.add(self.body.text)?;
+        values.add(i64::from(self.body.crc))
     }
 }
 
@@ -139,17 +146,17 @@ pub(crate) struct ReplyRow {
 
 impl Insert for ReplyRow {
     const HEAD: &'static str = "INSERT INTO replies (id, expires_at, body, crc) ";
+    const ROW: &'static str = "(?, ?, ?, ?)";
     const CONFLICT: &'static str = " ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, \
         body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
         self.body.text.len()
     }
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
-        values
-            .push_bind(self.id.as_bytes().to_vec())
-            .push_bind(self.expires_at)
-            .push_bind(self.body.text)
-            .push_bind(i64::from(self.body.crc));
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        values.add(self.id.as_bytes().to_vec())?;
+        values.add(self.expires_at)?;
+        values.add(self.body.text)?;
+        values.add(i64::from(self.body.crc))
     }
 }
 
@@ -159,17 +166,17 @@ pub(crate) struct StagedRow {
 
 impl Insert for StagedRow {
     const HEAD: &'static str = "INSERT INTO staged (part, restore, bytes, crc) ";
+    const ROW: &'static str = "(?, ?, ?, ?)";
     const CONFLICT: &'static str = " ON CONFLICT (part) DO UPDATE SET restore = excluded.restore, \
         bytes = excluded.bytes, crc = excluded.crc";
     fn bytes(&self) -> usize {
         self.part.bytes.len()
     }
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
-        values
-            .push_bind(i64::from(self.part.part))
-            .push_bind(self.part.restore.as_str().to_owned())
-            .push_bind(self.part.bytes.clone())
-            .push_bind(i64::from(crc32fast::hash(&self.part.bytes)));
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        values.add(i64::from(self.part.part))?;
+        values.add(self.part.restore.as_str().to_owned())?;
+        values.add(self.part.bytes.clone())?;
+        values.add(i64::from(crc32fast::hash(&self.part.bytes)))
     }
 }
 
@@ -213,13 +220,16 @@ impl<T: Numbered> NumberedRow<T> {
 
 impl<T: Numbered> Insert for NumberedRow<T> {
     const HEAD: &'static str = T::HEAD;
+    const ROW: &'static str = "(?, ?, ?)";
     const CONFLICT: &'static str =
         " ON CONFLICT (number) DO UPDATE SET body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
         self.body.text.len()
     }
-    fn bind(self, values: &mut Separated<'_, Sqlite, &'static str>) {
-        values.push_bind(self.number).push_bind(self.body.text).push_bind(i64::from(self.body.crc));
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        values.add(self.number)?;
+        values.add(self.body.text)?;
+        values.add(i64::from(self.body.crc))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use skyclaw_core::{Counters, Job, KEPT_RESTORES};
-use sqlx::sqlite::{Sqlite, SqliteConnection};
-use sqlx::{Connection, QueryBuilder};
+use skyclaw_proto::HostId;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection};
 
 use crate::batch::{Batch, Position};
 use crate::row::{
@@ -140,9 +141,9 @@ async fn restores(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Fail
 fn job_row(job: &Job) -> Result<JobRow, Failure> {
     Ok(JobRow {
         seq: integer(job.seq)?,
-        id: job.id.as_str().to_owned(),
+        id: job.id.shared(),
         status: status_code(job.status()),
-        host: job.host().map(|host| host.as_str().to_owned()),
+        host: job.host().map(HostId::shared),
         submitter: job.submitted_by.clone(),
         body: Body::of(job)?,
     })
@@ -198,12 +199,21 @@ async fn rows<R: Insert>(
 
 async fn flush<R: Insert>(conn: &mut SqliteConnection, pending: &mut Vec<R>) -> Result<(), Failure> {
     while let Some(size) = ROWS.into_iter().find(|size| *size <= pending.len()) {
-        let mut statement = QueryBuilder::<Sqlite>::new(R::HEAD);
-        statement.push_values(pending.drain(..size), |mut values, row: R| row.bind(&mut values));
-        statement.push(R::CONFLICT);
-        statement.build().execute(&mut *conn).await?;
+        let mut values = SqliteArguments::default();
+        for row in pending.drain(..size) {
+            row.bind(&mut values).map_err(sqlx::Error::Encode)?;
+        }
+        // Of constants alone: every value is bound.
+        let statement = AssertSqlSafe(statement::<R>(size));
+        sqlx::query_with::<Sqlite, _>(statement, values).execute(&mut *conn).await?;
     }
     Ok(())
+}
+
+/// The statement that writes so many rows.
+fn statement<R: Insert>(rows: usize) -> String {
+    let more = [", ", R::ROW].concat().repeat(rows.saturating_sub(1));
+    [R::HEAD, "VALUES ", R::ROW, &more, R::CONFLICT].concat()
 }
 
 fn integer(number: u64) -> Result<i64, Failure> {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use axum::body::Body as RawBody;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use skyclaw_proto::{ErrorCode, canonical, limits};
@@ -26,6 +28,11 @@ pub(crate) struct Body<T, const LIMIT: usize = { limits::MAX_BODY_BYTES }> {
 }
 
 impl<T, const LIMIT: usize> Body<T, LIMIT> {
+    /// What the body says. Its bytes are let go: they lie in the buffer of the connection, which can be used again.
+    pub(crate) fn take(self) -> T {
+        self.value
+    }
+
     /// What the body is compared by when its idempotency key comes again.
     ///
     /// # Errors
@@ -49,21 +56,39 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest<Shared> for Body<T, LI
 
 async fn read(headers: &HeaderMap, body: RawBody, limit: usize, within: Duration) -> Result<Bytes, ApiError> {
     check_encoding(headers)?;
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
+    // As announced by the client, where it did.
+    if body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));
     }
-    let whole = tokio::time::timeout(within, Limited::new(body, limit).collect()).await;
-    match whole {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Ok(Err(_)) => Err(ApiError::bad_request("the body was cut short")),
-        Err(_) => Err(ApiError::new(
-            StatusCode::REQUEST_TIMEOUT,
-            ErrorCode::RequestTimeout,
-            format!("the body did not arrive within {} ms", within.as_millis()),
-        )),
+    let mut whole = std::pin::pin!(whole(body, limit));
+    // Most bodies are here with their head, and need no timer.
+    if let Some(here) = whole.as_mut().now_or_never() {
+        return here;
     }
+    tokio::time::timeout(within, whole).await.unwrap_or_else(|_| {
+        let sentence = format!("the body did not arrive within {} ms", within.as_millis());
+        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::RequestTimeout, sentence))
+    })
+}
+
+/// The whole body. One that comes in a piece is not copied.
+async fn whole(mut body: RawBody, limit: usize) -> Result<Bytes, ApiError> {
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|_| ApiError::bad_request("the body was cut short"))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if first.len() + all.len() + piece.len() > limit {
+            return Err(too_large(limit));
+        }
+        if first.is_empty() && all.is_empty() {
+            first = piece;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&piece);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -231,14 +256,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_past_the_limit_is_refused_with_and_without_an_announced_length() {
-        let mut headers = HeaderMap::new();
+        let headers = HeaderMap::new();
         assert_eq!(read(&headers, RawBody::from("1234"), 4, WITHIN).await, Ok(Bytes::from("1234")));
         let error = read(&headers, RawBody::from("12345"), 4, WITHIN).await.expect_err("too large");
         assert_eq!(error.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(error.body().error, "the body is larger than 4 bytes");
-        headers.insert(header::CONTENT_LENGTH, "5".parse().expect("a header"));
-        let error = read(&headers, RawBody::empty(), 4, WITHIN).await.expect_err("too large");
+        let unannounced = || {
+            let pieces = ["123", "45"].map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
+            RawBody::from_stream(futures_util::stream::iter(pieces))
+        };
+        let error = read(&headers, unannounced(), 4, WITHIN).await.expect_err("too large");
         assert_eq!(error.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(read(&headers, unannounced(), 5, WITHIN).await, Ok(Bytes::from("12345")));
     }
 
     #[tokio::test]

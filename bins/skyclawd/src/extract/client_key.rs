@@ -1,6 +1,7 @@
 //! The idempotency key a client sends with a request.
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderName;
 use axum::http::request::Parts;
 use skyclaw_core::IdempotencyKey;
 use skyclaw_proto::Invalid;
@@ -10,6 +11,8 @@ use skyclaw_proto::route::IDEMPOTENCY_HEADER;
 use super::Body;
 use crate::app::{App, Shared};
 use crate::error::ApiError;
+
+const IDEMPOTENCY: HeaderName = HeaderName::from_static(IDEMPOTENCY_HEADER);
 
 /// Whose keys those on core routes are.
 pub(crate) const CORE: &str = "core";
@@ -45,7 +48,7 @@ impl FromRequestParts<Shared> for ClientKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
-        let mut all = parts.headers.get_all(IDEMPOTENCY_HEADER).iter();
+        let mut all = parts.headers.get_all(IDEMPOTENCY).iter();
         let Some(raw) = all.next() else { return Ok(Self(None)) };
         let read = if all.next().is_some() {
             // Whichever was taken, a client that means the other would do its work twice.

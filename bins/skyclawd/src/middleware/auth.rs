@@ -1,48 +1,49 @@
 //! The shared token of the core routes, checked before anything else of the request is looked at.
 
-use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use skyclaw_proto::ErrorCode;
 use skyclaw_proto::route::TOKEN_HEADER;
 
-use crate::app::{App, Shared};
+use crate::app::App;
 use crate::error::ApiError;
-use crate::token::Digest;
+use crate::token::Token;
+
+const TOKEN: HeaderName = HeaderName::from_static(TOKEN_HEADER);
 
 /// Checks that a request carries the token, where there is one.
 ///
 /// # Errors
 /// 401 when the token is missing or wrong.
 pub(crate) fn check(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
-    if app.token.is_some_and(|token| !presents(headers, &token)) {
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized"));
+    if app.token.as_ref().is_some_and(|token| !presents(headers, token)) {
+        return Err(unauthorized());
     }
     Ok(())
 }
 
 /// The same for `/metrics`: a scraper can send the token as a bearer token as well.
-pub(crate) async fn scrape(
-    State(app): State<Shared>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let headers = request.headers();
-    if app.token.is_some_and(|token| !presents(headers, &token) && !bears(headers, &token)) {
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized"));
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_scrape(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+    if app.token.as_ref().is_some_and(|token| !presents(headers, token) && !bears(headers, token)) {
+        return Err(unauthorized());
     }
-    Ok(next.run(request).await)
+    Ok(())
 }
 
-fn bears(headers: &HeaderMap, token: &Digest) -> bool {
+fn unauthorized() -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "unauthorized")
+}
+
+fn bears(headers: &HeaderMap, token: &Token) -> bool {
     let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    given.is_some_and(|given| Digest::of(given).same(token).into())
+    given.is_some_and(|given| token.is(given))
 }
 
-fn presents(headers: &HeaderMap, token: &Digest) -> bool {
-    headers.get(TOKEN_HEADER).is_some_and(|given| Digest::of(given.as_bytes()).same(token).into())
+fn presents(headers: &HeaderMap, token: &Token) -> bool {
+    headers.get(TOKEN).is_some_and(|given| token.is(given.as_bytes()))
 }
 
 #[cfg(test)]
@@ -51,7 +52,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_token_opens() {
-        let token = Digest::of(b"token");
+        let token = Token::new(b"token");
         let with = |value: &'static str| {
             HeaderMap::from_iter([(TOKEN_HEADER.parse().expect("a name"), value.parse().expect("a value"))])
         };

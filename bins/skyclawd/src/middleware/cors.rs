@@ -1,24 +1,19 @@
 //! Lets pages of the configured origin call the public routes. Errors are among the answers that a page
-//! may read, so this is the outermost layer of those routes.
+//! may read.
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use crate::app::Shared;
+use crate::app::App;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,OPTIONS");
 const HEADERS: HeaderValue =
     HeaderValue::from_static("content-type, authorization, x-api-key, x-idempotency-key");
 
-pub(crate) async fn layer(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
+/// Says on an answer which pages may read it.
+pub(crate) fn open(app: &App, headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, app.cors_origin.clone());
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
-    response
 }
 
 /// The answer to a browser that asks first.

@@ -15,12 +15,18 @@ use crate::error::ApiError;
 const WAIT: Duration = Duration::from_secs(5);
 
 const INDEX: HeaderName = HeaderName::from_static(INDEX_HEADER);
+const MIN_INDEX: HeaderName = HeaderName::from_static(MIN_INDEX_HEADER);
+
+/// Says that an answer that says nothing of that yet reflects the log up to an index.
+pub(crate) fn tell(headers: &mut HeaderMap, index: u64) {
+    headers.insert(INDEX, HeaderValue::from(index));
+}
 
 /// Says that an answer reflects the log up to an index, if it does not say more already.
 pub(crate) fn raise(headers: &mut HeaderMap, index: u64) {
     let told = headers.get(INDEX).and_then(|told| told.to_str().ok()?.parse().ok());
     if told.is_none_or(|told: u64| told < index) {
-        headers.insert(INDEX, HeaderValue::from(index));
+        tell(headers, index);
     }
 }
 
@@ -47,9 +53,9 @@ pub(crate) async fn reached(app: &App, headers: &HeaderMap) -> Result<(), ApiErr
         return Err(ApiError::unavailable(ErrorCode::NotReady, why));
     }
     let Some(wanted) = wanted(headers)? else { return Ok(()) };
-    if wanted <= app.node.applied()
-        || app.unless_ending(app.node.wait_applied(wanted, WAIT)).await == Some(true)
-    {
+    // On the heap, as hardly any request has use for the room it takes.
+    let reached = || Box::pin(app.unless_ending(app.node.wait_applied(wanted, WAIT)));
+    if wanted <= app.node.applied() || reached().await == Some(true) {
         return Ok(());
     }
     let applied = app.node.applied();
@@ -64,7 +70,7 @@ fn asks_for_all(uri: &Uri) -> bool {
 }
 
 fn wanted(headers: &HeaderMap) -> Result<Option<u64>, Invalid> {
-    let Some(raw) = headers.get(MIN_INDEX_HEADER) else { return Ok(None) };
+    let Some(raw) = headers.get(MIN_INDEX) else { return Ok(None) };
     let read = raw.to_str().ok().and_then(|text| text.trim().parse().ok());
     read.map(Some).ok_or_else(|| Invalid::new(MIN_INDEX_HEADER, "must be a whole number, 0 or more"))
 }
@@ -91,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stranger_does_not_get_to_wait() {
-        let kit = Kit::with(|app| app.token = Some(crate::token::Digest::of(b"t"))).await;
+        let kit = Kit::with(|app| app.token = Some(crate::token::Token::new(b"t"))).await;
         let refused = kit.get("/v1/hosts", &[(MIN_INDEX_HEADER, "999999")]).await;
         assert_eq!((refused.status, &refused.json["error"]), (401, &json!("unauthorized")));
         kit.end().await;
@@ -99,10 +105,8 @@ mod tests {
 
     #[test]
     fn an_index_that_is_no_number_is_refused_by_name() {
-        let with = |value: &str| {
-            let name = HeaderName::from_static(MIN_INDEX_HEADER);
-            wanted(&HeaderMap::from_iter([(name, value.parse().expect("a value"))]))
-        };
+        let with =
+            |value: &str| wanted(&HeaderMap::from_iter([(MIN_INDEX, value.parse().expect("a value"))]));
         assert_eq!(with(" 7 "), Ok(Some(7)));
         assert_eq!(wanted(&HeaderMap::new()), Ok(None));
         for bad in ["", "x", "-1", "1.5", "99999999999999999999"] {

@@ -1,10 +1,9 @@
-//! The layers of the stack; [`crate::router`] puts them in order.
+//! What requests go through on their way to a route and back; [`around`] has the order.
 
-pub(crate) mod admit;
 pub(crate) mod around;
 pub(crate) mod auth;
 pub(crate) mod cors;
-pub(crate) mod gate;
+pub(crate) mod entry;
 pub(crate) mod index;
 pub(crate) mod panics;
 pub(crate) mod trace;

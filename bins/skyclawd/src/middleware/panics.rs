@@ -9,9 +9,10 @@ use futures_util::FutureExt as _;
 use crate::error::ApiError;
 
 /// Answers a request; when that panics, logs the panic and answers 500.
-pub(crate) async fn caught<E>(answer: impl Future<Output = Result<Response, E>>) -> Result<Response, E> {
+pub(crate) async fn caught<T: Default>(answer: impl Future<Output = (Response, T)>) -> (Response, T) {
     // What a panic leaves half done is dropped with the request; what requests share minds panics itself.
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| Ok(refusal(&*panic)))
+    let answered = AssertUnwindSafe(answer).catch_unwind().await;
+    answered.unwrap_or_else(|panic| (refusal(&*panic), T::default()))
 }
 
 fn refusal(panic: &(dyn Any + Send)) -> Response {
@@ -24,16 +25,14 @@ fn refusal(panic: &(dyn Any + Send)) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::convert::Infallible;
-
     use axum::http::StatusCode;
 
     #[tokio::test]
     async fn a_panic_is_answered_500_without_its_text() {
-        async fn fall() -> Result<Response, Infallible> {
+        async fn fall() -> (Response, ()) {
             panic!("a secret path");
         }
-        let Ok(answer) = caught(fall()).await;
+        let (answer, ()) = caught(fall()).await;
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = axum::body::to_bytes(answer.into_body(), 1000).await.expect("a body");
         assert_eq!(body, r#"{"error":"internal error","code":"internal"}"#);

@@ -1,34 +1,57 @@
 //! A name for each request: taken from the client or made, put on every log line and on the answer. And
 //! how often each route is asked, and how long its answers take.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use skyclaw_proto::limits::MAX_ID_LEN;
 use skyclaw_proto::route::REQUEST_ID_HEADER;
 use tracing::Span;
+use uuid::Uuid;
 
 use crate::app::App;
-use crate::metrics::InFlight;
+use crate::metrics::{InFlight, RouteMeter};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
 
+/// The names that are made: the first is an id like any other, and each one after it counts on. An id of its own
+/// for each request would be a lock that all of them share, and random bits.
+#[derive(Debug)]
+pub(crate) struct Names {
+    first: u128,
+    made: AtomicU64,
+}
+
+impl Names {
+    pub(crate) fn new(first: Uuid) -> Self {
+        Self { first: first.as_u128(), made: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> HeaderValue {
+        let made = self.made.fetch_add(1, Ordering::Relaxed);
+        let (name, mut text) = (Uuid::from_u128(self.first.wrapping_add(made.into())), Uuid::encode_buffer());
+        HeaderValue::from_str(name.hyphenated().encode_lower(&mut text))
+            .unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+}
+
 /// A request that is not answered yet.
-pub(crate) struct Traced {
+pub(crate) struct Traced<'a> {
     id: HeaderValue,
     span: Span,
-    route: Option<MatchedPath>,
+    meter: &'a RouteMeter,
     method: Method,
-    in_flight: InFlight,
+    in_flight: InFlight<'a>,
     began: Instant,
 }
 
 /// Names a request that came to a route.
-pub(crate) fn begin(app: &App, request: &Request) -> Traced {
+pub(crate) fn begin<'a>(app: &'a App, names: &Names, meter: &'a RouteMeter, request: &Request) -> Traced<'a> {
     let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
-    let id = given.cloned().unwrap_or_else(|| made(app));
+    let id = given.cloned().unwrap_or_else(|| names.next());
     let span = tracing::info_span!(
         "request",
         id = id.to_str().unwrap_or_default(),
@@ -38,24 +61,24 @@ pub(crate) fn begin(app: &App, request: &Request) -> Traced {
     Traced {
         id,
         span,
-        route: request.extensions().get::<MatchedPath>().cloned(),
+        meter,
         method: request.method().clone(),
         in_flight: app.metrics.begin(),
         began: Instant::now(),
     }
 }
 
-impl Traced {
+impl Traced<'_> {
     /// What the request's log lines are in.
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }
 
     /// Counts the request as answered, and puts its name on the answer.
-    pub(crate) fn end(self, app: &App, response: &mut Response) {
+    pub(crate) fn end(self, response: &mut Response) {
         let (status, took) = (response.status().as_u16(), self.began.elapsed());
         drop(self.in_flight);
-        app.metrics.answered(self.route.as_ref().map(MatchedPath::as_str), &self.method, status, took);
+        self.meter.answered(&self.method, status, took);
         self.span.in_scope(|| tracing::debug!(status, took_us = took.as_micros(), "answered"));
         response.headers_mut().insert(REQUEST_ID, self.id);
     }
@@ -65,11 +88,6 @@ impl Traced {
 fn is_sane(id: &[u8]) -> bool {
     let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
     !id.is_empty() && id.len() <= MAX_ID_LEN && id.iter().all(allowed)
-}
-
-fn made(app: &App) -> HeaderValue {
-    let text = (app.new_uuid)().to_string();
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 #[cfg(test)]
@@ -87,6 +105,15 @@ mod tests {
             assert!(made.header(REQUEST_ID_HEADER).is_some_and(|id| id.len() == 36), "{path}");
         }
         kit.end().await;
+    }
+
+    #[test]
+    fn names_that_are_made_are_all_different_and_sort_in_their_order() {
+        // The last digits are all but used up.
+        let names = Names::new(Uuid::from_u128(0x0190_C3F0_0000_7000_8000_0000_FFFF_FFF0));
+        let made: Vec<HeaderValue> = (0..100).map(|_| names.next()).collect();
+        assert!(made.is_sorted_by(|a, b| a.as_bytes() < b.as_bytes()), "{made:?}");
+        assert_eq!(made[0], "0190c3f0-0000-7000-8000-0000fffffff0");
     }
 
     #[test]

@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderMap, HeaderValue, Version};
+use axum::http::{HeaderMap, HeaderValue, Request, Version};
 use hyper::body::{Frame, SizeHint};
 
 /// Whether a request's body was read to its end; `None` where it does not matter.
 pub(crate) struct Reading(Option<Arc<AtomicBool>>);
 
 /// Watches whether the body of a request is read.
-pub(crate) fn watch(request: Request) -> (Request, Reading) {
+pub(crate) fn watch<B>(request: Request<B>) -> (Request<Body>, Reading)
+where
+    B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
+{
     // In HTTP/2 a stream ends alone.
     if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
-        return (request, Reading(None));
+        return (request.map(Body::new), Reading(None));
     }
     let read = Arc::new(AtomicBool::new(false));
     let watched = |inner| Body::new(Watched { inner, read: Arc::clone(&read) });
@@ -37,19 +39,19 @@ impl Reading {
 }
 
 /// A body that tells when it was read to its end.
-struct Watched {
-    inner: Body,
+struct Watched<B> {
+    inner: B,
     read: Arc<AtomicBool>,
 }
 
-impl HttpBody for Watched {
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Watched<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         if matches!(polled, Poll::Ready(None)) || self.inner.is_end_stream() {
             self.read.store(true, Ordering::Relaxed);
@@ -72,7 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_connection_ends_with_an_answer_that_left_the_body_unread_and_no_other() {
-        let kit = Kit::with(|app| app.token = Some(crate::token::Digest::of(b"t"))).await;
+        let kit = Kit::with(|app| app.token = Some(crate::token::Token::new(b"t"))).await;
         let body = r#"{"name": "h"}"#;
         let refused = kit.call("POST", "/v1/hosts/register", &[], body).await;
         assert_eq!((refused.status, refused.header("connection")), (401, Some("close")));

@@ -2,12 +2,12 @@
 //! is told to stop it.
 
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use skyclaw_core::Operation;
-use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{JobId, route};
 
-use super::reply::{self, At};
+use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey, Id};
@@ -21,7 +21,7 @@ pub(crate) async fn handle(
     Id(id): Id<JobId>,
     key: ClientKey,
     body: Body<CancelBody>,
-) -> Result<At<JobBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::cancel(&id), &body)?;
     let written = app.node.write(key, Operation::Cancel { id }).await?;
     reply::job(&written)

@@ -21,7 +21,7 @@ pub(crate) async fn handle(
     body: Body<ClaimBody>,
 ) -> Result<At<ClaimedJobs>, ApiError> {
     let key = key.bind(&app, CORE, route::claim(&id), &body)?;
-    let claim = body.value.check()?;
+    let claim = body.take().check()?;
     let (wait, max) = (Duration::from_millis(claim.wait_ms), claim.max.unwrap_or(1));
     let written = if wait.is_zero() {
         app.node.claim(&id, max, wait, key).await?

@@ -21,7 +21,7 @@ pub(crate) async fn handle(
     Id(id): Id<RestoreId>,
     body: Body<CommitRestoreBody>,
 ) -> Result<Json<RestoreBody>, ApiError> {
-    let asked = body.value.check()?;
+    let asked = body.take().check()?;
     tracing::warn!(restore = %id, by = asked.requested_by, force = asked.force, "a restore is asked for");
     let wait = Duration::from_millis(asked.wait_ms);
     match app.node.restore(id, asked.force, asked.requested_by, wait).await {

@@ -1,12 +1,12 @@
 //! `POST /v1/jobs/:id/complete`: a host reports the end of a run.
 
 use axum::extract::State;
+use axum::response::Response;
 use skyclaw_core::{Completion, Operation};
 use skyclaw_proto::request::CompleteJobBody;
-use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{JobId, route};
 
-use super::reply::{self, At};
+use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey, Id};
@@ -16,9 +16,9 @@ pub(crate) async fn handle(
     Id(id): Id<JobId>,
     key: ClientKey,
     body: Body<CompleteJobBody>,
-) -> Result<At<JobBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::complete(&id), &body)?;
-    let end = body.value.check()?;
+    let end = body.take().check()?;
     let operation = Operation::Complete(Completion {
         id,
         host: end.host_id,

@@ -17,7 +17,7 @@ pub(crate) async fn handle(
     body: Body<DeployServiceBody>,
 ) -> Result<At<ServiceBody>, ApiError> {
     let key = key.bind(&app, CORE, route::SERVICES, &body)?;
-    let service = body.value.check()?;
+    let service = body.take().check()?;
     let id = service.service_id.clone().unwrap_or_else(|| ServiceId::from_uuid((app.new_uuid)()));
     let operation = Operation::DeployService { id, service: Box::new(service) };
     let written = app.node.write(key, operation).await?;

@@ -19,7 +19,7 @@ pub(crate) async fn handle(
     body: Body<DrainHostBody>,
 ) -> Result<At<HostBody>, ApiError> {
     let key = key.bind(&app, CORE, route::drain(&id), &body)?;
-    let drain = body.value.check()?;
+    let drain = body.take().check()?;
     let operation =
         Operation::DrainHost { id, deadline_ms: drain.deadline_ms, reason: drain.reason, by: drain.by };
     let written = app.node.write(key, operation).await?;

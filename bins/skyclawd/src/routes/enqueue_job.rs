@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::Response;
 use skyclaw_core::Operation;
 use skyclaw_proto::request::{EnqueueJob, EnqueueJobBody};
-use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{JobId, route};
 
-use super::reply::{self, At};
+use super::reply;
 use crate::app::{App, Shared};
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey};
@@ -17,9 +17,9 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     key: ClientKey,
     body: Body<EnqueueJobBody>,
-) -> Result<At<JobBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::JOBS, &body)?;
-    let job = body.value.check()?;
+    let job = body.take().check()?;
     let written = app.node.write(key, operation(&app, job)).await?;
     reply::job(&written)
 }

@@ -17,7 +17,7 @@ pub(crate) async fn handle(
     body: Body<FreezeBody>,
 ) -> Result<At<response::FreezeBody>, ApiError> {
     let key = key.bind(&app, CORE, route::FREEZES, &body)?;
-    let freeze = body.value.check()?;
+    let freeze = body.take().check()?;
     let operation = Operation::Freeze {
         id: FreezeId::from_uuid((app.new_uuid)()),
         scope: freeze.scope,

@@ -27,7 +27,7 @@ pub(crate) async fn handle(
     _key: ClientKey,
     body: Body<HeartbeatBody>,
 ) -> Result<Json<Heartbeat>, ApiError> {
-    let beat = body.value.check()?;
+    let beat = body.take().check()?;
     let noted = async {
         if let Some(switch) = beat.switch {
             let _late = tokio::time::timeout(NOTED_WITHIN, note(&app, &id, switch)).await;

@@ -19,12 +19,12 @@ pub(crate) async fn handle(State(app): State<Shared>) -> Result<impl IntoRespons
 #[cfg(test)]
 mod tests {
     use crate::kit::Kit;
-    use crate::token::Digest;
+    use crate::token::Token;
     use skyclaw_proto::route::TOKEN_HEADER;
 
     #[tokio::test]
     async fn who_shows_the_token_in_either_header_is_told_and_nobody_else() {
-        let kit = Kit::with(|app| app.token = Some(Digest::of(b"t"))).await;
+        let kit = Kit::with(|app| app.token = Some(Token::new(b"t"))).await;
         let status = async |headers: &[(&str, &str)]| kit.get("/metrics", headers).await.status;
         assert_eq!(status(&[]).await, 401);
         assert_eq!(status(&[(TOKEN_HEADER, "x")]).await, 401);

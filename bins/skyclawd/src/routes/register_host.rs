@@ -17,7 +17,7 @@ pub(crate) async fn handle(
     body: Body<RegisterHostBody>,
 ) -> Result<At<HostBody>, ApiError> {
     let key = key.bind(&app, CORE, route::REGISTER_HOST, &body)?;
-    let host = body.value.check()?;
+    let host = body.take().check()?;
     let operation = Operation::RegisterHost {
         id: host.host_id.unwrap_or_else(|| HostId::from_uuid((app.new_uuid)())),
         name: host.name,

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use skyclaw_core::Reply;
 use skyclaw_proto::response::{ClaimedService, FreezeBody, HostBody, JobBody, ServiceBody};
-use skyclaw_proto::{HostState, record};
+use skyclaw_proto::{HostState, Payload, record};
 use skyclaw_replication::Written;
 
 use crate::error::ApiError;
@@ -32,7 +32,7 @@ impl<T: Serialize> IntoResponse for At<T> {
         }
         let mut response = Response::new(text.into());
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-        index::raise(response.headers_mut(), self.index);
+        index::tell(response.headers_mut(), self.index);
         response
     }
 }
@@ -60,9 +60,20 @@ pub(super) fn freeze(written: &Written) -> Result<At<FreezeBody>, ApiError> {
     }
 }
 
-pub(super) fn job(written: &Written) -> Result<At<JobBody>, ApiError> {
+pub(super) fn job(written: &Written) -> Result<Response, ApiError> {
+    lent_job(written).map(At::into_response)
+}
+
+/// The job as whoever has a key may see it.
+pub(super) fn public_job(written: &Written) -> Result<Response, ApiError> {
+    let mut answer = lent_job(written)?;
+    answer.body.job.submitted_by = None;
+    Ok(answer.into_response())
+}
+
+fn lent_job(written: &Written) -> Result<At<JobBody<&Payload>>, ApiError> {
     match &written.reply {
-        Reply::Job(job) => Ok(at(written, JobBody { job: record::Job::from(&**job) })),
+        Reply::Job(job) => Ok(at(written, JobBody { job: job.lent() })),
         other => Err(unexpected(other)),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     body: Body<ReportServiceBody>,
 ) -> Result<At<ServiceBody>, ApiError> {
     let key = key.bind(&app, CORE, route::report(&id), &body)?;
-    let operation = Operation::ReportService { id, report: body.value.check()? };
+    let operation = Operation::ReportService { id, report: body.take().check()? };
     let written = app.node.write(key, operation).await?;
     reply::service(&written)
 }

@@ -1,12 +1,12 @@
 //! `POST /v1/jobs/:id/resolve`: an operator decides about a lost job.
 
 use axum::extract::State;
+use axum::response::Response;
 use skyclaw_core::Operation;
 use skyclaw_proto::request::ResolveJobBody;
-use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{JobId, route};
 
-use super::reply::{self, At};
+use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey, Id};
@@ -16,9 +16,9 @@ pub(crate) async fn handle(
     Id(id): Id<JobId>,
     key: ClientKey,
     body: Body<ResolveJobBody>,
-) -> Result<At<JobBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::resolve(&id), &body)?;
-    let decision = body.value.check()?;
+    let decision = body.take().check()?;
     let operation = Operation::ResolveJob {
         id,
         action: decision.action,

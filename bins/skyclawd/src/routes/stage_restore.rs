@@ -2,7 +2,7 @@
 //! they are; sending a part again is harmless.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -12,6 +12,7 @@ use skyclaw_proto::{ErrorCode, Invalid, RestoreId, limits};
 
 use crate::app::Shared;
 use crate::error::ApiError;
+use crate::table::Params;
 
 pub(crate) async fn handle(
     State(app): State<Shared>,
@@ -54,10 +55,12 @@ pub(crate) struct Part {
 impl axum::extract::FromRequestParts<Shared> for Part {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, ApiError> {
-        let path = Path::<(String, String)>::from_request_parts(parts, app).await;
-        let Path((id, part)) = path.map_err(|_| Invalid::new("id", "must be an id"))?;
-        let restore = RestoreId::parse(&id).map_err(|fault| Invalid::new("id", fault.to_string()))?;
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
+        let params = parts.extensions.get::<Params>().map(|params| params.0.as_slice());
+        let Some([Some(id), Some(part)]) = params else {
+            return Err(Invalid::new("id", "must be an id").into());
+        };
+        let restore = RestoreId::parse(id).map_err(|fault| Invalid::new("id", fault.to_string()))?;
         let within = part.parse().ok().filter(|part| *part < limits::MAX_RESTORE_PARTS);
         let fault = || Invalid::new("part", format!("must be a number below {}", limits::MAX_RESTORE_PARTS));
         Ok(Self { restore, part: within.ok_or_else(fault)? })

@@ -77,7 +77,7 @@ async fn send(
             }
             Section::Jobs(jobs) => {
                 for job in jobs {
-                    text.push(List::Jobs, &record::Job::from(&*job))?;
+                    text.push(List::Jobs, &job.lent())?;
                     text.flush(PART_BYTES, parts).await?;
                 }
             }

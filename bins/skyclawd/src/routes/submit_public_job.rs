@@ -3,13 +3,13 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use skyclaw_proto::request::{EnqueueJob, EnqueueJobBody};
-use skyclaw_proto::response::JobBody;
 use skyclaw_proto::{ErrorCode, Payload, limits, route};
 
 use super::enqueue_job;
 use super::public_caller::PublicCaller;
-use super::reply::{self, At};
+use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::{Body, ClientKey};
@@ -40,13 +40,11 @@ pub(crate) async fn handle(
     PublicCaller(rule): PublicCaller,
     key: ClientKey,
     body: Body<EnqueueJobBody>,
-) -> Result<At<JobBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let key = key.bind(&app, &rule.caller, route::PUBLIC_JOBS, &body)?;
-    let job = allowed(body.value.check()?, &rule)?;
+    let job = allowed(body.take().check()?, &rule)?;
     let written = app.node.write(key, enqueue_job::operation(&app, job)).await?;
-    let mut answer = reply::job(&written)?;
-    answer.body.job.submitted_by = None;
-    Ok(answer)
+    reply::public_job(&written)
 }
 
 /// The job as the key's rule has it.

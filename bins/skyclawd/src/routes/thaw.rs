@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     body: Body<ThawBody>,
 ) -> Result<At<FreezeBody>, ApiError> {
     let key = key.bind(&app, CORE, route::thaw(&id), &body)?;
-    let by = body.value.check()?;
+    let by = body.take().check()?;
     let written = app.node.write(key, Operation::Thaw { id, by }).await?;
     reply::freeze(&written)
 }

@@ -44,7 +44,9 @@ impl State {
             let reply = self.reply_again(key, &stored);
             return Outcome { reply, changes: Vec::new(), effects: Vec::new() };
         }
-        let mut draft = Draft { state: self, stamp, changes: Vec::new(), effects: Vec::new() };
+        // Room for what most commands bring about.
+        let (changes, effects) = (Vec::with_capacity(2), Vec::with_capacity(2));
+        let mut draft = Draft { state: self, stamp, changes, effects };
         let reply = draft.operate(&command.operation, archive);
         let Draft { mut changes, mut effects, .. } = draft;
         match (&reply, &command.idempotency) {
@@ -165,13 +167,14 @@ impl Draft<'_> {
     /// The same for a job that keeps its version and stamp.
     fn adopt_job(&mut self, job: Job) -> Arc<Job> {
         let job = Arc::new(job);
-        if let Some(old) = self.state.jobs.remove(&job.id) {
+        let old = match job.is_ended() {
+            true => self.state.jobs.remove(&job.id),
+            false => self.state.jobs.insert(job.id.clone(), Arc::clone(&job)),
+        };
+        if let Some(old) = old {
             self.state.unindex(&old);
         }
         self.state.index(&job);
-        if !job.is_ended() {
-            self.state.jobs.insert(job.id.clone(), Arc::clone(&job));
-        }
         self.changes.push(Change::Job(Arc::clone(&job)));
         self.effects.push(Effect::JobChanged { job: job.id.clone() });
         if matches!(job.phase, Phase::Queued) {

@@ -1,6 +1,7 @@
 //! What the checks of several resources share.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use super::Invalid;
 use crate::limits;
@@ -30,16 +31,20 @@ pub(super) fn required_text(field: &str, raw: Option<&str>, max: usize) -> Resul
     Ok(text.to_owned())
 }
 
-pub(super) fn bounded_text(field: &str, text: &str, max: usize) -> Result<(), Invalid> {
+/// The name of the field is put together only when there is a fault to name it for.
+pub(super) fn bounded_text(field: impl Display, text: &str, max: usize) -> Result<(), Invalid> {
     if text.len() > max {
-        return Err(Invalid::new(field, format!("must be at most {max} bytes long")));
+        return Err(Invalid::new(field.to_string(), format!("must be at most {max} bytes long")));
     }
     no_nul(field, text)
 }
 
 /// What ends up in `execve` cannot hold a NUL.
-pub(super) fn no_nul(field: &str, text: &str) -> Result<(), Invalid> {
-    if text.contains('\0') { Err(Invalid::new(field, "must not contain a NUL character")) } else { Ok(()) }
+pub(super) fn no_nul(field: impl Display, text: &str) -> Result<(), Invalid> {
+    if !text.contains('\0') {
+        return Ok(());
+    }
+    Err(Invalid::new(field.to_string(), "must not contain a NUL character"))
 }
 
 /// An optional text; blank counts as absent.
@@ -69,7 +74,8 @@ pub(super) fn count(field: &str, raw: Option<u32>, max: u32) -> Result<u32, Inva
 }
 
 pub(super) fn arguments(field: &str, args: Option<&[String]>) -> Result<(), Invalid> {
-    args.unwrap_or_default().iter().enumerate().try_for_each(|(i, arg)| no_nul(&format!("{field}[{i}]"), arg))
+    let mut all = args.unwrap_or_default().iter().enumerate();
+    all.try_for_each(|(i, arg)| no_nul(format_args!("{field}[{i}]"), arg))
 }
 
 pub(super) fn environment(field: &str, env: Option<&Env>) -> Result<(), Invalid> {
@@ -77,7 +83,7 @@ pub(super) fn environment(field: &str, env: Option<&Env>) -> Result<(), Invalid>
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(Invalid::new(field, "must have names that are not empty and contain no = or NUL"));
         }
-        no_nul(&format!("{field}.{name}"), value)?;
+        no_nul(format_args!("{field}.{name}"), value)?;
     }
     Ok(())
 }
@@ -105,7 +111,7 @@ pub(super) fn labels(labels: &BTreeMap<String, String>) -> Result<(), Invalid> {
                 format!("must have keys of 1 to {max} of A-Z a-z 0-9 . _ - /"),
             ));
         }
-        bounded_text(&format!("labels.{key}"), value, limits::MAX_LABEL_VALUE_LEN)?;
+        bounded_text(format_args!("labels.{key}"), value, limits::MAX_LABEL_VALUE_LEN)?;
     }
     Ok(())
 }
@@ -130,7 +136,7 @@ pub(super) fn status<T: Copy>(
 }
 
 /// A number that may be absent, between two bounds.
-pub(super) fn between<T: Copy + PartialOrd + std::fmt::Display>(
+pub(super) fn between<T: Copy + PartialOrd + Display>(
     field: &str,
     raw: Option<T>,
     least: T,

@@ -81,7 +81,7 @@ fn one(place: &str, event: EventBody) -> Result<Event, Invalid> {
         return Err(Invalid::new(field, "must be of the characters a-z 0-9 . _ -"));
     }
     if let Some(detail) = &event.detail {
-        bounded_text(&format!("{place}.detail"), detail, limits::MAX_EVENT_DETAIL_LEN)?;
+        bounded_text(format_args!("{place}.detail"), detail, limits::MAX_EVENT_DETAIL_LEN)?;
     }
     Ok(Event {
         at: event.at.ok_or_else(|| Invalid::required(format!("{place}.at")))?,

@@ -131,7 +131,8 @@ impl Inner {
         if *self.standing.borrow() == Standing::Unsure {
             let mut standing = self.standing.subscribe();
             let settled = standing.wait_for(|standing| *standing != Standing::Unsure);
-            let _ = tokio::time::timeout(SETTLE_WITHIN, settled).await;
+            // On the heap, as hardly any request has use for the room it takes.
+            let _ = Box::pin(tokio::time::timeout(SETTLE_WITHIN, settled)).await;
         }
         let standing = self.standing.borrow();
         match &*standing {

@@ -239,7 +239,10 @@ impl Task {
         let batch = match &unwritten.in_flight {
             Some(failed) => Arc::clone(failed),
             None if unwritten.pending.is_empty() => return,
-            None => Arc::new(std::mem::take(&mut unwritten.pending)),
+            None => {
+                let next = unwritten.pending.successor();
+                Arc::new(std::mem::replace(&mut unwritten.pending, next))
+            }
         };
         unwritten.in_flight = Some(Arc::clone(&batch));
         let store = self.store.clone();

@@ -4,10 +4,10 @@
 //! rest the database is asked once for the whole batch of commands, before the first is applied. It is not
 //! asked for jobs that are surely new ([`super::seen`]), so a batch of nothing but those costs no look-up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use skyclaw_core::{Archive, Command, IdempotencyKey, Job, Operation, StoredReply};
+use skyclaw_core::{Archive, ById, Command, IdempotencyKey, Ids, Job, Operation, StoredReply};
 use skyclaw_proto::JobId;
 use skyclaw_store::{ReadError, ReplyId, Store};
 
@@ -16,7 +16,7 @@ use super::memory::{Memory, Unwritten};
 /// What the database knew of what a batch of commands speaks of.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
-    jobs: HashMap<JobId, Arc<Job>>,
+    jobs: ById<JobId, Arc<Job>>,
     replies: HashMap<ReplyId, Arc<StoredReply>>,
 }
 
@@ -28,19 +28,20 @@ impl Fetched {
         commands: impl Iterator<Item = &'a Command>,
     ) -> Result<Self, ReadError> {
         let Memory { state, unwritten, seen, .. } = memory;
-        let mut jobs = HashSet::new();
+        let mut jobs = Ids::default();
         let mut keys = Vec::new();
         for command in commands {
             let known =
                 |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
-            let named = command.operation.named_jobs().filter(|id| !known(id));
+            let named = command.operation.named_jobs();
             if makes_jobs(&command.operation) {
                 if seen.is_blank() {
                     seen.begin(store.greatest_job_id().await?.as_ref());
                 }
-                jobs.extend(named.filter(|id| !seen.note(id)).cloned());
+                // Most ids are new, and known to be by one look.
+                jobs.extend(named.filter(|id| !seen.note(id) && !known(id)).cloned());
             } else {
-                jobs.extend(named.cloned());
+                jobs.extend(named.filter(|id| !known(id)).cloned());
             }
             keys.extend(command.idempotency.clone());
         }

@@ -12,6 +12,9 @@ use serde::ser::{self, Serializer};
 use serde::{Deserialize, Serialize};
 use skyclaw_core::Command;
 
+/// About what a small command has: a buffer that grows while it is written is copied each time.
+const TYPICAL_BYTES: usize = 384;
+
 /// The commands that were waiting when the entry was made. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Proposal {
@@ -42,7 +45,8 @@ impl Proposal {
         if let Some(bytes) = self.encoded.get() {
             return Ok(bytes);
         }
-        let bytes = rmp_serde::to_vec_named(&*self.commands)?;
+        let mut bytes = Vec::with_capacity(self.commands.len() * TYPICAL_BYTES);
+        rmp_serde::encode::write_named(&mut bytes, &*self.commands)?;
         Ok(self.encoded.get_or_init(|| bytes.into()))
     }
 }

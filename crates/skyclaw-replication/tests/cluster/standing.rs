@@ -24,7 +24,7 @@ async fn a_leader_that_is_removed_hands_over_first_and_knows_that_it_is_out() {
     let leader = cluster.led().await;
     let out = cluster.members.remove(leader);
     let name = out.node.node_id().to_string();
-    let removed = out.node.remove_member(&name).await.expect("removed");
+    let removed = removed(&out.node, &name).await;
     assert_eq!(removed.node_id.as_ref(), Some(out.node.node_id()));
     assert!(out.why().contains("was removed from the cluster"), "{}", out.why());
     let refused = out.node.write(None, enqueue()).await;
@@ -49,7 +49,7 @@ async fn a_member_that_is_removed_while_it_is_down_learns_so_when_it_starts() {
     let (name, url) = (gone.node.node_id().to_string(), gone.url);
     let dir = gone.stop(&cluster.net).await;
     let leader = cluster.led().await;
-    cluster.members[leader].node.remove_member(&name).await.expect("removed");
+    removed(&cluster.members[leader].node, &name).await;
     let back = Member::start(&cluster.net, url, dir, &URLS).await;
     let mut said = String::new();
     wait_until("it knows", || {
@@ -73,7 +73,7 @@ async fn the_last_voter_cannot_be_removed() {
     let dir = tempfile::tempdir().expect("a directory");
     let only = Member::start(&net, FOREIGN, dir, &[FOREIGN]).await;
     let refused = only.node.remove_member(only.node.node_id().as_str()).await;
-    assert!(matches!(refused, Err(skyclaw_replication::ChangeError::LastVoter(_))), "{refused:?}");
+    assert!(matches!(refused, Err(ChangeError::LastVoter(_))), "{refused:?}");
     only.stop(&net).await;
 }
 
