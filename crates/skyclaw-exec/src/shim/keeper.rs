@@ -153,7 +153,8 @@ impl Keeper<'_> {
                 if self.prey.is_gone() {
                     let lost = Reason::KeeperLost("its guard was killed".to_owned());
                     self.stopping.get_or_insert(Stopping { reason: lost, kill_at: BootTime::now() });
-                    self.end = Some(End { status: None, usage: Usage::default(), by_guard: false });
+                    self.end =
+                        Some(End { status: None, usage: Usage::default(), by_guard: false, halted: false });
                     return;
                 }
             }
@@ -364,6 +365,7 @@ impl Keeper<'_> {
         let duration = self.started.elapsed();
         let end = self.end.take();
         let by_guard = end.as_ref().is_some_and(|end| end.by_guard);
+        let halt = self.plan.halt.as_ref().filter(|_| end.as_ref().is_some_and(|end| end.halted));
         let mut status = end.as_ref().and_then(|end| end.status);
         let spent = match &self.prey {
             Prey::Tree(_) => None,
@@ -374,11 +376,15 @@ impl Keeper<'_> {
             }
         };
         self.output.read_to_the_end();
-        let reason = match self.stopping.take() {
-            Some(stopping) => stopping.reason,
-            None if by_guard => Reason::Deadline(self.plan.why.clone()),
-            None if status.is_none() && spent.is_some() => Reason::KeeperLost(NO_MONITOR.to_owned()),
-            None => Reason::Itself,
+        let reason = match (self.stopping.take(), halt.map(|halt| halt.why.clone())) {
+            (Some(stopping), _) => stopping.reason,
+            (None, Some(why)) => {
+                self.events.push(Event::now(What::StopAsked { by: "guard".to_owned(), why: why.clone() }));
+                Reason::Stopped(Stop::Because(why))
+            }
+            (None, None) if by_guard => Reason::Deadline(self.plan.why.clone()),
+            (None, None) if status.is_none() && spent.is_some() => Reason::KeeperLost(NO_MONITOR.to_owned()),
+            (None, None) => Reason::Itself,
         };
         // It was over before the daemon had said that it was started.
         if let Some(leader) = self.leader.filter(|_| !self.has_begun() && reason == Reason::Itself) {

@@ -8,6 +8,7 @@ mod environment;
 mod groups;
 mod keepers;
 mod refusal;
+mod switched;
 
 use std::path::Path;
 use std::time::Duration;
