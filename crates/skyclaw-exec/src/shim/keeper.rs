@@ -39,6 +39,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Why a container's end has no code.
 const NO_MONITOR: &str =
     "the process that watched its container (conmon) ended or hung, so the container was killed";
+/// How often it is tried to write a record that the disk did not take.
+const WRITE_AGAIN: Duration = Duration::from_millis(250);
 /// How long a daemon may take to hear the last word.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -405,14 +407,33 @@ impl Keeper<'_> {
         }
         exit.take_spent(&spent.unwrap_or_else(|| self.plan.groups.iter().map(Group::spent).collect()));
         self.plan.groups.iter().for_each(Group::remove);
-        let unwritten = exit.write(&self.plan.control).is_err().then(|| Box::new(exit));
+        if exit.write(&self.plan.control).is_err() {
+            self.hold_on_to(exit);
+            return Ok(());
+        }
         if !self.guard_gone && tell(&self.guard, &ToGuard::Done).is_ok() {
             let _ = waitpid(self.guard_pid, None);
         }
         self.peers.accept(None);
         self.peers.be_patient(LAST_WORD);
-        self.peers.say(None, &Said::Ended { unwritten });
+        self.peers.say(None, &Said::Ended { unwritten: None });
         Ok(())
+    }
+
+    /// Keeps a record that the disk does not take until it does, or until a daemon has done with the run and
+    /// removed its directory; tells it to every daemon that asks meanwhile.
+    fn hold_on_to(&mut self, exit: Exit) {
+        let said = Said::Ended { unwritten: Some(Box::new(exit.clone())) };
+        let greeting = self.leader.map(|leader| Said::Status(self.status(leader)));
+        self.peers.be_patient(LAST_WORD);
+        self.peers.say(None, &said);
+        while self.plan.control.symlink_metadata().is_ok() && exit.write(&self.plan.control).is_err() {
+            self.peers.wait(WRITE_AGAIN);
+            self.peers.prune_ended();
+            for place in self.peers.accept(greeting.as_ref()) {
+                self.peers.say(Some(place), &said);
+            }
+        }
     }
 }
 

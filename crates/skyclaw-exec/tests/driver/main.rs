@@ -7,6 +7,7 @@ mod ending;
 mod environment;
 mod groups;
 mod keepers;
+mod no_room;
 mod refusal;
 mod switched;
 
