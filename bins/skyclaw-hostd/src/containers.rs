@@ -160,10 +160,12 @@ impl Containers {
         let Some(inner) = &self.0 else { return advert::without_podman(processes, none) };
         let state = inner.state.borrow();
         match (&state.podman, &state.away) {
-            (Some(podman), None) => {
-                let networks = &inner.terms.policy.networks;
-                advert::with_podman(processes, podman.enforcement(), networks, &state.missing_networks)
-            }
+            (Some(podman), None) => advert::with_podman(
+                processes,
+                podman.enforcement(),
+                &inner.terms.policy,
+                &state.missing_networks,
+            ),
             (_, away) => advert::without_podman(processes, away.as_deref().unwrap_or_default()),
         }
     }
