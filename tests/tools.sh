@@ -26,6 +26,10 @@ need newuidmap uidmap
 need catatonit catatonit
 need iptables iptables
 need busybox busybox-static
+# Where images are fetched from.
+need docker-registry docker-registry
+# Networks of a user's containers; where nothing looks after devices, it is root's alone.
+[ ! -c /dev/net/tun ] || chmod 0666 /dev/net/tun
 # SQLite and ring are compiled from source.
 need cc "gcc libc6-dev"
 if [ "${#missing[@]}" -gt 0 ]; then
