@@ -27,7 +27,7 @@ struct Scene {
 
 impl Scene {
     fn new(extra: &[(&str, &str)]) -> Self {
-        Self::set(extra, |url, name, all| Host::start(url, name, all))
+        Self::set(extra, Host::start)
     }
 
     /// The same with a daemon that is not root, and so has no other user for its runs than its own.

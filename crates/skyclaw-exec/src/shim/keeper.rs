@@ -408,7 +408,7 @@ impl Keeper<'_> {
         exit.take_spent(&spent.unwrap_or_else(|| self.plan.groups.iter().map(Group::spent).collect()));
         self.plan.groups.iter().for_each(Group::remove);
         if exit.write(&self.plan.control).is_err() {
-            self.hold_on_to(exit);
+            self.hold_on_to(&exit);
             return Ok(());
         }
         if !self.guard_gone && tell(&self.guard, &ToGuard::Done).is_ok() {
@@ -422,7 +422,7 @@ impl Keeper<'_> {
 
     /// Keeps a record that the disk does not take until it does, or until a daemon has done with the run and
     /// removed its directory; tells it to every daemon that asks meanwhile.
-    fn hold_on_to(&mut self, exit: Exit) {
+    fn hold_on_to(&mut self, exit: &Exit) {
         let said = Said::Ended { unwritten: Some(Box::new(exit.clone())) };
         let greeting = self.leader.map(|leader| Said::Status(self.status(leader)));
         self.peers.be_patient(LAST_WORD);
