@@ -1,5 +1,5 @@
-//! A gate before the socket of a service: holds back a request, or its answer, for ever. So a client can be killed
-//! between any two steps of what it does.
+//! A gate before the socket of a service: holds back a request, or its answer. So a client can be killed between any
+//! two steps of what it does, or be kept waiting.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::wait::{LONG, wait_until};
 
@@ -32,6 +33,7 @@ struct State {
     /// What the path of a request ends with that is held back, and what of it.
     hold: Option<(String, What)>,
     held: bool,
+    let_go: bool,
 }
 
 impl Gate {
@@ -65,7 +67,12 @@ impl Gate {
 
     /// Holds back the first request from now on whose path ends so.
     pub fn hold(&self, ending: &str, what: What) {
-        *lock(&self.state) = State { hold: Some((ending.to_owned(), what)), held: false };
+        *lock(&self.state) = State { hold: Some((ending.to_owned(), what)), ..State::default() };
+    }
+
+    /// Lets the request that is held back through. An answer is never told.
+    pub fn let_go(&self) {
+        lock(&self.state).let_go = true;
     }
 
     /// Waits until that has come. Nothing more is held back then.
@@ -94,7 +101,7 @@ fn pass(mut client: UnixStream, socket: &Path, state: &Mutex<State>) -> io::Resu
     let holds = take(state, &String::from_utf8_lossy(&head));
     if holds == Some(What::Request) {
         lock(state).held = true;
-        return wait_for_end(&mut client);
+        wait_at_gate(&mut client, &mut head, state)?;
     }
     let mut service = UnixStream::connect(socket)?;
     service.write_all(&head)?;
@@ -124,6 +131,14 @@ fn read_more(from: &mut UnixStream, into: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-fn wait_for_end(client: &mut UnixStream) -> io::Result<()> {
-    io::copy(client, &mut io::sink()).map(drop)
+/// Waits until a request may go on. An error means that its client is gone.
+fn wait_at_gate(client: &mut UnixStream, request: &mut Vec<u8>, state: &Mutex<State>) -> io::Result<()> {
+    client.set_read_timeout(Some(Duration::from_millis(10)))?;
+    while !lock(state).let_go {
+        match read_more(client, request) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            other => other?,
+        }
+    }
+    client.set_read_timeout(None)
 }

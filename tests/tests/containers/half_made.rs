@@ -2,6 +2,7 @@
 //! this container or in another.
 
 use std::fs;
+use std::time::Duration;
 
 use skyclaw_tests::gate::{Gate, What};
 use skyclaw_tests::json;
@@ -12,6 +13,7 @@ use super::{Place, ended};
 super::with_both!(
     a_job_whose_daemon_dies_while_its_container_is_made_is_handed_on_and_runs_once,
     a_job_whose_daemon_dies_as_its_container_is_started_is_taken_up_and_runs_once,
+    a_job_whose_container_takes_longer_to_be_made_than_its_lease_would_last_runs_all_the_same,
 );
 
 /// Says so each time it is run.
@@ -34,6 +36,28 @@ fn a_job_whose_daemon_dies_as_its_container_is_started_is_taken_up_and_runs_once
     for step in [("/start", What::Request), ("/start", What::Answer)] {
         assert_eq!(killed_at(place, step, 60_000), 1, "attempts, when killed at {step:?}");
     }
+}
+
+fn a_job_whose_container_takes_longer_to_be_made_than_its_lease_would_last_runs_all_the_same(
+    place: &mut Place,
+) {
+    const LEASE_MS: u32 = 2000;
+    let node = Place::node(LEASE_MS);
+    let gate = Gate::new(&place.service.dir().join("gate"), place.service.socket());
+    let socket = gate.path().display().to_string();
+    let mut host = place.host(&node, "h1", &[("SKYCLAW_PODMAN_SOCKET", &socket)]);
+    gate.hold("/init", What::Request);
+    let mut body = place.script(JOB);
+    body["onLost"] = json!("hold");
+    let job = id(&node.wire().enqueue_with(&body));
+    gate.wait_held();
+    // Not to wait for anything: this is how long it takes.
+    std::thread::sleep(2 * Duration::from_millis(LEASE_MS.into()));
+    gate.let_go();
+    let done = ended(&node, &job);
+    assert_eq!((&done["attempts"], &done["result"]["exitCode"]), (&json!(1), &json!(7)), "{done}");
+    assert_eq!(fs::read_to_string(place.shared().join("ran")).expect("it ran"), "ran\n");
+    host.terminate();
 }
 
 /// Kills the daemon at a step, starts the next, and says how many attempts it took until the job was done, once.

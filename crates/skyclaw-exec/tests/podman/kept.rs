@@ -93,6 +93,7 @@ pub(crate) fn config(dir: &Path, shim: &str) -> Config {
 pub(crate) fn keep() -> Keep {
     Keep {
         deadline: None,
+        extended: None,
         timeout: None,
         grace: Duration::from_secs(20),
         capture: Capture::Head(4 << 20),
