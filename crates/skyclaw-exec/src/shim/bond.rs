@@ -39,6 +39,9 @@ pub(super) struct Bond<'a> {
     pub(super) halted: bool,
     pub(super) thrift: Thrift,
     tripwire: Tripwire<'a>,
+    /// Whether there may be something to see of the switch. It is not looked at otherwise: what a guard that waits
+    /// does not do takes no memory.
+    pub(super) switch_told: bool,
     /// When the guard saw that the switch is set.
     tripped: Option<BootTime>,
     started: Instant,
@@ -68,6 +71,7 @@ impl<'a> Bond<'a> {
             halted: false,
             thrift: Thrift::new(),
             tripwire: Tripwire::new(None),
+            switch_told: false,
             tripped: None,
             started: Instant::now(),
         })
@@ -97,7 +101,9 @@ impl<'a> Bond<'a> {
     pub(super) fn look_at_switch(&mut self) -> bool {
         let now = BootTime::now();
         if self.tripped.is_none() {
-            self.tripwire.look();
+            if std::mem::take(&mut self.switch_told) || self.tripwire.file().is_none() {
+                self.tripwire.look();
+            }
             self.tripped = self.tripwire.why().map(|_| now);
         }
         let late = self.tripped.is_some_and(|at| at.after(SHIM_LATE) <= now);

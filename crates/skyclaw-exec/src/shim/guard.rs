@@ -139,6 +139,7 @@ impl Guard<'_> {
         }
         let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         while let Ok(Some(_)) = self.signals.read_signal() {}
+        self.bond.switch_told |= ready.last() == Some(&true);
         if let [told, gone, _, _] = ready[..]
             && self.bond.take_in(told, gone)
             && self.status.is_none()

@@ -121,7 +121,8 @@ impl Warden<'_> {
         let shown = files.len();
         let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         match (shown, &ready[..]) {
-            (5, [_, _, monitor, told, gone]) => {
+            (5, [switch, _, monitor, told, gone]) => {
+                self.bond.switch_told |= *switch;
                 self.unwatched |= *monitor;
                 self.heard(*told, *gone);
             }
