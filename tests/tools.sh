@@ -26,6 +26,8 @@ need newuidmap uidmap
 need catatonit catatonit
 need iptables iptables
 need busybox busybox-static
+# Where images are fetched from.
+need docker-registry docker-registry
 # SQLite and ring are compiled from source.
 need cc "gcc libc6-dev"
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -40,3 +42,7 @@ id "$test_user" >/dev/null 2>&1 || useradd --system --create-home --home-dir "/v
 for kind in uid gid; do
     grep -q "^$test_user:" "/etc/sub$kind" || usermod "--add-sub${kind}s" 1500000000-1500065535 "$test_user"
 done
+
+# What networks of a user's containers are made with; where nothing looks after devices, it is root's alone.
+[ -c /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; }
+chmod 0666 /dev/net/tun

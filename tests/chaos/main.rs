@@ -30,7 +30,7 @@ mod faults;
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use skyclaw_tests::cluster::state;
@@ -80,18 +80,21 @@ enum Run {
         #[arg(long, default_value_t = 200)]
         stop_goal_ms: u64,
     },
-    /// A host is cut off, and its daemon and what keeps its runs are killed and frozen, while another one is
-    /// ready to take its jobs: no two runs of a job may overlap
+    /// A host is cut off, and its daemon and what keeps its runs, processes and containers, are killed and
+    /// frozen, while another one is ready to take its jobs: no two runs of a job may overlap
     Overlap {
         /// How many trials
         #[arg(long, default_value_t = 100)]
         trials: usize,
         /// How many pairs of hosts there are, side by side
-        #[arg(long, default_value_t = 4)]
+        #[arg(long, default_value_t = 3)]
         worlds: usize,
         /// How long leases are, in milliseconds
-        #[arg(long, default_value_t = 3000)]
+        #[arg(long, default_value_t = 5000)]
         lease_ms: u64,
+        /// Whose containers about half of the jobs run in
+        #[arg(long, value_enum, default_value = "root")]
+        containers: Containers,
     },
     /// The daemon of a host is killed amid running jobs, processes and containers, again and again; with the
     /// system's Podman and with a user's
@@ -124,6 +127,17 @@ enum Run {
     },
 }
 
+/// Whose containers there are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Containers {
+    /// None: all jobs are plain processes
+    None,
+    /// The system's
+    Root,
+    /// A user's
+    Rootless,
+}
+
 fn main() {
     let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
     match Arguments::parse().run {
@@ -132,16 +146,26 @@ fn main() {
         Run::Failover { times, kill_goal_ms, stop_goal_ms } => {
             failover::measure(times, kill_goal_ms, stop_goal_ms);
         }
-        Run::Overlap { trials, worlds, lease_ms } => {
-            let tally = overlap::trials(trials, worlds.max(1), Duration::from_millis(lease_ms), &mut rng);
-            let tried = tally.later_runs > 0 && tally.lost > 0;
-            assert!(tried || trials < 20, "no job was lost to its host: nothing was tried");
+        Run::Overlap { trials, worlds, lease_ms, containers } => {
+            overlap(trials, worlds.max(1), Duration::from_millis(lease_ms), containers, &mut rng);
         }
         Run::HostKills { times, growth_goal_kib } => host_kills(times, growth_goal_kib, &mut rng),
         Run::Freeze { times, goal_ms } => freeze(times, goal_ms),
         Run::CatchUp { jobs, clients } => catch_up::measure(jobs, clients, &mut rng),
     }
     println!("all promises were kept");
+}
+
+fn overlap(trials: usize, worlds: usize, lease: Duration, containers: Containers, rng: &mut StdRng) {
+    let service = match containers {
+        Containers::None => None,
+        Containers::Root => Some(Service::start(Who::Root)),
+        Containers::Rootless => Some(Service::start(Who::Rootless)),
+    };
+    service.iter().for_each(Service::give_witness);
+    let tally = overlap::trials(trials, worlds, lease, service.as_ref(), rng);
+    let tried = tally.later_runs > 0 && tally.lost > 0 && (service.is_none() || tally.contained > 0);
+    assert!(tried || trials < 20, "no job was lost to its host: nothing was tried");
 }
 
 fn host_kills(times: usize, growth_goal_kib: u64, rng: &mut StdRng) {

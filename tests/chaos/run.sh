@@ -4,7 +4,7 @@
 #   tests/chaos/run.sh power-loss --times 20
 #   tests/chaos/run.sh failover --times 20
 #   tests/chaos/run.sh catch-up --jobs 1000000
-#   tests/chaos/run.sh overlap --trials 100
+#   tests/chaos/run.sh overlap --trials 100 --containers root
 #   tests/chaos/run.sh host-kills --times 50
 #   tests/chaos/run.sh freeze --times 5
 # SKYCLAW_TEST_BINARIES names other binaries, SKYCLAW_TEST_SEED the seed of an earlier run.

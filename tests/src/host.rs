@@ -3,23 +3,38 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::process::{Process, command};
+use crate::process::{PATH, Process, binary, command};
 use crate::wait::LONG;
 use crate::{TOKEN, net_ns};
+
+const DAEMON: &str = "skyclaw-hostd";
 
 /// A running host.
 #[derive(Debug)]
 pub struct Host {
     env: BTreeMap<String, String>,
-    namespace: Option<String>,
+    within: Within,
     process: Process,
     starts: u32,
     dir: TempDir,
+}
+
+/// Where its daemon is, and who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Within {
+    /// As this process.
+    Here,
+    /// In the network of a namespace.
+    Network(String),
+    /// Another user, who runs a copy of the program.
+    User(u32),
 }
 
 impl Host {
@@ -28,19 +43,32 @@ impl Host {
     /// Its heartbeats are quick, so that tests need not wait for them.
     #[must_use]
     pub fn start(url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
-        Self::launch(None, url, name, extra)
+        Self::launch(Within::Here, url, name, extra)
+    }
+
+    /// The same as another user, whose group has the same number.
+    #[must_use]
+    pub fn start_as(user: u32, url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
+        Self::launch(Within::User(user), url, name, extra)
     }
 
     /// The same in the network of a namespace; in all else it is where this process is.
     #[must_use]
     pub fn start_within(namespace: &str, url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
-        Self::launch(Some(namespace.to_owned()), url, name, extra)
+        Self::launch(Within::Network(namespace.to_owned()), url, name, extra)
     }
 
-    fn launch(namespace: Option<String>, url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
+    fn launch(within: Within, url: &str, name: &str, extra: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("skyclaw-host-").tempdir().expect("a temporary directory");
         // Runs with a user of their own find their way to what is theirs.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode");
+        if let Within::User(user) = within {
+            std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).expect("its owner");
+            // Where it was built only its builder may be able to go. By a program of its own, as what this process
+            // has open for writing a child of another test may have for a moment too.
+            let copied = Command::new("cp").arg(binary(DAEMON)).arg(dir.path().join(DAEMON)).status();
+            assert!(copied.expect("cp starts").success(), "a copy of the daemon");
+        }
         let state = dir.path().join("state").display().to_string();
         let usual = [
             ("SKYCLAW_COORDINATOR_URL", url),
@@ -57,8 +85,8 @@ impl Host {
         ];
         let env: BTreeMap<String, String> =
             usual.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let process = spawn(&env, namespace.as_deref(), "hostd.1", &dir);
-        Self { env, namespace, process, starts: 1, dir }
+        let process = spawn(&env, &within, "hostd.1", &dir);
+        Self { env, within, process, starts: 1, dir }
     }
 
     /// Its process.
@@ -72,8 +100,7 @@ impl Host {
     /// When it does not end well.
     #[track_caller]
     pub fn operate(&self, args: &[&str]) -> String {
-        let output =
-            command("skyclaw-hostd", self.dir.path(), &self.env).args(args).output().expect("it runs");
+        let output = command(DAEMON, self.dir.path(), &self.env).args(args).output().expect("it runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
@@ -94,8 +121,7 @@ impl Host {
     pub fn restart(&mut self) {
         self.kill9();
         self.starts += 1;
-        self.process =
-            spawn(&self.env, self.namespace.as_deref(), &format!("hostd.{}", self.starts), &self.dir);
+        self.process = spawn(&self.env, &self.within, &format!("hostd.{}", self.starts), &self.dir);
     }
 
     /// Stops it as an operator would.
@@ -110,8 +136,17 @@ impl Host {
     }
 }
 
-fn spawn(env: &BTreeMap<String, String>, namespace: Option<&str>, name: &str, dir: &TempDir) -> Process {
-    let command = command("skyclaw-hostd", dir.path(), env);
-    let inside = namespace.map(|namespace| net_ns::in_network_of(namespace, &command));
-    Process::start(name, dir.path(), inside.unwrap_or(command))
+fn spawn(env: &BTreeMap<String, String>, within: &Within, name: &str, dir: &TempDir) -> Process {
+    let command = command(DAEMON, dir.path(), env);
+    let command = match within {
+        Within::Here => command,
+        Within::Network(namespace) => net_ns::in_network_of(namespace, &command),
+        Within::User(user) => {
+            let mut other = Command::new(dir.path().join(DAEMON));
+            other.current_dir(dir.path()).env_clear().env("PATH", PATH).envs(env).stdin(Stdio::null());
+            other.uid(*user).gid(*user);
+            other
+        }
+    };
+    Process::start(name, dir.path(), command)
 }

@@ -30,12 +30,20 @@ pub struct Keepers {
     pub guard: Known,
     /// The run's first process.
     pub leader: Known,
+    /// What watches its container (conmon), of a run in one. Its first process is the launcher then.
+    pub monitor: Option<Known>,
 }
 
 impl Known {
     fn read(value: &Value) -> Option<Self> {
         let pid = u32::try_from(value["pid"].as_u64()?).ok()?;
         Some(Self { pid, start: value["start"].as_u64()? })
+    }
+
+    /// The parent of a process that is there.
+    fn parent_of(&self) -> Option<Self> {
+        let pid = process::parent(self.pid)?;
+        Some(Self { pid, start: process::started(pid)? })
     }
 
     /// Whether it is there, and not dead.
@@ -59,10 +67,15 @@ impl Host {
     /// The processes of a run that has begun here.
     #[must_use]
     pub fn keepers(&self, run: &str) -> Option<Keepers> {
-        let text = fs::read(self.runs_dir().join(run).join("control/processes.json")).ok()?;
-        let told: Value = serde_json::from_slice(&text).ok()?;
+        let read = |name: &str| -> Option<Value> {
+            let text = fs::read(self.runs_dir().join(run).join("control").join(name)).ok()?;
+            serde_json::from_slice(&text).ok()
+        };
+        let (told, label) = (read("processes.json")?, read("label.json")?);
         let known = |who: &str| Known::read(&told[who]);
-        Some(Keepers { shim: known("shim")?, guard: known("guard")?, leader: known("leader")? })
+        let leader = known("leader")?;
+        let monitor = if label["container"].is_string() { Some(leader.parent_of()?) } else { None };
+        Some(Keepers { shim: known("shim")?, guard: known("guard")?, leader, monitor })
     }
 
     /// Where each run has its folder.

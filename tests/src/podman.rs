@@ -154,9 +154,23 @@ impl Service {
              [network]\n\
              network_backend = \"netavark\"\n";
         fs::write(self.at("containers.conf"), settings).expect("settings");
+        // No name leads to a registry of the outside.
+        self.may_pull_from(&[]);
         let (root, run) = (self.at("own/root"), self.at("own/run"));
         let settings = format!("[storage]\ndriver = \"overlay\"\ngraphroot = {root:?}\nrunroot = {run:?}\n");
         fs::write(self.at("storage.conf"), settings).expect("settings");
+    }
+
+    /// Lets it fetch from these registries, without encryption. Known to what is started after this.
+    ///
+    /// # Panics
+    /// When that cannot be written down.
+    pub fn may_pull_from(&self, registries: &[&str]) {
+        let insecure =
+            registries.iter().map(|at| format!("[[registry]]\nlocation = {at:?}\ninsecure = true\n"));
+        let settings =
+            insecure.fold("unqualified-search-registries = []\n".to_owned(), |all, one| all + &one);
+        fs::write(self.at("registries.conf"), settings).expect("settings");
     }
 
     /// No registry is asked: the image is made of what the machine has.
@@ -185,11 +199,7 @@ impl Service {
         let built = Command::new("cc").arg("-static").arg("-o").arg(&rooted).arg(&source).status();
         assert!(built.expect("cc starts").success(), "cc builds a program");
         fs::set_permissions(&rooted, fs::Permissions::from_mode(0o4755)).expect("its mode");
-        let archive = self.at("image.tar");
-        let made = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
-        assert!(made.expect("tar starts").success(), "tar makes an archive");
-        fs::set_permissions(&archive, fs::Permissions::from_mode(0o644)).expect("its mode");
-        self.podman_ok(&["import", "--quiet", &archive.display().to_string(), IMAGE]);
+        self.import_as(&root, IMAGE);
     }
 
     /// The settings of a host that runs jobs with this service: the image, and where it finds and keeps what.
@@ -232,7 +242,8 @@ impl Service {
             .env("HOME", &self.user.dir)
             .env("XDG_RUNTIME_DIR", self.at("own/runtime"))
             .env("CONTAINERS_CONF", self.at("containers.conf"))
-            .env("CONTAINERS_STORAGE_CONF", self.at("storage.conf"));
+            .env("CONTAINERS_STORAGE_CONF", self.at("storage.conf"))
+            .env("CONTAINERS_REGISTRIES_CONF", self.at("registries.conf"));
         command
     }
 }

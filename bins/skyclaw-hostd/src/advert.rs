@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use skyclaw_exec::podman::Policy;
 use skyclaw_exec::{Enforcement, Verdict};
 use skyclaw_proto::{Enforces, limits};
 
@@ -33,15 +34,18 @@ pub(crate) fn of<'a>(drivers: impl IntoIterator<Item = (&'static str, &'a Enforc
     told
 }
 
-/// What holds for processes and in Podman, where only some of the `networks` are that jobs may ask for.
+/// What holds for processes and in Podman, where some of the networks that jobs may ask for may be missing.
 pub(crate) fn with_podman(
     processes: &Enforcement,
     podman: &Enforcement,
-    networks: &BTreeSet<String>,
+    policy: &Policy,
     missing: &BTreeSet<String>,
 ) -> Enforces {
     let mut told = of([("process", processes), (PODMAN, podman)]);
-    for name in networks {
+    if let Some(most) = policy.ceiling.tmpfs_bytes {
+        told.in_force.insert(format!("{PODMAN}.tmpfs"), format!("at most {most} bytes"));
+    }
+    for name in &policy.networks {
         let word = format!("{PODMAN}.network.{name}");
         if missing.contains(name) {
             told.unavailable.insert(word, "Podman knows no network of this name".to_owned());
@@ -107,7 +111,9 @@ mod tests {
     fn podman_is_offered_with_the_networks_that_it_knows_or_not_at_all() {
         let both = enforcement(false);
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
-        let told = with_podman(&both, &both, &names(&["host", "lan", "gone"]), &names(&["gone"]));
+        let policy = Policy { networks: names(&["host", "lan", "gone"]), ..Policy::default() };
+        let told = with_podman(&both, &both, &policy, &names(&["gone"]));
+        assert_eq!(told.in_force["podman.tmpfs"], "at most 67108864 bytes");
         for word in ["podman", "podman.cpu", "podman.network.host", "podman.network.lan"] {
             assert!(told.can.contains(&word.to_owned()), "{word}");
         }

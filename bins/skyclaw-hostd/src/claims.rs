@@ -245,7 +245,9 @@ impl Workshop {
         }
         let started = match self.containers.way(&job) {
             Way::Process => self.driver.start(spec).await.map_err(Fault::from),
-            Way::Container { forced } => self.containers.start(&job, &spec, forced, &self.driver).await,
+            Way::Container { forced } => {
+                self.containers.start(&job, &spec, forced, &self.driver, &stop).await
+            }
         };
         let end = match started {
             Ok(running) => self.see_through(&ticket, running, &stopper, stop, async { true }).await,

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyclaw_exec::podman::{Config, Error, Keep, Podman, Spec, Swept};
-use skyclaw_exec::{Driver, Ended, Enforcement, Error as Unstarted, Left, Outcome, RunSpec, Running};
+use skyclaw_exec::{
+    Driver, Ended, Enforcement, Error as Unstarted, Left, Outcome, RunSpec, Running, StopSignal,
+};
 use skyclaw_proto::record::{Job, Service};
 use skyclaw_proto::{Enforces, Isolation};
 use tokio::sync::{Notify, watch};
@@ -160,10 +162,12 @@ impl Containers {
         let Some(inner) = &self.0 else { return advert::without_podman(processes, none) };
         let state = inner.state.borrow();
         match (&state.podman, &state.away) {
-            (Some(podman), None) => {
-                let networks = &inner.terms.policy.networks;
-                advert::with_podman(processes, podman.enforcement(), networks, &state.missing_networks)
-            }
+            (Some(podman), None) => advert::with_podman(
+                processes,
+                podman.enforcement(),
+                &inner.terms.policy,
+                &state.missing_networks,
+            ),
             (_, away) => advert::without_podman(processes, away.as_deref().unwrap_or_default()),
         }
     }
@@ -208,6 +212,7 @@ impl Containers {
         run: &RunSpec,
         forced: bool,
         driver: &Driver,
+        stop: &StopSignal,
     ) -> Result<Running, Fault> {
         let refused = |why: String| Fault::Told(Box::new(Outcome::refused(why)));
         let Some(inner) = &self.0 else {
@@ -226,7 +231,8 @@ impl Containers {
             inner.is_back().await;
             return Err(gave_up());
         };
-        match podman.start_kept(Spec::job(job, run, image), Keep::of(run), driver).await {
+        let keep = Keep { extended: Some(stop.clone()), ..Keep::of(run) };
+        match podman.start_kept(Spec::job(job, run, image), keep, driver).await {
             Ok(running) => {
                 inner.hold(running.container());
                 Ok(running)

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
-use skyclaw_exec::podman::{AllowedMount, Config, IdRange, Policy, PoolConfig};
+use skyclaw_exec::podman::{AllowedMount, Config, IdRange, Limits, Policy, PoolConfig};
 
 use crate::settings::{Place, Settings};
 
@@ -15,6 +15,8 @@ use crate::settings::{Place, Settings};
 const SOCKET: &str = "podman/podman.sock";
 /// How much of a run's output Podman keeps beside what its shim keeps, in bytes.
 const LOG_BYTES: u64 = 64 << 10;
+/// Less than this is none: the least that a job may ask for.
+const MIN_TMPFS_BYTES: u64 = 4096;
 
 /// How jobs are run in Podman here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,12 +67,16 @@ pub(crate) fn terms(settings: &Settings, place: &Place) -> Result<Option<Terms>,
         let fault = format!("names {image}, which SKYCLAW_PODMAN_IMAGES does not allow");
         return Err(("SKYCLAW_PODMAN_DEFAULT_IMAGE", fault));
     }
+    if settings.podman_max_tmpfs_bytes < MIN_TMPFS_BYTES {
+        return Err(("SKYCLAW_PODMAN_MAX_TMPFS_BYTES", format!("must be at least {MIN_TMPFS_BYTES}")));
+    }
     let policy = Policy {
         images,
         pull: settings.podman_pull,
         mounts: mounts(&settings.podman_mounts).map_err(|fault| ("SKYCLAW_PODMAN_MOUNTS", fault))?,
         networks: settings.podman_networks.iter().filter(|name| *name != "none").cloned().collect(),
         best_effort: settings.best_effort_limits,
+        ceiling: Limits { tmpfs_bytes: Some(settings.podman_max_tmpfs_bytes), ..Limits::default() },
         forced_capabilities: settings.podman_forced_capabilities.iter().cloned().collect(),
         forced_labels: labels(&settings.podman_forced_labels)
             .map_err(|fault| ("SKYCLAW_PODMAN_FORCED_LABELS", fault))?,
@@ -201,12 +207,14 @@ mod tests {
             ("SKYCLAW_PODMAN_NETWORKS", "none,lan"),
             ("SKYCLAW_PODMAN_FORCED_CAPABILITIES", "wallet"),
             ("SKYCLAW_PODMAN_FORCED_LABELS", "trust=none"),
+            ("SKYCLAW_PODMAN_MAX_TMPFS_BYTES", "1048576"),
         ]);
         let terms = terms(&given, &place()).expect("they are fine").expect("Podman");
         assert_eq!(terms.default_image.as_deref(), Some("localhost/a:1"));
         let policy = terms.policy;
         assert!(policy.images.contains("sha256:00") && !policy.pull && !policy.best_effort);
         assert_eq!(policy.mounts.iter().map(|mount| mount.writable).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(policy.ceiling, Limits { tmpfs_bytes: Some(1 << 20), ..Limits::default() });
         assert_eq!(policy.networks.iter().collect::<Vec<_>>(), ["lan"]);
         assert!(policy.forces(&["wallet".into()], &BTreeMap::new()));
         assert!(policy.forces(&[], &BTreeMap::from([("trust".into(), "none".into())])));
@@ -223,6 +231,7 @@ mod tests {
             ("SKYCLAW_PODMAN_FORCED_LABELS", "a"),
             ("SKYCLAW_PODMAN_FORCED_LABELS", "a=1,a=2"),
             ("SKYCLAW_PODMAN_IMAGES", "a b"),
+            ("SKYCLAW_PODMAN_MAX_TMPFS_BYTES", "0"),
         ] {
             let mut pairs = vec![("SKYCLAW_PODMAN_IMAGES", "i"), ("SKYCLAW_PODMAN_SOCKET", "/s")];
             pairs.retain(|(name, _)| *name != variable);

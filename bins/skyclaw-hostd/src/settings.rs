@@ -77,6 +77,9 @@ skyclaw_config::settings! {
         podman_forced_labels: Vec<String>, env "SKYCLAW_PODMAN_FORCED_LABELS";
         /// How many containers at most are made ahead for what is run often; 0 for none.
         podman_prepared: usize = "4", env "SKYCLAW_PODMAN_PREPARED";
+        /// The most a job in Podman may have in temporary files, in bytes, which count as its memory, and what one
+        /// has that asks for nothing.
+        podman_max_tmpfs_bytes: u64 = "67108864", env "SKYCLAW_PODMAN_MAX_TMPFS_BYTES";
         /// Where what jobs in Podman are started with lies, in memory: /run/skyclaw for root, else skyclaw in
         /// XDG_RUNTIME_DIR.
         podman_run_dir: Option<PathBuf>, env "SKYCLAW_PODMAN_RUN_DIR";

@@ -167,6 +167,8 @@ pub(crate) struct End {
     pub(crate) usage: Usage,
     /// Whether the guard had to kill it because nobody had extended its deadline.
     pub(crate) by_guard: bool,
+    /// Whether the guard had to stop it because its host's switch is set.
+    pub(crate) halted: bool,
 }
 
 /// Moments at which a run that nobody has stopped is killed, later and later ones by what needs less and

@@ -44,6 +44,18 @@ impl Resources {
         Controller::ALL.into_iter().any(|controller| self.asks_for(controller))
     }
 
+    /// What of this is more than the most there may be: the field, and the most.
+    pub(crate) fn beyond(&self, most: Self) -> Option<(&'static str, u64)> {
+        let each = [
+            ("resources.cpuMillis", self.cpu_millis, most.cpu_millis),
+            ("resources.memoryBytes", self.memory_bytes, most.memory_bytes),
+            ("resources.pids", self.pids, most.pids),
+            ("resources.tmpfsBytes", self.tmpfs_bytes, most.tmpfs_bytes),
+        ];
+        each.into_iter()
+            .find_map(|(field, asked, most)| Some((field, most.filter(|most| asked > Some(*most))?)))
+    }
+
     /// The tighter of two in each, where either is given.
     #[must_use]
     pub fn within(self, other: Self) -> Self {
@@ -68,5 +80,15 @@ mod tests {
         let want =
             Resources { pids: Some(5), cpu_millis: Some(100), memory_bytes: Some(1), tmpfs_bytes: None };
         assert_eq!((a.within(b), b.within(a)), (want, want));
+    }
+
+    #[test]
+    fn what_is_asked_for_beyond_the_most_there_may_be_is_named_with_that() {
+        let most = Resources { tmpfs_bytes: Some(64), pids: Some(7), ..Resources::default() };
+        let asked = |tmpfs_bytes| Resources { tmpfs_bytes, memory_bytes: Some(9), ..Resources::default() };
+        assert_eq!(asked(Some(65)).beyond(most), Some(("resources.tmpfsBytes", 64)));
+        for fine in [Some(64), None] {
+            assert_eq!(asked(fine).beyond(most), None);
+        }
     }
 }

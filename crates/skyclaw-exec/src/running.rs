@@ -88,6 +88,8 @@ pub struct Ended {
     label: serde_json::Value,
     container: Option<String>,
     dir: RunDir,
+    /// Guard and shim, if they hold on to the record because the disk did not take it.
+    held: Option<[Process; 2]>,
 }
 
 /// What is done about a run that should be over.
@@ -308,7 +310,10 @@ impl Running {
         let unwritten = self.unwritten.take();
         match Self::read_end(dir.clone(), label.clone(), status, true, unwritten).await {
             Found::Ended(ended) => ended,
-            _ => Ended { outcome: Outcome::lost(), label: label.label, container: label.container, dir },
+            _ => {
+                let Label { label, container, .. } = label;
+                Ended { outcome: Outcome::lost(), label, container, dir, held: None }
+            }
         }
     }
 
@@ -399,6 +404,7 @@ impl Running {
                     None
                 })
             };
+            let held = status.as_ref().filter(|_| unwritten.is_some()).map(|it| [it.guard, it.shim]);
             let mut exit = unwritten.map(|exit| *exit).or_else(|| recorded(&dir));
             if exit.is_none() && sweep {
                 sweep::end(dir.id(), status.as_ref(), &label.groups);
@@ -409,11 +415,14 @@ impl Running {
                 return Found::Lost(label.label);
             };
             // Written, the shim has nothing left to do but to end; a test that counts processes sees it.
-            if let Some(shim) = status.and_then(|it| tree::hold(it.shim.pid, it.shim.start)) {
+            let shim =
+                status.filter(|_| held.is_none()).and_then(|it| tree::hold(it.shim.pid, it.shim.start));
+            if let Some(shim) = shim {
                 sweep::is_gone_within(&shim, LATE);
             }
             let outcome = outcome::of(exit, &control, label.capture, label.hint.as_deref());
-            Found::Ended(Ended { outcome, label: label.label, container: label.container, dir })
+            let Label { label, container, .. } = label;
+            Found::Ended(Ended { outcome, label, container, dir, held })
         };
         tokio::task::spawn_blocking(read).await.unwrap_or(Found::Lost(serde_json::Value::Null))
     }
@@ -453,9 +462,15 @@ impl Ended {
 
     /// Removes what it left on disk, and gives the outcome. To be called when that is safe elsewhere.
     pub async fn forget(self) -> Outcome {
-        let Self { outcome, dir, .. } = self;
+        let Self { outcome, dir, held, .. } = self;
         // Its removal is on the file system, so it is done off the runtime.
-        let _ = tokio::task::spawn_blocking(move || dir.remove()).await;
+        let removed = tokio::task::spawn_blocking(move || {
+            // They would write the record as soon as there is room again. In this order, as a guard does it when
+            // its shim is gone.
+            held.into_iter().flatten().for_each(sweep::kill);
+            dir.remove();
+        });
+        let _ = removed.await;
         outcome
     }
 }

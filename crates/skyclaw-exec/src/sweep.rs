@@ -70,7 +70,7 @@ pub(crate) fn strike(status: Option<&Status>, groups: &[Group]) {
 }
 
 /// Kills a process, and waits until it is gone.
-fn kill(process: Process) {
+pub(crate) fn kill(process: Process) {
     if let Some(handle) = tree::hold(process.pid, process.start) {
         tree::signal(process.pid, process.start, Signal::KILL);
         is_gone_within(&handle, GUARD);

@@ -1,7 +1,10 @@
 //! Jobs in real Podman, through real coordinators and hosts: with the system's service and with a user's.
 //! Every test ends with nothing of it left.
 
+mod half_made;
 mod lives;
+mod networks;
+mod pulling;
 mod refusals;
 mod results;
 

@@ -9,19 +9,46 @@ use super::{Place, ended};
 super::with_both!(
     what_the_policy_does_not_allow_is_refused_by_the_name_of_its_field,
     what_a_host_forces_into_podman_runs_there_or_not_at_all,
+    temporary_files_are_as_many_as_asked_for_up_to_what_the_host_says_it_has,
 );
+
+fn temporary_files_are_as_many_as_asked_for_up_to_what_the_host_says_it_has(place: &mut Place) {
+    let node = Place::node(60_000);
+    let most = 80 << 20;
+    let setting = most.to_string();
+    let mut host = place.host(&node, "h1", &[("SKYCLAW_PODMAN_MAX_TMPFS_BYTES", &setting)]);
+    let told = node.wire().get("/v1/hosts/h1").ok();
+    assert_eq!(
+        told["host"]["enforces"]["inForce"]["podman.tmpfs"],
+        format!("at most {most} bytes"),
+        "{told}"
+    );
+    let with = |bytes: u64| {
+        let mut body = place.script("df -k /tmp | tail -n 1 | awk '{ print $2 }'");
+        body["resources"] = json!({"tmpfsBytes": bytes});
+        ended(&node, &id(&node.wire().enqueue_with(&body)))
+    };
+    for bytes in [1 << 20, most] {
+        let done = with(bytes);
+        assert_eq!(done["result"]["stdout"], format!("{}\n", bytes / 1024), "{done}");
+    }
+    let done = with(most + 1);
+    assert_eq!(done["error"], format!("resources.tmpfsBytes: must be at most {most} on this host"), "{done}");
+    host.terminate();
+}
 
 fn what_the_policy_does_not_allow_is_refused_by_the_name_of_its_field(place: &mut Place) {
     let node = Place::node(60_000);
     let mut host = place.host(&node, "h1", &[]);
     let trap = place.shared().join("trap");
     type Break = fn(&mut Value);
-    let cases: [(&str, Break); 5] = [
+    let cases: [(&str, Break); 6] = [
         ("image", |body| body["image"] = json!("localhost/other:latest")),
         ("image", |body| body["image"] = Value::Null),
         ("mounts", |body| body["mounts"][0] = json!({"source": "/etc", "target": "/etc2"})),
         ("mounts", |body| body["mounts"][0]["target"] = json!("/.skyclaw/x")),
         ("cwd", |body| body["payload"]["cwd"] = json!("here")),
+        ("resources.tmpfsBytes", |body| body["resources"] = json!({"tmpfsBytes": (64 << 20) + 1})),
     ];
     for (field, spoil) in cases {
         let mut body = place.script("touch /shared/trap");

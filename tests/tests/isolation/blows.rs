@@ -13,6 +13,14 @@ use skyclaw_tests::net_ns::Network;
 
 use super::witness::Kind;
 
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub(crate) kind: Kind,
+    /// Whether it runs in a container.
+    pub(crate) contained: bool,
+}
+
 /// What befalls the daemon of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Daemon {
@@ -21,7 +29,7 @@ pub(crate) enum Daemon {
     Frozen,
 }
 
-/// What befalls one of the two processes that keep a run.
+/// What befalls one of the processes that keep a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blow {
     Spared,
@@ -43,6 +51,10 @@ pub(crate) enum Cut {
 pub(crate) struct Keeping {
     pub(crate) shim: Blow,
     pub(crate) guard: Blow,
+    /// What watches its container; spared where there is none, as is the next.
+    pub(crate) monitor: Blow,
+    /// The first process of its container, which is ours.
+    pub(crate) launcher: Blow,
 }
 
 /// What befalls a host and the runs on it.
@@ -64,7 +76,8 @@ enum Act {
 }
 
 impl Keeping {
-    const SPARED: Self = Self { shim: Blow::Spared, guard: Blow::Spared };
+    const SPARED: Self =
+        Self { shim: Blow::Spared, guard: Blow::Spared, monitor: Blow::Spared, launcher: Blow::Spared };
 
     fn hits_both(self) -> bool {
         self.shim != Blow::Spared && self.guard != Blow::Spared
@@ -72,20 +85,21 @@ impl Keeping {
 }
 
 impl Blows {
-    /// Something for a host with runs of these kinds.
+    /// Something for a host with this work.
     ///
     /// When all that could end a run is dead or frozen at the same time, the kernel still ends its first
-    /// process, and nothing is promised of what left its group: so that befalls runs of one process only.
-    pub(crate) fn draw(kinds: &[Kind], rng: &mut StdRng) -> Self {
+    /// process, and nothing is promised of what left its group: so that befalls runs of one process only. The
+    /// same of a container whose first process is stopped as well: it would have to end by itself.
+    pub(crate) fn draw(work: &[Work], rng: &mut StdRng) -> Self {
         loop {
             let daemon = [Daemon::Spared, Daemon::Spared, Daemon::Killed, Daemon::Frozen];
             let daemon = *daemon.choose(rng).expect("one");
             let cuts = [Cut::Parted, Cut::Deafened, Cut::Muted, Cut::Unplugged];
             let cut = rng.random_bool(0.4).then(|| *cuts.choose(rng).expect("one"));
             let keeping: Vec<_> =
-                kinds.iter().map(|kind| keeping(*kind, daemon != Daemon::Spared, rng)).collect();
+                work.iter().map(|work| keeping(*work, daemon != Daemon::Spared, rng)).collect();
             let drawn = Self { daemon, cut, keeping };
-            if (0..kinds.len()).any(|run| !drawn.spares(run)) {
+            if (0..work.len()).any(|run| !drawn.spares(run)) {
                 return drawn;
             }
         }
@@ -129,7 +143,11 @@ impl Blows {
             add(Act::Cut(cut), Some(Act::Mend));
         }
         for (keeping, keepers) in self.keeping.iter().zip(runs) {
-            for (blow, who) in [(keeping.shim, keepers.shim), (keeping.guard, keepers.guard)] {
+            let mut all = vec![(keeping.shim, keepers.shim), (keeping.guard, keepers.guard)];
+            if let Some(monitor) = keepers.monitor {
+                all.extend([(keeping.monitor, monitor), (keeping.launcher, keepers.leader)]);
+            }
+            for (blow, who) in all {
                 let signal = |signal| Act::Signal(who, signal);
                 match blow {
                     Blow::Spared => {}
@@ -158,16 +176,27 @@ impl Blows {
     }
 }
 
-fn keeping(kind: Kind, daemon_is_hit: bool, rng: &mut StdRng) -> Keeping {
-    let blows = [Blow::Spared, Blow::Spared, Blow::Killed, Blow::Frozen, Blow::Frozen];
+fn keeping(work: Work, daemon_is_hit: bool, rng: &mut StdRng) -> Keeping {
+    const OFTEN: &[Blow] = &[Blow::Spared, Blow::Spared, Blow::Killed, Blow::Frozen, Blow::Frozen];
+    const RARELY: &[Blow] =
+        &[Blow::Spared, Blow::Spared, Blow::Spared, Blow::Spared, Blow::Killed, Blow::Frozen];
+    const NEVER: &[Blow] = &[Blow::Spared];
+    let of_container = if work.contained { RARELY } else { NEVER };
     // Else hardly a run would live long enough to be ended by the loss of its host.
     if rng.random_bool(0.5) {
         return Keeping::SPARED;
     }
     loop {
-        let mut draw = || *blows.choose(rng).expect("one");
-        let drawn = Keeping { shim: draw(), guard: draw() };
-        let too_much = daemon_is_hit && drawn.hits_both() && kind == Kind::Daemon;
+        let mut draw = |blows: &[Blow]| *blows.choose(rng).expect("one");
+        let drawn = Keeping {
+            shim: draw(OFTEN),
+            guard: draw(OFTEN),
+            monitor: draw(of_container),
+            launcher: draw(of_container),
+        };
+        let needs_another =
+            if work.contained { drawn.launcher == Blow::Frozen } else { work.kind == Kind::Daemon };
+        let too_much = daemon_is_hit && drawn.hits_both() && needs_another;
         if !too_much {
             return drawn;
         }

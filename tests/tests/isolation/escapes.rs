@@ -27,6 +27,15 @@ struct Scene {
 
 impl Scene {
     fn new(extra: &[(&str, &str)]) -> Self {
+        Self::set(extra, Host::start)
+    }
+
+    /// The same with a daemon that is not root, and so has no other user for its runs than its own.
+    fn of_a_user(extra: &[(&str, &str)]) -> Self {
+        Self::set(extra, |url, name, all| Host::start_as(USER, url, name, all))
+    }
+
+    fn set(extra: &[(&str, &str)], start: impl FnOnce(&str, &str, &[(&str, &str)]) -> Host) -> Self {
         let node = Options::default().env("SKYCLAW_LEASE_MS", "60000").start();
         let dir = tempfile::tempdir().expect("a temporary directory");
         open_to_all(dir.path());
@@ -39,7 +48,7 @@ impl Scene {
             ("SKYCLAW_MAX_PARALLEL", "8"),
             ("SKYCLAW_CAPABILITIES", "shell"),
         ];
-        let host = Host::start(&node.url(), "h1", &[&usual, extra].concat());
+        let host = start(&node.url(), "h1", &[&usual, extra].concat());
         Self { host, node, dir, program }
     }
 
@@ -68,8 +77,8 @@ impl Scene {
         })
     }
 
-    /// A run of the witness that goes on, by the id of its run.
-    fn bystander(&self) -> String {
+    /// A run of the witness that goes on, by the ids of its job and of its run.
+    fn bystander(&self) -> (String, String) {
         let file = self.at("bystander");
         fs::write(&file, "").expect("a file");
         fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).expect("its mode");
@@ -77,11 +86,18 @@ impl Scene {
         fs::write(&lock, "").expect("a file");
         fs::set_permissions(&lock, PermissionsExt::from_mode(0o666)).expect("its mode");
         let args = json!(["beat", file, "600000", "plain", "bystander"]);
-        self.submit(&self.program.display().to_string(), &args, &json!({}));
-        wait_until("the other run has begun", LONG, || {
+        let job = self.submit(&self.program.display().to_string(), &args, &json!({}));
+        let run = wait_until("the other run has begun", LONG, || {
             let told = super::witness::runs(&file).expect("its lines");
             told.first().map(|run| run.run.clone()).filter(|run| self.host.keepers(run).is_some())
-        })
+        });
+        (job, run)
+    }
+
+    /// Calls off a job that goes on, and waits until it has ended.
+    fn call_off(&self, job: &str) {
+        self.node.wire().post(&format!("/v1/jobs/{job}/cancel"), &json!({})).ok();
+        assert_eq!(self.ended(job)["status"], "cancelled");
     }
 
     fn runs(&self) -> Vec<String> {
@@ -149,7 +165,7 @@ fn with_process(pid: u32) -> Vec<String> {
 #[test]
 fn a_run_with_a_user_of_its_own_gets_neither_at_its_keepers_nor_out_of_its_rights() {
     let mut scene = Scene::new(&[("SKYCLAW_RUN_USER", RUN_USER)]);
-    let other = scene.bystander();
+    let (job, other) = scene.bystander();
     let keepers = scene.host.keepers(&other).expect("its keepers");
     let disk = SmallDisk::mount(1 << 20);
     let folder = scene.host.runs_dir().join(&other);
@@ -194,6 +210,8 @@ fn a_run_with_a_user_of_its_own_gets_neither_at_its_keepers_nor_out_of_its_right
     scene.done_here(&what);
     nix::mount::umount(&scene.at("mounted")).expect("what was mounted here to show that it can be");
     fs::remove_dir(state.join("runs/run-of-nobody")).expect("what was made to show that it can be");
+    scene.call_off(&job);
+    scene.assert_nothing_left();
 }
 
 #[test]
@@ -224,8 +242,7 @@ fn a_run_of_root_that_may_write_to_its_own_directories_alone_sees_and_touches_no
         what.push(format!("{name}={}", path.display()));
     }
     assert_denied(&scene.attempts(&what));
-    scene.node.wire().post(&format!("/v1/jobs/{other}/cancel"), &json!({})).ok();
-    assert_eq!(scene.ended(&other)["status"], "cancelled");
+    scene.call_off(&other);
     scene.assert_nothing_left();
 }
 
@@ -251,6 +268,42 @@ fn runs_of_one_user_see_nothing_of_each_other_in_proc_where_they_may_write_to_th
     // The control: without that bound, all of it can be done.
     let together = attempts(&[user]);
     assert!(together.values().all(|outcome| outcome == "done"), "{together:?}");
+}
+
+#[test]
+fn a_run_with_the_user_of_its_daemon_finds_neither_its_token_nor_its_memory_nor_those_of_its_keepers() {
+    for extra in [&[][..], &[("SKYCLAW_WRITABLE_PATHS", "own")]] {
+        let mut scene = Scene::of_a_user(extra);
+        let job = scene.sh("while :; do sleep 0.05; done");
+        let keepers = scene.begun();
+        let all = [scene.host.process().pid(), keepers.shim.pid, keepers.guard.pid];
+        let what: Vec<_> = all.into_iter().flat_map(with_process).collect();
+        let got = scene.attempts(&what);
+        // Whoever has the same user may send signals, where nothing else keeps it from that.
+        let (signals, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            got.into_iter().partition(|(what, _)| what.starts_with("signal"));
+        assert_denied(&rest);
+        if extra.is_empty() {
+            assert!(signals.values().all(|outcome| outcome == "done"), "{signals:?}");
+        } else if signals_are_bounded() {
+            assert_denied(&signals);
+        }
+        // The control: it is not the user that is wrong. A run of the same one can be read where nothing bounds it.
+        if extra.is_empty() {
+            let of_run: Vec<_> = with_process(keepers.leader.pid);
+            let got = scene.attempts(&of_run);
+            assert!(got.values().all(|outcome| outcome == "done"), "{got:?}");
+        }
+        // Nor is the token handed on in any other way.
+        let daemon = scene.host.process().pid();
+        let script =
+            format!("cat /proc/self/environ /proc/$PPID/cmdline /proc/{daemon}/cmdline; ls -l /proc/self/fd");
+        let told = scene.ended(&scene.sh(&script));
+        let said = told["result"]["stdout"].as_str().expect("output");
+        assert!(!said.is_empty() && !said.contains(skyclaw_tests::TOKEN), "{said}");
+        scene.call_off(&job);
+        scene.assert_nothing_left();
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use skyclaw_tests::outside;
+use skyclaw_tests::podman::{Service, Who};
 
 /// More often than hosts usually do, so that a test need not last for longer than one.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -21,7 +22,24 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 #[test]
 fn whatever_befalls_a_host_two_runs_of_a_job_never_overlap_and_each_job_ends_as_it_says() {
     let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
-    overlap::trials(4, 4, Duration::from_secs(5), &mut rng);
+    overlap::trials(4, 4, Duration::from_secs(5), None, &mut rng);
+}
+
+#[test]
+fn whatever_befalls_a_host_with_containers_two_runs_of_a_job_never_overlap() {
+    overlap_in_containers(Who::Root);
+}
+
+#[test]
+fn whatever_befalls_a_host_with_containers_of_a_user_two_runs_of_a_job_never_overlap() {
+    overlap_in_containers(Who::Rootless);
+}
+
+fn overlap_in_containers(who: Who) {
+    let mut rng = StdRng::seed_from_u64(outside::seed(rand::random()));
+    let service = Service::start(who);
+    service.give_witness();
+    overlap::trials(2, 2, Duration::from_secs(5), Some(&service), &mut rng);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! them. Whatever befalls it, two runs of a job are never there at the same time, and each job ends as it says.
 
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,14 +13,17 @@ use skyclaw_tests::ctl::skyctl;
 use skyclaw_tests::keepers::Keepers;
 use skyclaw_tests::mesh::id;
 use skyclaw_tests::net_ns::Network;
+use skyclaw_tests::podman::Service;
 use skyclaw_tests::{Coordinator, Host, LONG, Options, Value, Wire, json, wait_until};
 
-use super::blows::Blows;
+use super::blows::{Blow, Blows, Work};
 use super::witness::{self, Kind, Run};
 
 /// After how long a blow falls, in milliseconds.
 const WHEN: std::ops::Range<u64> = 0..1500;
 const HOSTS: [&str; 2] = ["h0", "h1"];
+/// How much longer runs take where some of them are in containers, which take a while to begin.
+const CONTAINERS: Duration = Duration::from_secs(3);
 
 /// The jobs of a trial. Each kind of run is there, and each thing that can be wanted of a lost one.
 const JOBS: [(OnLost, Kind); 6] = [
@@ -42,6 +47,8 @@ enum OnLost {
 pub(crate) struct Tally {
     trials: usize,
     pub(crate) jobs: usize,
+    /// Jobs in containers.
+    pub(crate) contained: usize,
     completed: usize,
     failed: usize,
     /// Jobs that were held until somebody decided.
@@ -56,6 +63,7 @@ impl Tally {
     fn add(&mut self, other: &Self) {
         self.trials += other.trials;
         self.jobs += other.jobs;
+        self.contained += other.contained;
         self.completed += other.completed;
         self.failed += other.failed;
         self.lost += other.lost;
@@ -67,10 +75,10 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trials, jobs, completed, failed, lost, runs, later_runs, closest } = self;
+        let Self { trials, jobs, contained, completed, failed, lost, runs, later_runs, closest } = self;
         write!(
             f,
-            "{trials} trials with {jobs} jobs: {completed} completed, {failed} failed, {lost} held; {runs} runs, \
+            "{trials} trials with {jobs} jobs, {contained} of them in containers: {completed} completed, {failed} failed, {lost} held; {runs} runs, \
              {later_runs} of them after another of the same job"
         )?;
         closest.map_or(Ok(()), |gap| write!(f, ", the closest {} ms after it", gap.as_millis()))
@@ -78,18 +86,25 @@ impl fmt::Display for Tally {
 }
 
 /// Does so many trials, in several places side by side, with leases of this length. A busy machine needs longer
-/// ones: a host that gets no time to renew them loses its runs as well.
+/// ones: a host that gets no time to renew them loses its runs as well. With a Podman service, which must have the
+/// witness, about half of the jobs run in containers.
 ///
 /// # Panics
 /// When a promise was broken.
-pub(crate) fn trials(count: usize, worlds: usize, lease: Duration, rng: &mut StdRng) -> Tally {
+pub(crate) fn trials(
+    count: usize,
+    worlds: usize,
+    lease: Duration,
+    podman: Option<&Service>,
+    rng: &mut StdRng,
+) -> Tally {
     let mut all = Tally::default();
     std::thread::scope(|scope| {
         let worlds: Vec<_> = (0..worlds)
             .map(|world| {
                 let mut rng = StdRng::seed_from_u64(rng.random());
                 let share = count / worlds + usize::from(world < count % worlds);
-                scope.spawn(move || World::new(world, lease).go_through(share, &mut rng))
+                scope.spawn(move || World::new(world, lease, podman).go_through(share, &mut rng))
             })
             .collect();
         for world in worlds {
@@ -99,14 +114,18 @@ pub(crate) fn trials(count: usize, worlds: usize, lease: Duration, rng: &mut Std
             }
         }
     });
+    if let Some(podman) = podman {
+        wait_until("no container is left", LONG, || podman.containers().is_empty().then_some(()));
+    }
     println!("{all}");
     all
 }
 
 /// A coordinator and two hosts, each with a cable of its own.
-struct World {
+struct World<'a> {
     number: usize,
     lease: Duration,
+    podman: Option<&'a Service>,
     hosts: [Host; 2],
     node: Coordinator,
     network: Network,
@@ -118,12 +137,14 @@ struct World {
 struct Job {
     id: String,
     on_lost: OnLost,
+    work: Work,
     file: PathBuf,
     mark: String,
 }
 
-impl World {
-    fn new(number: usize, lease: Duration) -> Self {
+impl<'a> World<'a> {
+    fn new(number: usize, lease: Duration, podman: Option<&'a Service>) -> Self {
+        let dir = shared_dir(podman);
         let network = Network::new(3);
         let node = Options::default()
             .env("SKYCLAW_LEASE_MS", lease.as_millis().to_string())
@@ -131,18 +152,32 @@ impl World {
             .within(&network.namespace(0))
             .start();
         let program = witness::program();
-        let extra = [
-            ("SKYCLAW_ALLOWED_COMMANDS", program.as_str()),
-            ("SKYCLAW_MAX_PARALLEL", "16"),
-            ("SKYCLAW_CAPABILITIES", "shell"),
-        ];
-        let host = |at: usize| Host::start_within(&network.namespace(at + 1), &node.url(), HOSTS[at], &extra);
+        let mounts = format!("{}:rw", dir.path().display());
+        let host = |at: usize| {
+            let of_podman = podman.into_iter().flat_map(|podman| {
+                let settings = podman.settings(&format!("{number}-{}", HOSTS[at]));
+                settings
+                    .into_iter()
+                    .chain([Service::both_images(), ("SKYCLAW_PODMAN_MOUNTS", mounts.clone())])
+            });
+            let of_podman: Vec<_> = of_podman.collect();
+            let of_podman = of_podman.iter().map(|(name, value)| (*name, value.as_str()));
+            let usual = [
+                ("SKYCLAW_ALLOWED_COMMANDS", program.as_str()),
+                ("SKYCLAW_MAX_PARALLEL", "16"),
+                ("SKYCLAW_CAPABILITIES", "shell"),
+            ];
+            let extra: Vec<_> = of_podman.chain(usual).collect();
+            Host::start_within(&network.namespace(at + 1), &node.url(), HOSTS[at], &extra)
+        };
         let hosts = [host(0), host(1)];
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let this = Self { number, lease, hosts, node, network, dir, trials: 0 };
+        let this = Self { number, lease, podman, hosts, node, network, dir, trials: 0 };
+        let kind = if podman.is_some() { "podman" } else { "process" };
         for name in HOSTS {
-            wait_until("the host has registered", LONG, || {
-                (this.wire().get(&format!("/v1/hosts/{name}")).send().status == 200).then_some(())
+            wait_until("the host has registered with all it can do", LONG, || {
+                let told = this.wire().get(&format!("/v1/hosts/{name}")).send();
+                let can = (told.status == 200).then(|| told.json()["host"]["enforces"]["can"].take())?;
+                can.as_array()?.contains(&json!(kind)).then_some(())
             });
         }
         this
@@ -166,6 +201,8 @@ impl World {
                 file.display()
             );
         }
+        // They give back what they had made ahead.
+        self.hosts.iter_mut().for_each(Host::terminate);
         tally
     }
 
@@ -173,11 +210,12 @@ impl World {
         self.trials += 1;
         let victim = rng.random_range(0..HOSTS.len());
         let other = HOSTS[1 - victim];
-        let blows = Blows::draw(&JOBS.map(|(_, kind)| kind), rng);
-        println!("{}.{}: {}: {blows:?}", self.number, self.trials, HOSTS[victim]);
+        let work = JOBS.map(|(_, kind)| Work { kind, contained: self.podman.is_some() && rng.random() });
+        let blows = Blows::draw(&work, rng);
+        println!("{}.{}: {}: {work:?} {blows:?}", self.number, self.trials, HOSTS[victim]);
         // All of it begins on the one host, and then the other is ready to take it.
         self.wire().post(&format!("/v1/hosts/{other}/drain"), &json!({})).ok();
-        let jobs: Vec<Job> = (0..JOBS.len()).map(|at| self.submit(at)).collect();
+        let jobs: Vec<Job> = (0..JOBS.len()).map(|at| self.submit(at, work[at])).collect();
         let keepers: Vec<Keepers> = jobs.iter().map(|job| self.begun(job, victim)).collect();
         self.wire().post(&format!("/v1/hosts/{other}/undrain"), &json!({})).ok();
         let place = (&self.network, victim + 1);
@@ -187,8 +225,9 @@ impl World {
         tally.trials += 1;
         for (at, (job, record)) in jobs.iter().zip(&records).enumerate() {
             let runs = witness::runs(&job.file).unwrap_or_else(|fault| panic!("{fault}; the job: {record}"));
-            assert_promises(job, record, &runs, (blows.spares(at), blows.hits_keepers_of(at)));
+            assert_promises(job, record, &runs, &blows, at);
             count(tally, record, &runs);
+            tally.contained += usize::from(job.work.contained);
             if record["status"] == "lost" {
                 let _ = skyctl(&self.node.url(), &["job", "resolve", &job.id, "--fail"]).ok();
             }
@@ -198,18 +237,23 @@ impl World {
 
     /// How long a run takes: longer than it is until another host may have what was lost at the last moment.
     fn run(&self) -> Duration {
-        Duration::from_millis(WHEN.end) + self.lease + Duration::from_secs(2)
+        let begin = if self.podman.is_some() { CONTAINERS } else { Duration::ZERO };
+        Duration::from_millis(WHEN.end) + self.lease + Duration::from_secs(2) + begin
     }
 
-    fn submit(&self, at: usize) -> Job {
-        let (on_lost, kind) = JOBS[at];
+    fn submit(&self, at: usize, work: Work) -> Job {
+        let on_lost = JOBS[at].0;
         // Nothing else on this machine is called so.
         let mark = format!("witness-{}-{}-{}-{at}", std::process::id(), self.number, self.trials);
         let file = self.dir.path().join(&mark);
-        let payload = witness::payload(&file, self.run(), kind, &mark);
-        let on = format!("{on_lost:?}").to_lowercase();
-        let id = id(&self.wire().enqueue_with(&json!({"payload": payload, "onLost": on})));
-        Job { id, on_lost, file, mark }
+        let mut body = if work.contained {
+            witness::contained(&file, self.run(), work.kind, &mark)
+        } else {
+            json!({"payload": witness::payload(&file, self.run(), work.kind, &mark)})
+        };
+        body["onLost"] = json!(format!("{on_lost:?}").to_lowercase());
+        let id = id(&self.wire().enqueue_with(&body));
+        Job { id, on_lost, work, file, mark }
     }
 
     /// Waits until a job has begun, and says who keeps its run.
@@ -244,6 +288,18 @@ impl World {
     }
 }
 
+/// Where the jobs write, in containers too, whoever they are there.
+fn shared_dir(podman: Option<&Service>) -> tempfile::TempDir {
+    let builder = || tempfile::Builder::new();
+    let dir = match podman {
+        Some(podman) => builder().prefix("shared-").tempdir_in(podman.dir()),
+        None => builder().tempdir(),
+    };
+    let dir = dir.expect("a temporary directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("its mode");
+    dir
+}
+
 fn count(tally: &mut Tally, record: &Value, runs: &[Run]) {
     tally.jobs += 1;
     match record["status"].as_str() {
@@ -257,7 +313,8 @@ fn count(tally: &mut Tally, record: &Value, runs: &[Run]) {
 }
 
 /// What a job promises about how it ends. It was spared, or who kept it was hit, or neither.
-fn assert_promises(job: &Job, record: &Value, runs: &[Run], (spared, keepers_hit): (bool, bool)) {
+fn assert_promises(job: &Job, record: &Value, runs: &[Run], blows: &Blows, at: usize) {
+    let (spared, keepers_hit) = (blows.spares(at), blows.hits_keepers_of(at));
     let last = runs.last().unwrap_or_else(|| panic!("it never ran: {record}"));
     let status = record["status"].as_str().unwrap_or_default();
     if spared || status == "completed" {
@@ -268,7 +325,10 @@ fn assert_promises(job: &Job, record: &Value, runs: &[Run], (spared, keepers_hit
         assert_eq!((runs.len(), &record["attempts"]), (1, &json!(1)), "it ran again: {record}");
     }
     let error = record["error"].as_str().unwrap_or_default();
-    let lost_its_keepers = keepers_hit && (error.contains("was killed") || error.contains("were killed"));
+    // Its first process was ended as by itself: nobody who is asked knows who killed it.
+    let launcher_killed = blows.keeping[at].launcher == Blow::Killed && error == "exited with code 137";
+    let lost_its_keepers =
+        launcher_killed || keepers_hit && (error.contains("was killed") || error.contains("were killed"));
     let promised = match (status, job.on_lost) {
         ("completed", _) | ("lost", OnLost::Hold) => true,
         // Whoever kills what keeps a run has ended the run, which is the job's own misfortune.

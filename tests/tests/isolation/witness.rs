@@ -8,7 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use skyclaw_tests::process::binary;
+use skyclaw_tests::witnessed::{WITNESS, WITNESS_IMAGE};
 use skyclaw_tests::{Value, json};
+
+/// Where a job in a container finds the folder it writes to.
+const SHARED: &str = "/shared";
 
 /// What a run does besides bearing witness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +33,21 @@ pub(crate) fn program() -> String {
 
 /// The payload of a job that bears witness in `file` for so long.
 pub(crate) fn payload(file: &Path, how_long: Duration, kind: Kind, mark: &str) -> Value {
+    beat(&program(), file, how_long, kind, mark)
+}
+
+/// A job in a container that bears witness in `file`, whose folder is mounted for it.
+pub(crate) fn contained(file: &Path, how_long: Duration, kind: Kind, mark: &str) -> Value {
+    let (folder, name) = (file.parent().expect("a folder"), file.file_name().expect("a name"));
+    let payload = beat(WITNESS, &Path::new(SHARED).join(name), how_long, kind, mark);
+    let mounts = json!([{"source": folder, "target": SHARED, "readOnly": false}]);
+    json!({"payload": payload, "isolation": "podman", "image": WITNESS_IMAGE, "mounts": mounts})
+}
+
+fn beat(program: &str, file: &Path, how_long: Duration, kind: Kind, mark: &str) -> Value {
     let kind = format!("{kind:?}").to_lowercase();
     let args = json!(["beat", file, how_long.as_millis().to_string(), kind, mark]);
-    json!({"kind": "shell", "command": program(), "args": args, "timeoutMs": 120_000})
+    json!({"kind": "shell", "command": program, "args": args, "timeoutMs": 120_000})
 }
 
 /// What is known of one run. Times are in nanoseconds since the machine was started.

@@ -212,6 +212,9 @@ impl Inner {
     pub(crate) async fn plan(self: &Arc<Self>, spec: &Spec) -> Result<Plan, Error> {
         spec.validate()?;
         let policy = &self.config.policy;
+        if let Some((field, most)) = spec.limits.beyond(policy.ceiling) {
+            return Err(Error::refused(field, format!("must be at most {most} on this host")));
+        }
         let limits = spec.limits.within(policy.ceiling);
         let in_force = self.enforcement.promise(&limits, spec.agent.as_ref().map(|agent| &agent.limits))?;
         let mounts = if spec.mounts.is_empty() && matches!(spec.network, super::Network::None) {

@@ -46,6 +46,7 @@ impl Keep {
     pub fn of(run: &RunSpec) -> Self {
         Self {
             deadline: run.deadline.clone(),
+            extended: None,
             timeout: run.timeout,
             grace: run.grace,
             capture: run.capture,

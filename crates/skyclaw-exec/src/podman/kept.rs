@@ -27,13 +27,15 @@ use crate::protocol::{Container, Kept, Plan};
 use crate::record::{Event, What};
 use crate::rundir::RunDir;
 use crate::running::Label;
-use crate::{Capture, Deadline, Driver, Running};
+use crate::{Capture, Deadline, Driver, Running, StopSignal};
 
 /// What the keepers of a run are told of it.
 #[derive(Debug, Clone)]
 pub struct Keep {
     /// Until when it may go on unless it is extended; `None` for as long as it takes.
     pub deadline: Option<Deadline>,
+    /// What tells of later deadlines, for as long as the container is being made.
+    pub extended: Option<StopSignal>,
     /// After how long it is stopped; `None` for never.
     pub timeout: Option<Duration>,
     /// How long it may take to end after it was asked to, before it is killed.
@@ -173,7 +175,11 @@ impl Podman {
         judged: &Judged,
         made: What,
     ) -> Plan {
-        let Keep { deadline, timeout, grace, capture, .. } = keep;
+        let Keep { mut deadline, timeout, grace, capture, extended, .. } = keep;
+        // Making a container can take longer than a lease that is renewed meanwhile.
+        if let (Some(deadline), Some(later)) = (&mut deadline, extended.and_then(|it| it.deadline())) {
+            deadline.at = deadline.at.max(later);
+        }
         let container = Container {
             main: prepared.main.id(),
             monitor: prepared.conmon.id(),

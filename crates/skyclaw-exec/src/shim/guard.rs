@@ -83,6 +83,9 @@ impl Guard<'_> {
     fn watch(&mut self) {
         loop {
             self.look_at_clock();
+            if self.bond.look_at_switch() && self.status.is_none() {
+                self.terminate();
+            }
             self.bond.thrift.look_at_clock();
             let reaped = herd::reap(Some(raw(self.leader)));
             self.status = self.status.or(reaped.status);
@@ -118,12 +121,16 @@ impl Guard<'_> {
             self.killing,
             self.bond.limits.map(|it| it.guard.left()),
             self.bond.kill_at.map(BootTime::left),
+            self.bond.switch_left(),
         ];
         let next = if self.killing.is_some() { self.killing } else { next.into_iter().flatten().min() };
+        let switch = self.bond.switch();
         let mut files = [
             PollFd::new(self.bond.shim.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.bond.life.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            // In its place, where there is none, something that is looked at in any case.
+            PollFd::new(switch.unwrap_or(self.signals.as_fd()), PollFlags::POLLIN),
         ];
         // A connection that is gone is always ready; the pipe has told of it by then.
         let files = if self.bond.orphaned { &mut files[2..] } else { &mut files[..] };
@@ -132,7 +139,8 @@ impl Guard<'_> {
         }
         let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         while let Ok(Some(_)) = self.signals.read_signal() {}
-        if let [told, gone, _] = ready[..]
+        self.bond.switch_told |= ready.last() == Some(&true);
+        if let [told, gone, _, _] = ready[..]
             && self.bond.take_in(told, gone)
             && self.status.is_none()
         {
@@ -150,7 +158,8 @@ impl Guard<'_> {
     /// Tells the shim how it ended, and stays until the record is on disk: it is written here when the shim
     /// is not there to do it.
     fn conclude(self) -> io::Result<()> {
-        let end = End { status: self.status, usage: usage(), by_guard: self.bond.by_guard };
+        let Bond { by_guard, halted, .. } = self.bond;
+        let end = End { status: self.status, usage: usage(), by_guard, halted };
         if self.bond.shim_records(end) || self.bond.is_recorded() {
             return Ok(());
         }

@@ -39,6 +39,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Why a container's end has no code.
 const NO_MONITOR: &str =
     "the process that watched its container (conmon) ended or hung, so the container was killed";
+/// How often it is tried to write a record that the disk did not take.
+const WRITE_AGAIN: Duration = Duration::from_millis(250);
 /// How long a daemon may take to hear the last word.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -153,7 +155,8 @@ impl Keeper<'_> {
                 if self.prey.is_gone() {
                     let lost = Reason::KeeperLost("its guard was killed".to_owned());
                     self.stopping.get_or_insert(Stopping { reason: lost, kill_at: BootTime::now() });
-                    self.end = Some(End { status: None, usage: Usage::default(), by_guard: false });
+                    self.end =
+                        Some(End { status: None, usage: Usage::default(), by_guard: false, halted: false });
                     return;
                 }
             }
@@ -364,6 +367,7 @@ impl Keeper<'_> {
         let duration = self.started.elapsed();
         let end = self.end.take();
         let by_guard = end.as_ref().is_some_and(|end| end.by_guard);
+        let halt = self.plan.halt.as_ref().filter(|_| end.as_ref().is_some_and(|end| end.halted));
         let mut status = end.as_ref().and_then(|end| end.status);
         let spent = match &self.prey {
             Prey::Tree(_) => None,
@@ -374,11 +378,15 @@ impl Keeper<'_> {
             }
         };
         self.output.read_to_the_end();
-        let reason = match self.stopping.take() {
-            Some(stopping) => stopping.reason,
-            None if by_guard => Reason::Deadline(self.plan.why.clone()),
-            None if status.is_none() && spent.is_some() => Reason::KeeperLost(NO_MONITOR.to_owned()),
-            None => Reason::Itself,
+        let reason = match (self.stopping.take(), halt.map(|halt| halt.why.clone())) {
+            (Some(stopping), _) => stopping.reason,
+            (None, Some(why)) => {
+                self.events.push(Event::now(What::StopAsked { by: "guard".to_owned(), why: why.clone() }));
+                Reason::Stopped(Stop::Because(why))
+            }
+            (None, None) if by_guard => Reason::Deadline(self.plan.why.clone()),
+            (None, None) if status.is_none() && spent.is_some() => Reason::KeeperLost(NO_MONITOR.to_owned()),
+            (None, None) => Reason::Itself,
         };
         // It was over before the daemon had said that it was started.
         if let Some(leader) = self.leader.filter(|_| !self.has_begun() && reason == Reason::Itself) {
@@ -399,14 +407,33 @@ impl Keeper<'_> {
         }
         exit.take_spent(&spent.unwrap_or_else(|| self.plan.groups.iter().map(Group::spent).collect()));
         self.plan.groups.iter().for_each(Group::remove);
-        let unwritten = exit.write(&self.plan.control).is_err().then(|| Box::new(exit));
+        if exit.write(&self.plan.control).is_err() {
+            self.hold_on_to(&exit);
+            return Ok(());
+        }
         if !self.guard_gone && tell(&self.guard, &ToGuard::Done).is_ok() {
             let _ = waitpid(self.guard_pid, None);
         }
         self.peers.accept(None);
         self.peers.be_patient(LAST_WORD);
-        self.peers.say(None, &Said::Ended { unwritten });
+        self.peers.say(None, &Said::Ended { unwritten: None });
         Ok(())
+    }
+
+    /// Keeps a record that the disk does not take until it does, or until a daemon has done with the run and
+    /// removed its directory; tells it to every daemon that asks meanwhile.
+    fn hold_on_to(&mut self, exit: &Exit) {
+        let said = Said::Ended { unwritten: Some(Box::new(exit.clone())) };
+        let greeting = self.leader.map(|leader| Said::Status(self.status(leader)));
+        self.peers.be_patient(LAST_WORD);
+        self.peers.say(None, &said);
+        while self.plan.control.symlink_metadata().is_ok() && exit.write(&self.plan.control).is_err() {
+            self.peers.wait(WRITE_AGAIN);
+            self.peers.prune_ended();
+            for place in self.peers.accept(greeting.as_ref()) {
+                self.peers.say(Some(place), &said);
+            }
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The daemons a shim is connected to: the one that started it, and those that found it later.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use nix::poll::PollTimeout;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{geteuid, getpid};
 
@@ -41,8 +42,9 @@ impl Peers {
         std::iter::once(self.listener.as_fd()).chain(self.peers.iter().map(|peer| peer.stream.as_fd()))
     }
 
-    /// Takes those that wait, and greets them.
-    pub(super) fn accept(&mut self, greeting: Option<&Said>) {
+    /// Takes those that wait, and greets them. Says which they are by now.
+    pub(super) fn accept(&mut self, greeting: Option<&Said>) -> Range<usize> {
+        let before = self.peers.len();
         while let Ok((stream, _)) = self.listener.accept() {
             if self.peers.len() < MAX && may_order(&stream) && stream.set_nonblocking(true).is_ok() {
                 self.peers.push(Peer { stream, inbox: Inbox::new(protocol::MAX_ORDER) });
@@ -52,6 +54,24 @@ impl Peers {
                 }
             }
         }
+        before..self.peers.len()
+    }
+
+    /// Waits until somebody connects, for so long at most.
+    pub(super) fn wait(&self, time: Duration) {
+        let _ = poll(&mut [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)], timeout(Some(time)));
+    }
+
+    /// Forgets all whose connection has ended, whatever they had to say.
+    pub(super) fn prune_ended(&mut self) {
+        for peer in &mut self.peers {
+            let _ = peer.stream.set_nonblocking(true);
+            peer.inbox = Inbox::new(protocol::MAX_ORDER);
+            if peer.read().is_err() {
+                peer.gone();
+            }
+        }
+        self.prune();
     }
 
     /// What the connections in `ready` (by their place) have to say. Those that ended, or say what is no

@@ -72,6 +72,9 @@ impl Warden<'_> {
                 self.bond.death.never();
                 return;
             }
+            if self.bond.look_at_switch() {
+                self.held.terminate();
+            }
             let killing = self.must_end();
             if killing {
                 self.held.kill();
@@ -94,8 +97,12 @@ impl Warden<'_> {
             self.bond.thrift.left(),
             self.bond.limits.map(|it| it.guard.left()).filter(|_| !killing),
             self.bond.kill_at.map(BootTime::left).filter(|_| !killing),
+            self.bond.switch_left(),
         ];
+        let switch = self.bond.switch();
         let mut files = [
+            // In its place, where there is none, something that is looked at in any case.
+            PollFd::new(switch.unwrap_or(self.held.main()), PollFlags::POLLIN),
             PollFd::new(self.held.main(), PollFlags::POLLIN),
             PollFd::new(self.held.monitor(), PollFlags::POLLIN),
             PollFd::new(self.bond.shim.as_fd(), PollFlags::POLLIN),
@@ -103,8 +110,8 @@ impl Warden<'_> {
         ];
         // What is gone is always ready, and is known by then.
         let files = match (self.unwatched, self.bond.orphaned) {
-            (_, true) => &mut files[..1],
-            (true, false) => &mut files[2..],
+            (_, true) => &mut files[1..2],
+            (true, false) => &mut files[3..],
             (false, false) => &mut files[..],
         };
         let next = next.into_iter().flatten().min();
@@ -114,7 +121,8 @@ impl Warden<'_> {
         let shown = files.len();
         let ready: Vec<bool> = files.iter().map(|file| file.any().unwrap_or(true)).collect();
         match (shown, &ready[..]) {
-            (4, [_, monitor, told, gone]) => {
+            (5, [switch, _, monitor, told, gone]) => {
+                self.bond.switch_told |= *switch;
                 self.unwatched |= *monitor;
                 self.heard(*told, *gone);
             }
@@ -134,7 +142,8 @@ impl Warden<'_> {
     fn conclude(self) -> io::Result<()> {
         // As long as the counters are there.
         let spent = self.held.spent();
-        let end = End { status: None, usage: Usage::default(), by_guard: self.bond.by_guard };
+        let Bond { by_guard, halted, .. } = self.bond;
+        let end = End { status: None, usage: Usage::default(), by_guard, halted };
         if self.bond.shim_records(end) || self.bond.is_recorded() {
             return Ok(());
         }

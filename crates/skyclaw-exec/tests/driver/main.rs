@@ -7,7 +7,9 @@ mod ending;
 mod environment;
 mod groups;
 mod keepers;
+mod no_room;
 mod refusal;
+mod switched;
 
 use std::path::Path;
 use std::time::Duration;

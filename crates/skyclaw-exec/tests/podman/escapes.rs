@@ -1,6 +1,7 @@
 //! What a run may try, and what comes of it.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use skyclaw_exec::podman::{Exit, Network, Spec};
 use skyclaw_tests::podman::Service;
@@ -155,14 +156,22 @@ async fn a_flood_of_output_costs_no_room(kit: &mut Kit) {
             last.extend(&piece);
         }
     }
-    assert_eq!((bytes, last.as_slice()), (300_000_006, b"last\n".as_slice()));
     let exit = run.wait().await;
-    assert_eq!(exit, Exit::Code(5));
     let log = kit.service.podman_ok(&["inspect", "--format", "{{.HostConfig.LogConfig.Path}}", run.id()]);
-    let kept = std::fs::metadata(&log).map_or(0, |file| file.len());
-    assert!(kept <= 2 * (256 << 10), "{log} has {kept} bytes");
+    // All that its monitor keeps of it, under whatever name.
+    let folder = Path::new(&log).parent().expect("a folder");
+    let files = || std::fs::read_dir(folder).expect("it can be read").flatten();
+    let kept: Vec<_> = files().filter_map(|file| Some((file.path(), file.metadata().ok()?.len()))).collect();
+    let free = nix::sys::statvfs::statvfs(folder).map(|disk| disk.blocks_available() * disk.fragment_size());
+    let seen = format!(
+        "{bytes} bytes came, {:?} on standard error, it ended with {exit:?}; {kept:?}; {free:?} bytes are free",
+        String::from_utf8_lossy(&last)
+    );
+    assert_eq!((bytes, last.as_slice()), (300_000_006, b"last\n".as_slice()), "{seen}");
+    assert_eq!(exit, Exit::Code(5), "{seen}");
+    assert!(kept.iter().map(|(_, size)| size).sum::<u64>() <= 2 * (256 << 10), "{seen}");
     let (logged, _) = read(run.logged().await.expect("a log")).await;
-    assert!(logged.len() < 600_000);
+    assert!(logged.len() < 600_000, "{} bytes of the log; {seen}", logged.len());
     run.finish(exit).await.1.expect("it is cleared away");
     // One that nobody reads does no harm either, and its end is seen.
     let run = kit.podman.start(sh("head -c 3000000 /dev/zero; exit 6")).await.expect("it starts");

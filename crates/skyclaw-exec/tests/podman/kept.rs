@@ -7,8 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use skyclaw_exec::podman::{Keep, Podman, Spec};
 use skyclaw_exec::{
-    Allowlist, BootTime, Capture, Config, Deadline, Driver, Ended, Ending, Event, Openclaw, Outcome, Running,
-    Shim, Stop, StopSignal, What, stop_channel,
+    Allowlist, BootTime, Capture, Config, Deadline, Driver, Ended, Ending, Event, Halt, Openclaw, Outcome,
+    Running, Shim, Stop, StopSignal, What, stop_channel,
 };
 use skyclaw_tests::podman::{IMAGE, Service};
 use skyclaw_tests::{LONG, wait_until};
@@ -23,6 +23,7 @@ super::with_both!(
     a_kept_run_ends_with_its_keepers_whoever_of_them_is_killed,
     a_kept_run_ends_in_time_whoever_of_its_keepers_is_frozen,
     a_kept_run_without_its_monitor_is_killed_and_told_as_lost,
+    a_kept_run_whose_shim_is_frozen_is_ended_by_its_hosts_switch,
     a_kept_run_goes_on_without_its_daemon_and_its_service,
     a_job_can_do_nothing_to_the_first_process_of_its_container,
 );
@@ -92,6 +93,7 @@ pub(crate) fn config(dir: &Path, shim: &str) -> Config {
 pub(crate) fn keep() -> Keep {
     Keep {
         deadline: None,
+        extended: None,
         timeout: None,
         grace: Duration::from_secs(20),
         capture: Capture::Head(4 << 20),
@@ -263,6 +265,28 @@ async fn a_kept_run_without_its_monitor_is_killed_and_told_as_lost(kit: &mut Kit
     assert_eq!(outcome.ending, Ending::Failed);
     assert!(outcome.error.as_deref().is_some_and(|error| error.contains("conmon")), "{outcome:?}");
     assert!(!Service::is_alive(first));
+}
+
+async fn a_kept_run_whose_shim_is_frozen_is_ended_by_its_hosts_switch(kit: &mut Kit) {
+    const WHY: &str = "its host is frozen";
+    let file = kit.service.dir().join("frozen");
+    let halt = Some(Halt { file: file.clone(), why: WHY.to_owned() });
+    let driver = Driver::new(Config { halt, ..config(kit.service.dir(), SHIM) }).expect("a driver");
+    let bench = Bench { podman: &kit.podman, driver };
+    let soon = Keep { grace: Duration::from_millis(100), ..keep() };
+    let running = bench.start(sh("trap '' TERM; while :; do sleep 1000; done"), soon).await;
+    let (first, [shim, guard]) = (running.pid(), keepers(&bench));
+    running.leave();
+    send(shim, Signal::SIGSTOP);
+    std::fs::write(&file, "").expect("a file");
+    gone(first).await;
+    send(shim, Signal::SIGCONT);
+    for pid in [shim, guard] {
+        gone(pid).await;
+    }
+    let mut found = bench.driver.recover().await.expect("it recovers");
+    let outcome = bench.forget(found.ended.pop().expect("its end")).await;
+    assert_eq!(outcome.ending, Ending::Stopped(Stop::Because(WHY.into())), "{outcome:?}");
 }
 
 async fn a_kept_run_goes_on_without_its_daemon_and_its_service(kit: &mut Kit) {
