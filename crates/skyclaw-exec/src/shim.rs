@@ -9,6 +9,7 @@
 //! starts the run and is its parent. Why there are two, and what happens when which of all these
 //! processes is killed or frozen, is in `docs/adr/0016-the-shim.md`.
 
+mod birth;
 mod bond;
 mod contained;
 mod guard;

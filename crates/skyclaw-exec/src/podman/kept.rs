@@ -26,7 +26,7 @@ use crate::environment::RUN_ID;
 use crate::protocol::{Container, Kept, Plan};
 use crate::record::{Event, What};
 use crate::rundir::RunDir;
-use crate::running::Label;
+use crate::running::{Label, Waiting};
 use crate::{Capture, Deadline, Driver, Running};
 
 /// What the keepers of a run are told of it.
@@ -102,9 +102,10 @@ impl Podman {
     ) -> Result<Running, Error> {
         let name = prepared.claim.run().to_owned();
         let runs = driver.config().runs_dir.clone();
+        let id = RunDir::fresh_id();
+        let shim = Waiting::spawn(&driver.config().shim, &id).map_err(|source| Error::Keeper { source })?;
         let dir = blocking("make a folder", move || {
-            RunDir::create_bare(&runs, RunDir::fresh_id())
-                .map_err(|source| Error::Folder { path: runs, source })
+            RunDir::create_bare(&runs, id).map_err(|source| Error::Folder { path: runs, source })
         })
         .await?;
         spec.env.insert(RUN_ID.to_owned(), dir.id().to_owned());
@@ -113,8 +114,7 @@ impl Podman {
             let label = Label::new(keep.label.clone(), keep.capture, keep.hint.clone(), place.groups.clone());
             let mut plan = self.shims_plan(&prepared, &dir, keep, place, judged, made);
             plan.halt = driver.config().halt.clone();
-            let started =
-                Running::start(&driver.config().shim, &plan, dir.clone(), label.in_container(&name));
+            let started = Running::start(shim, &plan, dir.clone(), label.in_container(&name));
             started.await.map_err(|source| match source.raw_os_error() {
                 Some(libc::ETIME) => Error::TooLate,
                 _ => Error::Keeper { source },
