@@ -14,7 +14,7 @@ use crate::enforce::{Enforcement, LANDLOCK, Unenforceable};
 use crate::environment::{self, Surroundings};
 use crate::protocol::{Kept, Plan, Program, User};
 use crate::rundir::{self, RunDir};
-use crate::running::{Found, Label, Waiting};
+use crate::running::{Found, Label, Shims, Waiting};
 use crate::{Allowlist, Cwd, Ended, Halt, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
 
 /// How runs are run on this host.
@@ -175,6 +175,7 @@ struct Inner {
     config: Config,
     cgroups: Cgroups,
     enforcement: Enforcement,
+    shims: Shims,
 }
 
 /// What an earlier driver over the same directory left.
@@ -201,7 +202,13 @@ impl Driver {
         made.map_err(|source| Error::RunsDir { path: config.runs_dir.clone(), source })?;
         let cgroups = Cgroups::open(&config.owner, Some(&config.runs_dir));
         let enforcement = Enforcement::of_processes(&config, &cgroups);
-        Ok(Self { inner: Arc::new(Inner { config, cgroups, enforcement }) })
+        let shims = Shims::new(config.shim.clone());
+        Ok(Self { inner: Arc::new(Inner { config, cgroups, enforcement, shims }) })
+    }
+
+    /// Where shims come from.
+    pub(crate) fn shims(&self) -> &Shims {
+        &self.inner.shims
     }
 
     /// How runs are run.
@@ -240,6 +247,7 @@ impl Driver {
         }
         let inner = self.inner.clone();
         let _ = tokio::task::spawn_blocking(move || inner.sweep_groups(&known)).await;
+        self.inner.shims.prepare();
         Ok(left)
     }
 
@@ -272,7 +280,7 @@ impl Driver {
             enterable(path).map_err(|source| Error::Cwd { path: path.clone(), source })?;
         }
         let id = RunDir::fresh_id();
-        let shim = Waiting::spawn(&config.shim, &id).map_err(Error::Shim)?;
+        let shim = self.inner.shims.ask().map_err(Error::Shim)?;
         let dir = RunDir::create(&config.runs_dir, id)
             .map_err(|source| Error::RunsDir { path: config.runs_dir.clone(), source })?;
         let cwd = cwd.unwrap_or_else(|| dir.work());
@@ -328,14 +336,20 @@ impl Driver {
             halt: config.halt.clone(),
         };
         let label = Label::new(spec.label, spec.capture, spec.hint, groups.clone());
-        let started = Running::start(shim, &plan, dir.clone(), label).await;
+        let started = match self.inner.shims.ready(shim, dir.id()).await {
+            Ok(shim) => {
+                let started = Running::start(shim, &plan, dir.clone(), label).await;
+                started.map_err(|source| match source.raw_os_error() {
+                    Some(libc::ETIME) => Error::TooLate,
+                    _ => Error::Start { path, source },
+                })
+            }
+            Err(source) => Err(Error::Shim(source)),
+        };
         if started.is_err() {
             groups.iter().for_each(Group::remove);
         }
-        started.map_err(|source| match source.raw_os_error() {
-            Some(libc::ETIME) => Error::TooLate,
-            _ => Error::Start { path, source },
-        })
+        started
     }
 
     fn program(&self, path: PathBuf, spec: &RunSpec, dir: &RunDir, cwd: PathBuf) -> Program {

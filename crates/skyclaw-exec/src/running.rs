@@ -22,7 +22,7 @@ pub use ended::Ended;
 pub(crate) use found::Found;
 pub use label::is_running;
 pub(crate) use label::{Label, PROCESSES};
-pub(crate) use launch::Waiting;
+pub(crate) use launch::{Shims, Waiting};
 
 /// How long after the last moment at which something of the run may be there the shim may take to say so.
 const LATE: Duration = Duration::from_secs(5);

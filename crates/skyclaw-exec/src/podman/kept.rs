@@ -26,7 +26,7 @@ use crate::environment::RUN_ID;
 use crate::protocol::{Container, Kept, Plan};
 use crate::record::{Event, What};
 use crate::rundir::RunDir;
-use crate::running::{Label, Waiting};
+use crate::running::Label;
 use crate::{Capture, Deadline, Driver, Running};
 
 /// What the keepers of a run are told of it.
@@ -103,7 +103,8 @@ impl Podman {
         let name = prepared.claim.run().to_owned();
         let runs = driver.config().runs_dir.clone();
         let id = RunDir::fresh_id();
-        let shim = Waiting::spawn(&driver.config().shim, &id).map_err(|source| Error::Keeper { source })?;
+        let keeper = |source| Error::Keeper { source };
+        let shim = driver.shims().ask().map_err(keeper)?;
         let dir = blocking("make a folder", move || {
             RunDir::create_bare(&runs, id).map_err(|source| Error::Folder { path: runs, source })
         })
@@ -114,6 +115,7 @@ impl Podman {
             let label = Label::new(keep.label.clone(), keep.capture, keep.hint.clone(), place.groups.clone());
             let mut plan = self.shims_plan(&prepared, &dir, keep, place, judged, made);
             plan.halt = driver.config().halt.clone();
+            let shim = driver.shims().ready(shim, dir.id()).await.map_err(keeper)?;
             let started = Running::start(shim, &plan, dir.clone(), label.in_container(&name));
             started.await.map_err(|source| match source.raw_os_error() {
                 Some(libc::ETIME) => Error::TooLate,

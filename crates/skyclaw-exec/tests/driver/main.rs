@@ -7,6 +7,7 @@ mod ending;
 mod environment;
 mod groups;
 mod keepers;
+mod nursery;
 mod refusal;
 
 use std::path::Path;

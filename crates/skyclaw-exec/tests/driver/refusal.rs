@@ -3,6 +3,7 @@
 use skyclaw_exec::{Cwd, Ending, RunSpec};
 use skyclaw_proto::HostId;
 
+use crate::nursery::marked;
 use crate::{Bench, sh, wait_until};
 
 #[tokio::test]
@@ -43,11 +44,7 @@ async fn a_directory_that_cannot_be_entered_is_named() {
 async fn a_shim_ends_by_itself_when_its_run_cannot_begin() {
     let mark = format!("mark-of-the-shim-{}", std::process::id());
     let bench = Bench::with(|config| config.shim.args.push(mark.clone()));
-    let is_there = || {
-        let all = std::fs::read_dir("/proc").expect("processes").flatten();
-        let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-        lines.map(|line| String::from_utf8_lossy(&line).into_owned()).any(|line| line.contains(&mark))
-    };
+    let is_there = || !marked(&mark, "skyclaw-shim").is_empty();
     let (stopper, stop) = skyclaw_exec::stop_channel();
     let running = bench.driver.start(sh("sleep 1000")).await.expect("start");
     assert!(is_there(), "it would be seen");
