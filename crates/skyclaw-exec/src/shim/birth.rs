@@ -46,7 +46,7 @@ impl<'a> Cradle<'a> {
 /// # Errors
 /// When there can be no process, or what kept it from becoming something else.
 pub(super) fn start(
-    cradle: Cradle<'_>,
+    cradle: &Cradle<'_>,
     turn: impl FnOnce(&[File]) -> io::Result<Infallible>,
 ) -> io::Result<Pid> {
     let (fault, fault_end) = pipe_pair()?;

@@ -56,7 +56,7 @@ pub(super) fn start(
     };
     // Before the run has done anything: all it starts is in its groups.
     let cradle = Cradle::new(groups)?;
-    birth::start(cradle, |doors| {
+    birth::start(&cradle, |doors| {
         dup2_stdout(&stdout)?;
         dup2_stderr(&stderr)?;
         chdir(image.cwd.as_c_str())?;
