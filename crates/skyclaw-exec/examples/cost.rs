@@ -1,5 +1,6 @@
-//! What a shim adds to a run: the same program started directly and by the driver, in turn; and what its two
-//! processes have in memory. Measured as root, which may look at them.
+//! What a shim adds to a run: the same program started directly and by the driver, in turn in every round, each
+//! until it runs and until its end is known; and what its two processes have in memory. Measured as root, which may
+//! look at them. The machine is left alone before each, for 20 ms or as long as a number before the program says.
 //!
 //! ```text
 //! cargo build --release -p skyclaw-hostd
@@ -12,10 +13,16 @@ use std::time::{Duration, Instant};
 use skyclaw_exec::{Allowlist, Config, Driver, Openclaw, RunSpec, Shim, stop_channel};
 
 const RUNS: usize = 200;
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args().skip(1).peekable();
+    let pause = args.peek().and_then(|first| first.parse().ok());
+    if pause.is_some() {
+        args.next();
+    }
+    let pause = pause.map_or(PAUSE, Duration::from_millis);
     let program = PathBuf::from(args.next().ok_or("which program is the shim?")?);
     let shim = Shim { program: std::fs::canonicalize(program)?, args: args.collect() };
     let dir = std::env::temp_dir().join(format!("skyclaw-cost-{}", std::process::id()));
@@ -35,28 +42,41 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         best_effort: false,
         halt: None,
     })?;
-    let (mut direct, mut started, mut kept, mut told) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..RUNS {
+    let mut taken: [Vec<Duration>; 5] = Default::default();
+    // The first find cold caches.
+    for round in 0..RUNS + 10 {
+        tokio::time::sleep(pause).await;
         let began = Instant::now();
-        tokio::process::Command::new("true").status().await?;
-        direct.push(began.elapsed());
+        let mut child = tokio::process::Command::new("true").spawn()?;
+        let spawned = began.elapsed();
+        child.wait().await?;
+        let direct = began.elapsed();
+        tokio::time::sleep(pause).await;
         let began = Instant::now();
         let running = driver.start(RunSpec::plain("true", vec![], driver.config())).await?;
-        started.push(began.elapsed());
+        let started = began.elapsed();
         let (_stopper, stop) = stop_channel();
         let ended = running.wait(stop).await;
-        told.push(began.elapsed());
-        kept.push(ended.outcome().duration);
-        ended.forget().await;
+        let told = began.elapsed();
+        let kept = ended.outcome().duration;
+        if !ended.forget().await.success {
+            return Err("a run did not succeed".into());
+        }
+        if round >= 10 {
+            let one = [spawned, direct, started, kept, told];
+            taken.iter_mut().zip(one).for_each(|(times, one)| times.push(one));
+        }
     }
-    for (what, times) in [
-        ("directly, from start to end", direct),
-        ("by the driver, until it runs", started),
-        ("by the driver, the run itself", kept),
-        ("by the driver, until its end is on disk and heard", told),
-    ] {
-        println!("{what}: median {:?}", median(times));
-    }
+    let [spawned, direct, started, kept, told] = taken.map(median);
+    println!("medians of {RUNS}, in turn, {pause:?} before each");
+    println!("directly: it runs after {spawned:?}, its end is known after {direct:?}");
+    println!("by the driver: it runs after {started:?}, its end is known after {told:?}");
+    println!("by the driver, what the shim takes for the run itself: {kept:?}");
+    println!(
+        "added: {:?} until it runs, {:?} in all",
+        started.saturating_sub(spawned),
+        told.saturating_sub(direct)
+    );
     let running = driver.start(RunSpec::plain("sleep", vec!["60".to_owned()], driver.config())).await?;
     for (when, pause) in [("at once", Duration::ZERO), ("after 5 s", Duration::from_secs(5))] {
         tokio::time::sleep(pause).await;

@@ -19,6 +19,7 @@
 //! Groups are there only while runs are in them: a daemon that is killed leaves none that is of no use. Those
 //! above a run are made when the run needs them, and removed by the last one to end.
 
+mod base;
 mod group;
 mod mounts;
 #[cfg(test)]
@@ -32,14 +33,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use base::Base;
 pub(crate) use group::{Group, Spent};
 pub(crate) use watch::Watch;
 
 use crate::Resources;
-use mounts::Hierarchy;
 
 /// The folder all our groups are in.
 const TOP: &str = "skyclaw";
@@ -47,8 +47,6 @@ const TOP: &str = "skyclaw";
 const AGENT: &str = "agent-";
 /// Longest part of a path that is made from a name, in bytes.
 const MAX_NAME: usize = 200;
-/// How often groups that vanish while others are made in them are made again.
-const MAX_TRIES: u32 = 16;
 
 /// What can be bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -118,18 +116,6 @@ pub(crate) struct Cgroups {
     earlier: Vec<(PathBuf, Version)>,
     /// What cannot be used, and why.
     pub(crate) missing: Vec<(String, String)>,
-}
-
-#[derive(Debug)]
-struct Base {
-    /// Where the hierarchy is mounted.
-    root: PathBuf,
-    /// The folder of the host.
-    dir: PathBuf,
-    version: Version,
-    controllers: Vec<Controller>,
-    /// Whether the kernel kills all in a group here when it is told to.
-    kills: bool,
 }
 
 impl Cgroups {
@@ -288,115 +274,6 @@ impl Cgroups {
             .filter(|it| it.version == Version::V1 || it.is_in_use())
             .map(|it| Group::shared(it.own, it.version, it.controllers))
             .collect()
-    }
-}
-
-impl Base {
-    fn open(hierarchy: &Hierarchy, owner: &str) -> io::Result<Self> {
-        let (own, root) = (&hierarchy.own, &hierarchy.root);
-        let (first, second) = match hierarchy.version {
-            Version::V2 => (own, root),
-            Version::V1 => (root, own),
-        };
-        Self::open_in(hierarchy, first, owner).or_else(|error| match first == second {
-            true => Err(error),
-            // The first place is the one that should work, so it is its fault that is told.
-            false => Self::open_in(hierarchy, second, owner).map_err(|_| error),
-        })
-    }
-
-    fn open_in(hierarchy: &Hierarchy, parent: &Path, owner: &str) -> io::Result<Self> {
-        let mut controllers = hierarchy.controllers.clone();
-        if hierarchy.version == Version::V2 {
-            controllers.retain(|it| mounts::offers(parent, *it));
-            if !controllers.is_empty() {
-                mounts::delegate(parent, &controllers)?;
-            }
-        }
-        let dir = parent.join(TOP).join(encoded(owner));
-        let (root, version) = (hierarchy.root.clone(), hierarchy.version);
-        let mut this = Self { root, dir, version, controllers, kills: false };
-        // Another host may end its last run just now, and remove what is empty.
-        let mut tried = this.make_above(None);
-        for _ in 0..MAX_TRIES {
-            if !tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-            tried = this.make_above(None);
-        }
-        this.kills = version == Version::V2 && this.dir.join("cgroup.kill").exists();
-        group::remove_empty_above(&this.dir);
-        tried.map(|()| this)
-    }
-
-    /// The folder of the host within its tree.
-    fn place(&self) -> Option<&Path> {
-        self.dir.strip_prefix(&self.root).ok()
-    }
-
-    fn agent(&self, id: &str) -> PathBuf {
-        self.dir.join(format!("{AGENT}{}", encoded(id)))
-    }
-
-    /// Makes what is above the group of a run.
-    fn make_above(&self, agent: Option<&str>) -> io::Result<()> {
-        let top = self.dir.parent().unwrap_or(&self.dir);
-        let agent = agent.map(|id| self.agent(id));
-        for dir in [Some(top), Some(&self.dir), agent.as_deref()].into_iter().flatten() {
-            make_dir(dir)?;
-            self.pass_on(dir)?;
-        }
-        Ok(())
-    }
-
-    /// Has what is below a group of version 2 bounded as well.
-    fn pass_on(&self, dir: &Path) -> io::Result<()> {
-        match self.version {
-            Version::V2 if !self.controllers.is_empty() => mounts::pass_on(dir, &self.controllers),
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes the group of a run. The last run to end removes what is empty, so what is above may not be
-    /// there, and may vanish in between.
-    fn make(&self, wanted: &Wanted<'_>, made: &mut Vec<Group>) -> io::Result<()> {
-        let above = wanted.agent.map_or_else(|| self.dir.clone(), |(id, _)| self.agent(id));
-        let group = Group::shared(above.join(wanted.run), self.version, self.controllers.clone());
-        let mut tried = self.try_make(&group, &above, wanted);
-        for _ in 0..MAX_TRIES {
-            if !tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-            tried = self
-                .make_above(wanted.agent.map(|(id, _)| id))
-                .and_then(|()| self.try_make(&group, &above, wanted));
-        }
-        // Half made as well: it is removed with the others then.
-        made.push(group);
-        tried
-    }
-
-    fn try_make(&self, group: &Group, above: &Path, wanted: &Wanted<'_>) -> io::Result<()> {
-        if let Some((_, bound)) = wanted.agent {
-            // Two runs that begin at once must not undo what the other asks for.
-            let held = fs::File::open(above).map_err(|error| at(above, &error))?;
-            let _held =
-                Flock::lock(held, FlockArg::LockExclusive).map_err(|(_, error)| at(above, &error.into()))?;
-            Group::shared(above.to_owned(), self.version, self.controllers.clone()).raise(&bound)?;
-        }
-        make_dir(&group.dir)?;
-        if wanted.member == Member::Container {
-            self.pass_on(&group.dir)?;
-        }
-        group.limit(&wanted.resources, 0)?;
-        group.end_as_one()
-    }
-}
-
-fn make_dir(dir: &Path) -> io::Result<()> {
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(dir, &error)),
-        _ => Ok(()),
     }
 }
 

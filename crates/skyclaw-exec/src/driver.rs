@@ -14,7 +14,7 @@ use crate::enforce::{Enforcement, LANDLOCK, Unenforceable};
 use crate::environment::{self, Surroundings};
 use crate::protocol::{Kept, Plan, Program, User};
 use crate::rundir::{self, RunDir};
-use crate::running::{Found, Label};
+use crate::running::{Found, Label, Shims, Waiting};
 use crate::{Allowlist, Cwd, Ended, Halt, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
 
 /// How runs are run on this host.
@@ -102,6 +102,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// There is no process to keep it.
+    #[error("could not start what keeps the run")]
+    Shim(#[source] io::Error),
     /// Its deadline had passed before anything of it was started.
     #[error("its deadline passed before it was started")]
     TooLate,
@@ -143,6 +146,7 @@ impl Error {
             | Self::Cwd { .. }
             | Self::RunsDir { .. }
             | Self::Start { .. }
+            | Self::Shim(_)
             | Self::TooLate
             | Self::Halted { .. }
             | Self::NotEnforceable { .. }
@@ -171,6 +175,7 @@ struct Inner {
     config: Config,
     cgroups: Cgroups,
     enforcement: Enforcement,
+    shims: Shims,
 }
 
 /// What an earlier driver over the same directory left.
@@ -197,7 +202,13 @@ impl Driver {
         made.map_err(|source| Error::RunsDir { path: config.runs_dir.clone(), source })?;
         let cgroups = Cgroups::open(&config.owner, Some(&config.runs_dir));
         let enforcement = Enforcement::of_processes(&config, &cgroups);
-        Ok(Self { inner: Arc::new(Inner { config, cgroups, enforcement }) })
+        let shims = Shims::new(config.shim.clone());
+        Ok(Self { inner: Arc::new(Inner { config, cgroups, enforcement, shims }) })
+    }
+
+    /// Where shims come from.
+    pub(crate) fn shims(&self) -> &Shims {
+        &self.inner.shims
     }
 
     /// How runs are run.
@@ -236,6 +247,7 @@ impl Driver {
         }
         let inner = self.inner.clone();
         let _ = tokio::task::spawn_blocking(move || inner.sweep_groups(&known)).await;
+        self.inner.shims.prepare();
         Ok(left)
     }
 
@@ -258,9 +270,21 @@ impl Driver {
         let program = self.inner.config.allowlist.resolve(&spec.command)?;
         let agent = spec.agent.as_ref().map(|_| &spec.resources);
         let in_force = self.inner.enforcement.promise(&spec.resources, agent)?;
-        let dir = RunDir::create(&self.inner.config.runs_dir, RunDir::fresh_id())
-            .map_err(|source| Error::RunsDir { path: self.inner.config.runs_dir.clone(), source })?;
-        let started = self.start_in(&dir, spec, program, in_force).await;
+        let config = &self.inner.config;
+        let cwd = match &spec.cwd {
+            Cwd::Own => None,
+            Cwd::Base => Some(config.base_dir.clone()),
+            Cwd::At(path) => Some(config.base_dir.join(path)),
+        };
+        if let Some(path) = &cwd {
+            enterable(path).map_err(|source| Error::Cwd { path: path.clone(), source })?;
+        }
+        let id = RunDir::fresh_id();
+        let shim = self.inner.shims.ask().map_err(Error::Shim)?;
+        let dir = RunDir::create(&config.runs_dir, id)
+            .map_err(|source| Error::RunsDir { path: config.runs_dir.clone(), source })?;
+        let cwd = cwd.unwrap_or_else(|| dir.work());
+        let started = self.start_in(&dir, shim, spec, (program, cwd), in_force).await;
         if started.is_err() {
             let _ = tokio::task::spawn_blocking(move || dir.remove()).await;
         }
@@ -270,17 +294,12 @@ impl Driver {
     async fn start_in(
         &self,
         dir: &RunDir,
+        shim: Waiting,
         spec: RunSpec,
-        path: PathBuf,
+        (path, cwd): (PathBuf, PathBuf),
         in_force: Vec<String>,
     ) -> Result<Running, Error> {
         let config = &self.inner.config;
-        let cwd = match &spec.cwd {
-            Cwd::Own => dir.work(),
-            Cwd::Base => config.base_dir.clone(),
-            Cwd::At(path) => config.base_dir.join(path),
-        };
-        enterable(&cwd).map_err(|source| Error::Cwd { path: cwd.clone(), source })?;
         if let Some(user) = &config.user {
             dir.give_to(user).map_err(|source| Error::RunsDir { path: dir.path().to_owned(), source })?;
         }
@@ -317,14 +336,20 @@ impl Driver {
             halt: config.halt.clone(),
         };
         let label = Label::new(spec.label, spec.capture, spec.hint, groups.clone());
-        let started = Running::start(&config.shim, &plan, dir.clone(), label).await;
+        let started = match self.inner.shims.ready(shim, dir.id()).await {
+            Ok(shim) => {
+                let started = Running::start(shim, &plan, dir.clone(), label).await;
+                started.map_err(|source| match source.raw_os_error() {
+                    Some(libc::ETIME) => Error::TooLate,
+                    _ => Error::Start { path, source },
+                })
+            }
+            Err(source) => Err(Error::Shim(source)),
+        };
         if started.is_err() {
             groups.iter().for_each(Group::remove);
         }
-        started.map_err(|source| match source.raw_os_error() {
-            Some(libc::ETIME) => Error::TooLate,
-            _ => Error::Start { path, source },
-        })
+        started
     }
 
     fn program(&self, path: PathBuf, spec: &RunSpec, dir: &RunDir, cwd: PathBuf) -> Program {

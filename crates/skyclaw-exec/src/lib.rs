@@ -19,7 +19,9 @@
 //!   away; when it is [forgotten](Ended::forget), so is the run's directory.
 //! - A run with a deadline is over soon after it, whoever is dead or frozen then; `docs/adr/0016-the-shim.md`
 //!   says by what, and what is not covered.
-//! - How a run ended is on disk before anybody hears of it, and stays there until it is forgotten.
+//! - How a run ended is written down before anybody hears of it, so that the death of no process takes it away,
+//!   and stays there until it is forgotten. That a loss of power does not take it away either is seen to right
+//!   after; who tells it to others has it on a disk of its own before.
 //! - Output is bounded as it is written, in memory and on disk.
 
 mod allowlist;

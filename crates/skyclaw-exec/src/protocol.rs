@@ -137,7 +137,8 @@ pub(crate) enum Said {
     Status(Status),
     /// It could not be started.
     NotStarted { errno: Option<i32>, fault: String },
-    /// It is over, and the record of it is on disk; only if the disk takes none, it is here.
+    /// It is over, and the record of it is written, though perhaps not synced yet; only if the disk takes none,
+    /// it is here.
     Ended { unwritten: Option<Box<Exit>> },
 }
 
@@ -148,7 +149,7 @@ pub(crate) enum ToGuard {
     Limits(Limits),
     /// The run is to end by itself until then, and is killed after.
     Stop { kill_at: BootTime },
-    /// The record is on disk.
+    /// The record is written.
     Done,
 }
 

@@ -1,7 +1,9 @@
 //! What a run leaves on disk: how it ended, and what happened to it.
 //!
-//! The record is there as a whole or not at all, and it is durable, before anybody hears that the run is
-//! over. It is written by the shim, or by the guard when there is no shim any more.
+//! The record is there as a whole or not at all, before anybody hears that the run is over, and the death of no
+//! process takes it away from then on. It is made durable right after: what it is good for when the power fails
+//! is to tell a next daemon what no daemon has told yet, and a daemon puts it on its own disk before it tells it
+//! to anybody. It is written by the shim, or by the guard when there is no shim any more.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -159,15 +161,13 @@ impl Exit {
         self.events.push(Event::now(What::Used(measured)));
     }
 
-    /// Puts it on disk. Output of the run in the same directory is made durable before.
-    pub(crate) fn write(&self, control: &Path) -> io::Result<()> {
-        crate::output::sync(control);
+    /// Puts it where it is found, beside the output of the run.
+    pub(crate) fn write<'a>(&self, control: &'a Path) -> io::Result<Written<'a>> {
         let (beside, path) = (control.join("exit.new"), control.join(FILE));
         let mut file = File::create(&beside)?;
         file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
         fs::rename(&beside, path)?;
-        File::open(control)?.sync_all()
+        Ok(Written { control, file })
     }
 
     /// Reads it, when it is there.
@@ -177,6 +177,23 @@ impl Exit {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A record that is where it is found, and stays there unless the power fails.
+#[derive(Debug)]
+#[must_use = "it is to be made durable"]
+pub(crate) struct Written<'a> {
+    control: &'a Path,
+    file: File,
+}
+
+impl Written<'_> {
+    /// Makes it durable, and the output before it. Blocks on the disk.
+    pub(crate) fn sync(self) -> io::Result<()> {
+        crate::output::sync(self.control);
+        self.file.sync_all()?;
+        File::open(self.control)?.sync_all()
     }
 }
 
@@ -198,7 +215,9 @@ mod tests {
             written: Some([1, 2]),
             events: vec![Event::now(What::Started { pid: 3 })],
         };
-        exit.write(dir.path()).expect("write");
+        let written = exit.write(dir.path()).expect("write");
+        assert_eq!(Exit::read(dir.path()).expect("read").as_ref(), Some(&exit));
+        written.sync().expect("sync");
         assert_eq!(Exit::read(dir.path()).expect("read"), Some(exit));
     }
 

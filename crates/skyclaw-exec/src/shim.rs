@@ -8,13 +8,18 @@
 //! A shim is small and has one thread: it is in memory as often as there are runs. It forks the guard, which
 //! starts the run and is its parent. Why there are two, and what happens when which of all these
 //! processes is killed or frozen, is in `docs/adr/0016-the-shim.md`.
+//!
+//! To start a large program takes longer than all the rest, so a daemon starts it once, as a [nursery], and has that
+//! fork a shim for each run.
 
+mod birth;
 mod bond;
 mod contained;
 mod guard;
 mod herd;
 mod keeper;
 mod leader;
+mod nursery;
 mod peers;
 mod streams;
 mod thrift;
@@ -42,34 +47,54 @@ use herd::Herd;
 use keeper::Prey;
 use streams::Source;
 
+pub(crate) use nursery::{NURSERY, READY};
+
 /// The shim's socket in its directory.
 pub(crate) const SOCKET: &str = "shim.sock";
 
-/// Keeps one run, from the plan that comes on standard input to its end. The host daemon calls this before
-/// anything else when it is started as a shim.
+/// Keeps one run, from the plan that comes on standard input to its end; or, with [`NURSERY`] as the last argument, is
+/// where the shims of a daemon come from. The host daemon calls this before anything else when it is started as
+/// either.
 #[must_use]
 pub fn main() -> ExitCode {
-    match prepare().and_then(keep) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         // Who started it learns of it by the end of the connection; there is nobody else to tell.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Cuts the shim off from the daemon, and takes the connection to it.
-fn prepare() -> io::Result<UnixStream> {
-    // An error means that it leads a session already.
-    let _ = setsid();
+fn run() -> io::Result<()> {
+    let daemon = prepare()?;
+    let daemon = match std::env::args_os().next_back() {
+        Some(last) if last == NURSERY => match nursery::run(daemon)? {
+            Some(of_a_run) => of_a_run,
+            None => return Ok(()),
+        },
+        _ => UnixStream::from(daemon),
+    };
+    settle()?;
+    keep(daemon)
+}
+
+/// Cuts this process off from the daemon, and takes the connection to it.
+fn prepare() -> io::Result<OwnedFd> {
     leader::close_from(3);
-    prctl::set_name(c"skyclaw-shim")?;
-    // A run of the same user may neither read the plan here nor trace the shim.
+    // A run of the same user may neither read a plan here nor trace this.
     prctl::set_dumpable(false)?;
-    prctl::set_child_subreaper(true)?;
     umask(Mode::from_bits_truncate(0o077));
-    handled_signals().thread_block()?;
-    let daemon = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let daemon = io::stdin().as_fd().try_clone_to_owned()?;
     dup2_stdin(std::fs::File::open("/dev/null")?)?;
     Ok(daemon)
+}
+
+/// What a shim has of its own, and does not get from who forked it.
+fn settle() -> io::Result<()> {
+    // An error means that it leads a session already.
+    let _ = setsid();
+    prctl::set_name(c"skyclaw-shim")?;
+    prctl::set_child_subreaper(true)?;
+    Ok(handled_signals().thread_block()?)
 }
 
 /// What is looked at in turn and interrupts nothing.

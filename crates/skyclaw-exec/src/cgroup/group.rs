@@ -63,6 +63,11 @@ impl Group {
         self.dir.join(if self.version == Version::V1 { "tasks" } else { "cgroup.procs" })
     }
 
+    /// Whether a process can be born in it, and need not move. Version 1 has no such thing.
+    pub(crate) fn can_be_born_in(&self) -> bool {
+        self.version == Version::V2
+    }
+
     /// Sets what is asked for, memory by `slack` more on version 1.
     pub(crate) fn limit(&self, resources: &Resources, slack: u64) -> io::Result<()> {
         self.bounds.iter().try_for_each(|controller| match asked(*controller, resources) {

@@ -135,7 +135,7 @@ pub(super) fn delegate(dir: &Path, controllers: &[Controller]) -> io::Result<()>
         return Err(error);
     }
     let below = dir.join(DAEMON);
-    super::make_dir(&below)?;
+    super::base::make_dir(&below)?;
     fs::write(below.join("cgroup.procs"), "0").map_err(|error| super::at(&below, &error))?;
     pass_on(dir, controllers)
 }

@@ -104,9 +104,11 @@ impl Podman {
     ) -> Result<Running, Error> {
         let name = prepared.claim.run().to_owned();
         let runs = driver.config().runs_dir.clone();
+        let id = RunDir::fresh_id();
+        let keeper = |source| Error::Keeper { source };
+        let shim = driver.shims().ask().map_err(keeper)?;
         let dir = blocking("make a folder", move || {
-            RunDir::create_bare(&runs, RunDir::fresh_id())
-                .map_err(|source| Error::Folder { path: runs, source })
+            RunDir::create_bare(&runs, id).map_err(|source| Error::Folder { path: runs, source })
         })
         .await?;
         spec.env.insert(RUN_ID.to_owned(), dir.id().to_owned());
@@ -115,8 +117,8 @@ impl Podman {
             let label = Label::new(keep.label.clone(), keep.capture, keep.hint.clone(), place.groups.clone());
             let mut plan = self.shims_plan(&prepared, &dir, keep, place, judged, made);
             plan.halt = driver.config().halt.clone();
-            let started =
-                Running::start(&driver.config().shim, &plan, dir.clone(), label.in_container(&name));
+            let shim = driver.shims().ready(shim, dir.id()).await.map_err(keeper)?;
+            let started = Running::start(shim, &plan, dir.clone(), label.in_container(&name));
             started.await.map_err(|source| match source.raw_os_error() {
                 Some(libc::ETIME) => Error::TooLate,
                 _ => Error::Keeper { source },

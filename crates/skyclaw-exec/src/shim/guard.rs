@@ -155,7 +155,7 @@ impl Guard<'_> {
         self.herd.terminate_outside(raw(self.leader));
     }
 
-    /// Tells the shim how it ended, and stays until the record is on disk: it is written here when the shim
+    /// Tells the shim how it ended, and stays until the record is written: that is done here when the shim
     /// is not there to do it.
     fn conclude(self) -> io::Result<()> {
         let Bond { by_guard, halted, .. } = self.bond;
@@ -165,7 +165,7 @@ impl Guard<'_> {
         }
         let mut exit = self.bond.record(end.status, end.usage);
         exit.take_from_groups(&self.bond.plan.groups);
-        exit.write(&self.bond.plan.control)
+        exit.write(&self.bond.plan.control)?.sync()
     }
 }
 

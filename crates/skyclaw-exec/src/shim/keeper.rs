@@ -8,6 +8,8 @@
 //! ended, and then the clock. Only then it hears what daemons want, so no order that waited while the shim
 //! was frozen makes a run go on that should have ended.
 
+mod conclusion;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -26,23 +28,15 @@ use super::streams::{Source, Streams};
 use super::thrift::Thrift;
 use super::timer::Death;
 use super::{hear, note, raw, tell};
-use crate::cgroup::Group;
 use crate::halt::Tripwire;
 use crate::protocol::{End, FromGuard, Limits, Order, Plan, Process, Said, Status, ToGuard};
-use crate::record::{Event, Exit, Reason, Usage, What};
+use crate::record::{Event, Reason, Usage, What};
 use crate::{BootTime, Stop};
 
 /// How long after the end of the grace the shim kills what the guard should have killed, at least.
 const GUARD_LATE: Duration = Duration::from_millis(100);
 /// How soon it is looked again for what was killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Why a container's end has no code.
-const NO_MONITOR: &str =
-    "the process that watched its container (conmon) ended or hung, so the container was killed";
-/// How often it is tried to write a record that the disk did not take.
-const WRITE_AGAIN: Duration = Duration::from_millis(250);
-/// How long a daemon may take to hear the last word.
-const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What a shim is connected to.
 pub(super) struct Ends {
@@ -85,7 +79,10 @@ struct Stopping {
 
 struct Keeper<'a> {
     plan: &'a Plan,
+    /// This process.
+    own: Process,
     guard_pid: Pid,
+    guard_process: Process,
     guard: UnixDatagram,
     guard_gone: bool,
     peers: Peers,
@@ -116,7 +113,10 @@ pub(super) fn run<'a>(plan: &'a Plan, prey: Prey<'a>, guard: Pid, ends: Ends) ->
     events.splice(0..0, plan.events.iter().cloned());
     let mut keeper = Keeper {
         plan,
+        // Looked at while the guard has its own to do.
+        own: Process::of(getpid().as_raw()),
         guard_pid: guard,
+        guard_process: Process::of(raw(guard)),
         guard: ends.guard,
         guard_gone: false,
         peers: Peers::new(ends.listener, ends.daemon)?,
@@ -189,8 +189,8 @@ impl Keeper<'_> {
 
     fn status(&self, leader: Process) -> Status {
         Status {
-            shim: Process::of(getpid().as_raw()),
-            guard: Process::of(raw(self.guard_pid)),
+            shim: self.own,
+            guard: self.guard_process,
             leader,
             deadline: self.deadline,
             grace: self.plan.grace,
@@ -352,87 +352,6 @@ impl Keeper<'_> {
         if let Some(leader) = self.leader {
             let status = Said::Status(self.status(leader));
             self.peers.say(Some(place), &status);
-        }
-    }
-
-    fn conclude(mut self) -> io::Result<()> {
-        if let Some(fault) = self.not_started.take() {
-            for group in &self.plan.groups {
-                group.remove();
-            }
-            self.peers.be_patient(LAST_WORD);
-            self.peers.say(None, &fault);
-            return Ok(());
-        }
-        let duration = self.started.elapsed();
-        let end = self.end.take();
-        let by_guard = end.as_ref().is_some_and(|end| end.by_guard);
-        let halt = self.plan.halt.as_ref().filter(|_| end.as_ref().is_some_and(|end| end.halted));
-        let mut status = end.as_ref().and_then(|end| end.status);
-        let spent = match &self.prey {
-            Prey::Tree(_) => None,
-            Prey::Container(held) => {
-                let spent = held.spent();
-                status = held.status(|| self.output.read_to_the_end());
-                Some(spent)
-            }
-        };
-        self.output.read_to_the_end();
-        let reason = match (self.stopping.take(), halt.map(|halt| halt.why.clone())) {
-            (Some(stopping), _) => stopping.reason,
-            (None, Some(why)) => {
-                self.events.push(Event::now(What::StopAsked { by: "guard".to_owned(), why: why.clone() }));
-                Reason::Stopped(Stop::Because(why))
-            }
-            (None, None) if by_guard => Reason::Deadline(self.plan.why.clone()),
-            (None, None) if status.is_none() && spent.is_some() => Reason::KeeperLost(NO_MONITOR.to_owned()),
-            (None, None) => Reason::Itself,
-        };
-        // It was over before the daemon had said that it was started.
-        if let Some(leader) = self.leader.filter(|_| !self.has_begun() && reason == Reason::Itself) {
-            self.events.push(Event::now(What::Started { pid: leader.pid }));
-        }
-        let mut exit = Exit {
-            boot: crate::boot::boot_id(),
-            reason,
-            status,
-            duration,
-            usage: end.map(|end| end.usage).unwrap_or_default(),
-            out_of_memory: false,
-            written: Some(self.output.totals()),
-            events: std::mem::take(&mut self.events),
-        };
-        if let Prey::Container(held) = &self.prey {
-            exit.out_of_memory = held.ran_out_of_memory(status, self.killed);
-        }
-        exit.take_spent(&spent.unwrap_or_else(|| self.plan.groups.iter().map(Group::spent).collect()));
-        self.plan.groups.iter().for_each(Group::remove);
-        if exit.write(&self.plan.control).is_err() {
-            self.hold_on_to(&exit);
-            return Ok(());
-        }
-        if !self.guard_gone && tell(&self.guard, &ToGuard::Done).is_ok() {
-            let _ = waitpid(self.guard_pid, None);
-        }
-        self.peers.accept(None);
-        self.peers.be_patient(LAST_WORD);
-        self.peers.say(None, &Said::Ended { unwritten: None });
-        Ok(())
-    }
-
-    /// Keeps a record that the disk does not take until it does, or until a daemon has done with the run and
-    /// removed its directory; tells it to every daemon that asks meanwhile.
-    fn hold_on_to(&mut self, exit: &Exit) {
-        let said = Said::Ended { unwritten: Some(Box::new(exit.clone())) };
-        let greeting = self.leader.map(|leader| Said::Status(self.status(leader)));
-        self.peers.be_patient(LAST_WORD);
-        self.peers.say(None, &said);
-        while self.plan.control.symlink_metadata().is_ok() && exit.write(&self.plan.control).is_err() {
-            self.peers.wait(WRITE_AGAIN);
-            self.peers.prune_ended();
-            for place in self.peers.accept(greeting.as_ref()) {
-                self.peers.say(Some(place), &said);
-            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The first process of a run: everything that is done between fork and exec.
 
-use std::fs::{File, OpenOptions};
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use landlock::{
     ABI, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -17,8 +18,12 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Pid, Uid, getpid, getppid, setgid, setgroups, setsid, setuid};
+use nix::unistd::{
+    Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdout, execvpe, getpid, getppid, setgid, setgroups, setsid,
+    setuid,
+};
 
+use super::birth::{self, Cradle};
 use crate::cgroup::Group;
 use crate::protocol::Program;
 
@@ -41,40 +46,54 @@ pub(super) fn start(
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> io::Result<Pid> {
-    let doors = groups
-        .iter()
-        .map(|group| OpenOptions::new().write(true).open(group.door()))
-        .collect::<io::Result<Vec<File>>>()?;
-    let mut command = Command::new(&program.path);
-    command
-        .arg0(&program.name)
-        .args(&program.args)
-        .current_dir(&program.cwd)
-        .env_clear()
-        .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stdout(stdout)
-        .stderr(stderr);
+    let image = Image::of(program)?;
     let rights = Rights {
         guard: getpid(),
-        doors,
         max_processes: program.max_processes,
         max_file_bytes: program.max_file_bytes,
         user: program.user.as_ref().map(|user| (Uid::from_raw(user.uid), Gid::from_raw(user.gid))),
         writable: program.writable.clone(),
     };
-    #[expect(unsafe_code, reason = "there is no safe way to act between fork and exec")]
-    // SAFETY: the guard has one thread, so its child may do whatever the guard may.
-    unsafe {
-        command.pre_exec(move || rights.take());
+    // Before the run has done anything: all it starts is in its groups.
+    let cradle = Cradle::new(groups)?;
+    birth::start(&cradle, |doors| {
+        dup2_stdout(&stdout)?;
+        dup2_stderr(&stderr)?;
+        chdir(image.cwd.as_c_str())?;
+        rights.take(doors)?;
+        image.become_it()
+    })
+}
+
+/// A program as the kernel wants it, made before there is a process to run it.
+struct Image {
+    path: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    cwd: CString,
+}
+
+impl Image {
+    fn of(program: &Program) -> io::Result<Self> {
+        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
+        let args = std::iter::once(&program.name).chain(&program.args);
+        let variable = |name: &OsStr, value: &OsStr| text(&[name, value].join(OsStr::new("=")));
+        Ok(Self {
+            path: text(program.path.as_os_str())?,
+            args: args.map(|arg| text(arg.as_ref())).collect::<io::Result<_>>()?,
+            env: program.env.iter().map(|(name, value)| variable(name, value)).collect::<io::Result<_>>()?,
+            cwd: text(program.cwd.as_os_str())?,
+        })
     }
-    let child = command.spawn()?;
-    Ok(Pid::from_raw(child.id().cast_signed()))
+
+    /// Has this process run it. A script that does not say what for is one of the shell's.
+    fn become_it(&self) -> io::Result<Infallible> {
+        Ok(execvpe(&self.path, &self.args, &self.env)?)
+    }
 }
 
 struct Rights {
     guard: Pid,
-    doors: Vec<File>,
     max_processes: Option<u64>,
     max_file_bytes: Option<u64>,
     user: Option<(Uid, Gid)>,
@@ -82,10 +101,9 @@ struct Rights {
 }
 
 impl Rights {
-    fn take(&self) -> io::Result<()> {
+    fn take(&self, doors: &[File]) -> io::Result<()> {
         setsid()?;
-        // Before the run has done anything: all it starts is in its groups.
-        for mut door in &self.doors {
+        for mut door in doors {
             door.write_all(b"0")?;
         }
         umask(Mode::from_bits_truncate(0o022));

@@ -137,7 +137,7 @@ impl Warden<'_> {
         }
     }
 
-    /// Tells the shim that it ended, and stays until the record is on disk: it is written here when the
+    /// Tells the shim that it ended, and stays until the record is written: that is done here when the
     /// shim is not there to do it.
     fn conclude(self) -> io::Result<()> {
         // As long as the counters are there.
@@ -152,6 +152,6 @@ impl Warden<'_> {
         exit.out_of_memory = self.held.ran_out_of_memory(status, true);
         exit.take_spent(&spent);
         self.bond.plan.groups.iter().for_each(Group::remove);
-        exit.write(&self.bond.plan.control)
+        exit.write(&self.bond.plan.control)?.sync()
     }
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use skyclaw_exec::{Driver, Resources, RunSpec};
+use skyclaw_exec::{Driver, Resources, RunSpec, Shim};
 
 use crate::{Bench, config, sh, wait_for_file};
 
@@ -76,4 +76,36 @@ async fn a_later_run_of_an_agent_does_not_cut_short_what_runs_already() {
     let (first, second) = tokio::join!(first, second);
     assert_eq!(first.stdout, "kept\n", "{first:?}");
     assert_eq!(second.stdout, "small\n", "{second:?}");
+}
+
+/// Starts a program without the call by which a process is born in a group: as it is on an older kernel, and
+/// under some filters of system calls.
+#[cfg(target_arch = "x86_64")]
+const WITHOUT_CLONE3: &str = "
+    my $filter = pack('SCCL' x 4, 0x20, 0, 0, 0, 0x15, 0, 1, 435, 0x06, 0, 0, 0x50026, 0x06, 0, 0, 0x7fff0000);
+    my $program = pack('Sx6P', 4, $filter);
+    syscall(157, 38, 1, 0, 0, 0) == 0 && syscall(157, 22, 2, $program, 0, 0) == 0 or die;
+    exec { $ARGV[0] } @ARGV";
+
+#[cfg(target_arch = "x86_64")]
+#[tokio::test]
+async fn a_run_is_in_its_groups_also_where_no_process_can_be_born_in_one() {
+    let usual = Bench::new();
+    let filtered = Bench::with(|config| {
+        let shim = config.shim.program.display().to_string();
+        config.shim =
+            Shim { program: "/usr/bin/perl".into(), args: vec!["-e".into(), WITHOUT_CLONE3.into(), shim] };
+    });
+    let agent = format!("agent-of-both.{}", std::process::id());
+    let spec = || RunSpec {
+        agent: Some(agent.clone()),
+        ..sh("cat /proc/self/cgroup; grep Seccomp: /proc/self/status")
+    };
+    for (bench, is_filtered) in [(usual, false), (filtered, true)] {
+        let outcome = bench.run(spec()).await;
+        let groups = outcome.stdout.lines().filter(|line| line.contains("/agent-") && line.contains("/run-"));
+        // At the least those that can be bounded; all the trees this machine has.
+        assert!(groups.count() > 0 && !outcome.stdout.contains("0::/\n"), "{outcome:?}");
+        assert!(!is_filtered || outcome.stdout.trim().ends_with('2'), "the filter is in force: {outcome:?}");
+    }
 }

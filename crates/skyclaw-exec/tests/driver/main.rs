@@ -8,6 +8,7 @@ mod environment;
 mod groups;
 mod keepers;
 mod no_room;
+mod nursery;
 mod refusal;
 mod switched;
 

@@ -3,7 +3,8 @@
 use skyclaw_exec::{Cwd, Ending, RunSpec};
 use skyclaw_proto::HostId;
 
-use crate::{Bench, sh};
+use crate::nursery::marked;
+use crate::{Bench, sh, wait_until};
 
 #[tokio::test]
 async fn a_command_off_the_list_is_not_started() {
@@ -37,6 +38,23 @@ async fn a_directory_that_cannot_be_entered_is_named() {
         let error = outcome.error.expect("an error");
         assert!(error.starts_with(&format!("cwd {dir} cannot be entered: {fault}")), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_shim_ends_by_itself_when_its_run_cannot_begin() {
+    let mark = format!("mark-of-the-shim-{}", std::process::id());
+    let bench = Bench::with(|config| config.shim.args.push(mark.clone()));
+    let is_there = || !marked(&mark, "skyclaw-shim").is_empty();
+    let (stopper, stop) = skyclaw_exec::stop_channel();
+    let running = bench.driver.start(sh("sleep 1000")).await.expect("start");
+    assert!(is_there(), "it would be seen");
+    stopper.stop(skyclaw_exec::Stop::Cancelled);
+    running.wait(stop).await.forget().await;
+    std::fs::remove_dir(bench.file("runs")).expect("it is empty");
+    std::fs::write(bench.file("runs"), "no directory").expect("write");
+    let error = bench.driver.start(sh("true")).await.expect_err("it has no directory");
+    assert!(error.describe().contains("the directory for runs"), "{}", error.describe());
+    wait_until("the shim is gone", || !is_there()).await;
 }
 
 #[tokio::test]
