@@ -145,7 +145,8 @@ fn keep_process(
             // What only the shim has: the run must not be able to speak in its place, and the daemon must
             // see at once when the shim is gone.
             drop((daemon, listener, to_guard, stdout, stderr, life_end));
-            let start = || leader::start(program, &plan.groups, stdout_end, stderr_end);
+            // Its ends of the pipes are the run's alone from then on.
+            let start = move || leader::start(program, &plan.groups, &stdout_end, &stderr_end);
             guard::run(plan, shim, to_shim, life, start)
         }
         ForkResult::Parent { child } => {

@@ -43,8 +43,8 @@ const DEVICES: [&str; 8] = [
 pub(super) fn start(
     program: &Program,
     groups: &[Group],
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    stdout: &OwnedFd,
+    stderr: &OwnedFd,
 ) -> io::Result<Pid> {
     let image = Image::of(program)?;
     let rights = Rights {
@@ -57,8 +57,8 @@ pub(super) fn start(
     // Before the run has done anything: all it starts is in its groups.
     let cradle = Cradle::new(groups)?;
     birth::start(&cradle, |doors| {
-        dup2_stdout(&stdout)?;
-        dup2_stderr(&stderr)?;
+        dup2_stdout(stdout)?;
+        dup2_stderr(stderr)?;
         chdir(image.cwd.as_c_str())?;
         rights.take(doors)?;
         image.become_it()

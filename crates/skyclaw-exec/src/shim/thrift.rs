@@ -10,26 +10,31 @@ use nix::libc;
 
 /// A run that is over sooner is not worth the trouble.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How much later it is done once more: by then all that a run's keepers do has been done for a first time.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// When memory is given back.
 #[derive(Debug)]
-pub(super) struct Thrift(Option<Instant>);
+pub(super) struct Thrift {
+    next: Option<Instant>,
+    again: bool,
+}
 
 impl Thrift {
     /// A while from now.
     pub(super) fn new() -> Self {
-        Self(Some(Instant::now() + PATIENCE))
+        Self { next: Some(Instant::now() + PATIENCE), again: true }
     }
 
-    /// How long it is until then; `None` when it was done.
+    /// How long it is until then; `None` when all was done.
     pub(super) fn left(&self) -> Option<Duration> {
-        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+        self.next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Does it when it is time.
     pub(super) fn look_at_clock(&mut self) {
-        if self.0.is_some_and(|at| at <= Instant::now()) {
-            self.0 = None;
+        if self.next.is_some_and(|at| at <= Instant::now()) {
+            self.next = std::mem::take(&mut self.again).then(|| Instant::now() + AGAIN);
             give_back();
         }
     }
