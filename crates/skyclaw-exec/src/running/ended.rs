@@ -19,8 +19,8 @@ pub struct Ended {
     label: serde_json::Value,
     container: Option<String>,
     dir: RunDir,
-    /// Its shim, if that may still be there.
-    shim: Option<OwnedFd>,
+    /// Its shim and its guard, as far as they may still be there.
+    keepers: Vec<OwnedFd>,
     /// Guard and shim, if they hold on to the record because the disk did not take it.
     held: Option<[Process; 2]>,
     groups: Vec<Group>,
@@ -36,7 +36,8 @@ impl Running {
             Found::Ended(ended) => ended,
             _ => {
                 let Label { label, container, groups, .. } = label;
-                Ended { outcome: Outcome::lost(), label, container, dir, shim: None, held: None, groups }
+                let keepers = Vec::new();
+                Ended { outcome: Outcome::lost(), label, container, dir, keepers, held: None, groups }
             }
         }
     }
@@ -67,11 +68,11 @@ impl Running {
                 dir.remove();
                 return Found::Lost(label.label);
             };
-            let shim =
-                status.filter(|_| held.is_none()).and_then(|it| tree::hold(it.shim.pid, it.shim.start));
+            let keepers = status.into_iter().flat_map(|it| [it.shim, it.guard]);
+            let keepers = keepers.filter_map(|it| tree::hold(it.pid, it.start)).collect();
             let outcome = outcome::of(exit, &control, label.capture, label.hint.as_deref());
             let Label { label, container, groups, .. } = label;
-            Found::Ended(Ended { outcome, label, container, dir, shim, held, groups })
+            Found::Ended(Ended { outcome, label, container, dir, keepers, held, groups })
         };
         tokio::task::spawn_blocking(read).await.unwrap_or(Found::Lost(serde_json::Value::Null))
     }
@@ -98,15 +99,15 @@ impl Ended {
 
     /// Removes what it left on disk, and gives the outcome. To be called when that is safe elsewhere.
     pub async fn forget(self) -> Outcome {
-        let Self { outcome, dir, shim, held, groups, .. } = self;
+        let Self { outcome, dir, keepers, held, groups, .. } = self;
         // Its removal is on the file system, so it is done off the runtime.
         let remove = move || {
             // They would write the record as soon as there is room again. In this order, as a guard does it when
             // its shim is gone.
             held.into_iter().flatten().for_each(sweep::kill);
-            // It has told of the end, and has only to clear up after itself.
-            if let Some(shim) = shim {
-                sweep::is_gone_within(&shim, LATE);
+            // Who told of the end has only to clear up after itself.
+            for keeper in keepers {
+                sweep::is_gone_within(&keeper, LATE);
             }
             // In case it was killed before it could.
             groups.iter().for_each(Group::remove);

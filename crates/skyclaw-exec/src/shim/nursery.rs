@@ -30,6 +30,9 @@ pub(crate) const READY: u8 = b'+';
 pub(super) fn run(daemon: OwnedFd) -> io::Result<Option<UnixStream>> {
     let _ = setsid();
     prctl::set_name(c"skyclaw-nursery")?;
+    // So that one that is frozen ends with its daemon as well. The kernel takes the thread that started it for its
+    // parent; if only that ends, another is started when one is needed.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
     // Nobody waits for them here.
     take_children(SigHandler::SigIgn)?;
     while let Some(connection) = receive(&daemon)? {
