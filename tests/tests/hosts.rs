@@ -389,3 +389,22 @@ fn what_is_frozen_is_stopped_by_its_host_and_begins_anew_after_the_thaw_as_its_j
     }
     gone(&mark(&node));
 }
+
+#[test]
+fn how_a_run_began_can_be_seen_while_it_goes_on_and_is_told_once() {
+    let node = node();
+    let _host = Host::start(&node.url(), "h1", &[]);
+    let go_on = node.data().join("go-on");
+    let job = submit(&node, &format!("until [ -e {} ]; do sleep 0.1; done", go_on.display()));
+    let kinds = || {
+        let told = node.wire().get(&format!("/v1/jobs/{job}/events")).ok();
+        let kinds = told["events"].as_array().into_iter().flatten();
+        kinds.filter_map(|event| event["kind"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let begun = ["claimed", "prepared", "limits", "started"];
+    wait_until("its beginning is told", LONG, || (kinds() == begun).then_some(()));
+    assert_eq!(node.wire().job(&job)["status"], "leased");
+    fs::write(&go_on, "").expect("a file");
+    ended(&node, &job);
+    assert_eq!(kinds(), [&begun[..], &["exited", "usage", "completed"]].concat());
+}

@@ -24,6 +24,7 @@ use tracing::Instrument;
 use crate::completion::Completion;
 use crate::containers::{Containers, Fault, Way};
 use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
+use crate::history;
 use crate::keeper::Keeper;
 use crate::leases::Lease;
 use crate::spool::{Spool, Spooled};
@@ -270,7 +271,9 @@ impl Workshop {
         held: impl Future<Output = bool>,
     ) -> End {
         let mut held = std::pin::pin!(held);
-        let (mut known, mut hard, mut frozen) = (false, false, false);
+        let beginning = history::tell_beginning(&self.coordinator, job, running.beginning().to_vec());
+        let mut beginning = std::pin::pin!(beginning);
+        let (mut known, mut told, mut hard, mut frozen) = (false, false, false, false);
         let mut switch = self.switch.clone();
         loop {
             tokio::select! {
@@ -292,6 +295,7 @@ impl Workshop {
                 }
                 // That it may not start is nothing to a run that goes on: its shim knows until when.
                 _ = &mut held, if !known => known = true,
+                () = &mut beginning, if !told => told = true,
             }
         }
         End::Ended(running.end().await)

@@ -1,8 +1,33 @@
 //! What happened to a run, as a coordinator keeps it in the job's history.
 
+use std::time::Duration;
+
+use skyclaw_config::clock;
 use skyclaw_exec::{BootTime, Event, ExitStatus, What};
-use skyclaw_proto::request::EventBody;
+use skyclaw_proto::request::{EventBody, JobEventsBody};
 use skyclaw_proto::{Timestamp, limits};
+
+use crate::coordinator::Coordinator;
+use crate::ticket::JobTicket;
+
+/// From when on it is worth a write of its own to have a run's beginning in the history before its end.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Tells how a run began, when it goes on for a while: whatever becomes of this host, it can be seen what it did. If
+/// nobody hears it, the end tells it as well; what is told twice is kept once.
+pub(crate) async fn tell_beginning(coordinator: &Coordinator, job: &JobTicket, events: Vec<Event>) {
+    tokio::time::sleep(LONG).await;
+    // Without a fence it is the job of a coordinator that keeps no history.
+    let Some(fence) = job.fence.filter(|_| !events.is_empty()) else { return };
+    let body = JobEventsBody {
+        host_id: Some(coordinator.host.to_string()),
+        fence: Some(fence),
+        events: Some(told(&events, clock::now(), BootTime::now())),
+    };
+    if let Err(error) = coordinator.client.tell_events(&job.job, &body, None).await {
+        tracing::debug!(%error, "how it began is told with its end");
+    }
+}
 
 /// The events of a run, oldest first; `now` is the time of the wall clock at `boot`.
 pub(crate) fn told(events: &[Event], now: Timestamp, boot: BootTime) -> Vec<EventBody> {

@@ -60,6 +60,14 @@ pub(crate) struct Plan {
     pub(crate) halt: Option<Halt>,
 }
 
+impl Plan {
+    /// What has happened once a shim has it.
+    pub(crate) fn beginning(&self) -> Vec<Event> {
+        let now = [What::Prepared, What::InForce(self.in_force.clone())].map(Event::now);
+        self.events.iter().cloned().chain(now).collect()
+    }
+}
+
 /// What a shim is the keeper of. A shim that is told of a kind it does not know refuses the plan.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

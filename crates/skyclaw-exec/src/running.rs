@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use crate::protocol::{self, Inbox, Order, Said, Status};
-use crate::record::Exit;
+use crate::record::{Event, Exit, What};
 use crate::rundir::RunDir;
 use crate::stop::Told;
 use crate::{BootTime, Stop, StopSignal, sweep};
@@ -41,6 +41,8 @@ pub struct Running {
     gone_by: Option<BootTime>,
     /// Whether its processes were killed from here, as nobody else had done it in time.
     struck: bool,
+    /// What happened to it when it began, if this daemon has started it.
+    beginning: Vec<Event>,
     /// The record, if the disk did not take it.
     unwritten: Option<Box<Exit>>,
     over: bool,
@@ -68,6 +70,7 @@ impl Running {
             label,
             gone_by: None,
             struck: false,
+            beginning: Vec::new(),
             unwritten: None,
             over: false,
         }
@@ -97,6 +100,12 @@ impl Running {
         self.status.as_ref().is_some_and(|status| status.began)
     }
 
+    /// How it began, if this daemon has started it; in the words of its record, which tells all of it in the end.
+    #[must_use]
+    pub fn beginning(&self) -> &[Event] {
+        &self.beginning
+    }
+
     /// Its container was started.
     pub(crate) fn began(&mut self) {
         self.outbox.extend(protocol::frame(&Order::Started).unwrap_or_default());
@@ -106,6 +115,13 @@ impl Running {
         }
         if let Some(status) = &mut self.status {
             status.began = true;
+        }
+        self.has_started();
+    }
+
+    fn has_started(&mut self) {
+        if let Some(status) = self.status.as_ref().filter(|status| status.began) {
+            self.beginning.push(Event::now(What::Started { pid: status.leader.pid }));
         }
     }
 

@@ -165,6 +165,8 @@ impl Running {
                     "started"
                 );
                 this.status = Some(status);
+                this.beginning = plan.beginning();
+                this.has_started();
                 Ok(this)
             }
             Some(Said::NotStarted { errno, fault }) => {

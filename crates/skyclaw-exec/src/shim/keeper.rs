@@ -109,8 +109,6 @@ pub(super) fn run<'a>(plan: &'a Plan, prey: Prey<'a>, guard: Pid, ends: Ends) ->
         death.at(Limits::of(deadline, plan.grace, plan.slack).kernel)?;
     }
     ends.guard.set_nonblocking(true)?;
-    let mut events = vec![Event::now(What::Prepared), Event::now(What::InForce(plan.in_force.clone()))];
-    events.splice(0..0, plan.events.iter().cloned());
     let mut keeper = Keeper {
         plan,
         // Looked at while the guard has its own to do.
@@ -133,7 +131,7 @@ pub(super) fn run<'a>(plan: &'a Plan, prey: Prey<'a>, guard: Pid, ends: Ends) ->
         killed: false,
         end: None,
         not_started: None,
-        events,
+        events: plan.beginning(),
     };
     keeper.keep();
     keeper.death.never();
