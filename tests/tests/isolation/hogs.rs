@@ -33,7 +33,8 @@ fn hogs(dir: &Path, mark: &str, round: usize) -> Vec<Hog> {
         Hog { body: json!({"payload": payload}), ends }
     };
     let failed = |text| ("failed", Some(text));
-    let bomb = format!(": {mark}; b() {{ b | b & }}; b 2> /dev/null; while :; do :; done");
+    // Not this shell itself: one that cannot fork ends.
+    let bomb = format!(": {mark}; b() {{ b | b & }}; (b) 2> /dev/null & while :; do :; done");
     let nothing = json!({});
     let talk = "head -c 200000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y >&2";
     let talkers = (0..8).map(|_| sh(talk, 60_000, &nothing, ("completed", None)));
