@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
-use crate::record::{Event, Exit, ExitStatus, Usage};
+use crate::record::{Event, Exit, ExitStatus, Usage, What};
 pub(crate) use crate::tree::Process;
 use crate::{BootTime, Capture, Halt, Stop};
 
