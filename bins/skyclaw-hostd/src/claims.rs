@@ -321,9 +321,8 @@ impl Workshop {
         let kept = self.keep(completion.clone()).await;
         match (ended, kept) {
             (Some(ended), Some(kept)) => {
-                let container = self.forget(ended).await;
-                self.deliver(completion, Some(kept)).await;
-                container
+                // Neither waits for the other: the cluster may be out of reach, and the disk slow.
+                tokio::join!(self.forget(ended), self.deliver(completion, Some(kept))).0
             }
             // The record of the run is all there is on disk: it stays until the outcome was heard.
             (Some(ended), None) => {
