@@ -51,13 +51,7 @@ impl Base {
         let (root, version) = (hierarchy.root.clone(), hierarchy.version);
         let mut this = Self { root, dir, version, controllers, kills: false };
         // Another host may end its last run just now, and remove what is empty.
-        let mut tried = this.make_above(None);
-        for _ in 0..MAX_TRIES {
-            if !tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-            tried = this.make_above(None);
-        }
+        let tried = while_it_vanishes(this.make_above(None), || this.make_above(None));
         this.kills = version == Version::V2 && this.dir.join("cgroup.kill").exists();
         group::remove_empty_above(&this.dir);
         tried.map(|()| this)
@@ -96,15 +90,10 @@ impl Base {
     pub(super) fn make(&self, wanted: &Wanted<'_>, made: &mut Vec<Group>) -> io::Result<()> {
         let above = wanted.agent.map_or_else(|| self.dir.clone(), |(id, _)| self.agent(id));
         let group = Group::shared(above.join(wanted.run), self.version, self.controllers.clone());
-        let mut tried = self.try_make(&group, &above, wanted);
-        for _ in 0..MAX_TRIES {
-            if !tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-            tried = self
-                .make_above(wanted.agent.map(|(id, _)| id))
-                .and_then(|()| self.try_make(&group, &above, wanted));
-        }
+        let tried = while_it_vanishes(self.try_make(&group, &above, wanted), || {
+            self.make_above(wanted.agent.map(|(id, _)| id))?;
+            self.try_make(&group, &above, wanted)
+        });
         // Half made as well: it is removed with the others then.
         made.push(group);
         tried
@@ -125,6 +114,20 @@ impl Base {
         group.limit(&wanted.resources, 0)?;
         group.end_as_one()
     }
+}
+
+/// Tries again as long as what it needed was not there, or vanished in between.
+fn while_it_vanishes(first: io::Result<()>, again: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let vanished =
+        |tried: &io::Result<()>| tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let mut tried = first;
+    for _ in 0..MAX_TRIES {
+        if !vanished(&tried) {
+            break;
+        }
+        tried = again();
+    }
+    tried
 }
 
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {

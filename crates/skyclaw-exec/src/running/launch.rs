@@ -80,17 +80,14 @@ impl Shims {
     /// # Errors
     /// When there can be none.
     pub(crate) async fn ready(&self, asked: Waiting, run: &str) -> io::Result<Waiting> {
-        let is_there = tokio::time::timeout(PATIENCE, asked.is_there()).await;
-        match is_there {
-            Ok(true) => Ok(asked),
-            Ok(false) | Err(_) => {
-                tracing::warn!(run, "the nursery of shims is dead or frozen; the run gets a shim without it");
-                *self.nursery.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-                self.spawn(theirs.into(), run)?;
-                Waiting::of(ours)
-            }
+        if tokio::time::timeout(PATIENCE, asked.is_there()).await == Ok(true) {
+            return Ok(asked);
         }
+        tracing::warn!(run, "the nursery of shims is dead or frozen; the run gets a shim without it");
+        *self.nursery.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        self.spawn(theirs.into(), run)?;
+        Waiting::of(ours)
     }
 
     fn start_nursery(&self) -> io::Result<OwnedFd> {
