@@ -42,6 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         best_effort: false,
         halt: None,
     })?;
+    driver.prepare();
     let mut taken: [Vec<Duration>; 5] = Default::default();
     // The first find cold caches.
     for round in 0..RUNS + 10 {

@@ -4,6 +4,7 @@
 //! clock. It is the same for all processes of a machine, which lets a daemon and its shims speak of one
 //! moment.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -59,6 +60,7 @@ impl BootTime {
 
 /// Which start of the machine this is. What a record of another start speaks of is gone.
 pub(crate) fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
+    static ID: OnceLock<String> = OnceLock::new();
+    let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    ID.get_or_init(|| read().trim().to_owned()).clone()
 }

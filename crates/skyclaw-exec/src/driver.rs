@@ -1,5 +1,7 @@
 //! The driver of plain processes.
 
+mod ahead;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use crate::enforce::{Enforcement, LANDLOCK, Unenforceable};
 use crate::environment::{self, Surroundings};
 use crate::protocol::{Kept, Plan, Program, User};
 use crate::rundir::{self, RunDir};
-use crate::running::{Found, Label, Shims, Waiting};
+use crate::running::{Berths, Found, Label, Shims, Waiting};
 use crate::{Allowlist, Cwd, Ended, Halt, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
 
 /// How runs are run on this host.
@@ -176,6 +178,7 @@ struct Inner {
     cgroups: Cgroups,
     enforcement: Enforcement,
     shims: Shims,
+    berths: Berths,
 }
 
 /// What an earlier driver over the same directory left.
@@ -203,7 +206,8 @@ impl Driver {
         let cgroups = Cgroups::open(&config.owner, Some(&config.runs_dir));
         let enforcement = Enforcement::of_processes(&config, &cgroups);
         let shims = Shims::new(config.shim.clone());
-        Ok(Self { inner: Arc::new(Inner { config, cgroups, enforcement, shims }) })
+        let berths = Berths::default();
+        Ok(Self { inner: Arc::new(Inner { config, cgroups, enforcement, shims, berths }) })
     }
 
     /// Where shims come from.
@@ -247,7 +251,6 @@ impl Driver {
         }
         let inner = self.inner.clone();
         let _ = tokio::task::spawn_blocking(move || inner.sweep_groups(&known)).await;
-        self.inner.shims.prepare();
         Ok(left)
     }
 
@@ -279,12 +282,10 @@ impl Driver {
         if let Some(path) = &cwd {
             enterable(path).map_err(|source| Error::Cwd { path: path.clone(), source })?;
         }
-        let id = RunDir::fresh_id();
-        let shim = self.inner.shims.ask().map_err(Error::Shim)?;
-        let dir = RunDir::create(&config.runs_dir, id)
-            .map_err(|source| Error::RunsDir { path: config.runs_dir.clone(), source })?;
+        let (shim, dir, before) = self.inner.place()?;
         let cwd = cwd.unwrap_or_else(|| dir.work());
-        let started = self.start_in(&dir, shim, spec, (program, cwd), in_force).await;
+        let started = self.start_in((shim, &dir, &before), spec, (program, cwd), in_force).await;
+        self.inner.clone().make_next_berth();
         if started.is_err() {
             let _ = tokio::task::spawn_blocking(move || dir.remove()).await;
         }
@@ -293,23 +294,22 @@ impl Driver {
 
     async fn start_in(
         &self,
-        dir: &RunDir,
-        shim: Waiting,
+        (shim, dir, before): (Waiting, &RunDir, &[Group]),
         spec: RunSpec,
         (path, cwd): (PathBuf, PathBuf),
         in_force: Vec<String>,
     ) -> Result<Running, Error> {
         let config = &self.inner.config;
-        if let Some(user) = &config.user {
-            dir.give_to(user).map_err(|source| Error::RunsDir { path: dir.path().to_owned(), source })?;
-        }
         let wanted = Wanted {
             run: dir.id(),
             member: Member::Processes,
             resources: spec.resources,
             agent: spec.agent.as_deref().map(|agent| (agent, spec.resources)),
         };
-        let groups = match self.inner.cgroups.make(&wanted) {
+        let made = self.inner.cgroups.make(&wanted);
+        let used = made.as_deref().unwrap_or_default();
+        before.iter().filter(|group| !used.iter().any(|it| it.dir == group.dir)).for_each(Group::remove);
+        let groups = match made {
             Ok(groups) => groups,
             // A run of an agent must not get past what bounds the agent.
             Err(source)
@@ -336,16 +336,16 @@ impl Driver {
             halt: config.halt.clone(),
         };
         let label = Label::new(spec.label, spec.capture, spec.hint, groups.clone());
-        let started = match self.inner.shims.ready(shim, dir.id()).await {
-            Ok(shim) => {
-                let started = Running::start(shim, &plan, dir.clone(), label).await;
-                started.map_err(|source| match source.raw_os_error() {
-                    Some(libc::ETIME) => Error::TooLate,
-                    _ => Error::Start { path, source },
-                })
-            }
-            Err(source) => Err(Error::Shim(source)),
+        let started = async {
+            label.write(dir).map_err(|source| Error::Start { path: path.clone(), source })?;
+            let shim = self.inner.shims.ready(shim, dir.id()).await.map_err(Error::Shim)?;
+            let started = Running::start(shim, &plan, dir.clone(), label).await;
+            started.map_err(|source| match source.raw_os_error() {
+                Some(libc::ETIME) => Error::TooLate,
+                _ => Error::Start { path, source },
+            })
         };
+        let started = started.await;
         if started.is_err() {
             groups.iter().for_each(Group::remove);
         }

@@ -85,10 +85,6 @@ impl RunDir {
         &self.id
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn control(&self) -> PathBuf {
         self.path.join("control")
     }

@@ -1,5 +1,6 @@
 //! A run as the daemon sees it: a connection to its shim, and in the end the record on disk.
 
+mod berth;
 mod ended;
 mod found;
 mod label;
@@ -18,6 +19,7 @@ use crate::rundir::RunDir;
 use crate::stop::Told;
 use crate::{BootTime, Stop, StopSignal, sweep};
 
+pub(crate) use berth::{Berth, Berths, Place};
 pub use ended::Ended;
 pub(crate) use found::Found;
 pub use label::is_running;

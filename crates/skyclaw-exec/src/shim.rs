@@ -19,6 +19,7 @@ mod guard;
 mod herd;
 mod keeper;
 mod leader;
+mod nest;
 mod nursery;
 mod peers;
 mod streams;
@@ -41,13 +42,15 @@ use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, getpid, pipe, setsid};
 use serde::de::DeserializeOwned;
 
 use crate::BootTime;
-use crate::protocol::{self, Container, Inbox, Kept, Plan, Program, Said};
+use crate::protocol::{self, Container, Inbox, Kept, Plan, Said};
 use contained::Contained;
 use herd::Herd;
 use keeper::Prey;
+use nest::Nest;
+use nursery::Called;
 use streams::Source;
 
-pub(crate) use nursery::{NURSERY, READY};
+pub(crate) use nursery::{CALL, NURSERY, READY};
 
 /// The shim's socket in its directory.
 pub(crate) const SOCKET: &str = "shim.sock";
@@ -66,15 +69,17 @@ pub fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     let daemon = prepare()?;
-    let daemon = match std::env::args_os().next_back() {
-        Some(last) if last == NURSERY => match nursery::run(daemon)? {
-            Some(of_a_run) => of_a_run,
-            None => return Ok(()),
-        },
-        _ => UnixStream::from(daemon),
-    };
+    if std::env::args_os().next_back().is_none_or(|last| last != NURSERY) {
+        settle()?;
+        return keep(UnixStream::from(daemon));
+    }
+    let Some(newborn) = nursery::run(daemon)? else { return Ok(()) };
     settle()?;
-    keep(daemon)
+    match newborn.ready()? {
+        Some(Called::Spare(nest)) => keep_in(nest),
+        Some(Called::Fresh(daemon)) => keep(daemon),
+        None => Ok(()),
+    }
 }
 
 /// Cuts this process off from the daemon, and takes the connection to it.
@@ -111,54 +116,49 @@ fn signal_file() -> io::Result<SignalFd> {
 }
 
 fn keep(mut daemon: UnixStream) -> io::Result<()> {
-    let plan: Plan = read_plan(&mut daemon)?;
-    if plan.deadline.is_some_and(|deadline| deadline <= BootTime::now()) {
-        let fault = "its deadline has passed".to_owned();
-        let said = Said::NotStarted { errno: Some(libc::ETIME), fault };
-        return io::Write::write_all(&mut daemon, &protocol::frame(&said)?);
-    }
-    // The socket is bound by its bare name: a path has room for 107 bytes only.
-    std::env::set_current_dir(&plan.control)?;
-    let listener = UnixListener::bind(SOCKET)?;
+    let Some(plan) = take_plan(&mut daemon)? else { return Ok(()) };
+    let listener = listen(&plan.control)?;
     match &plan.kept {
-        Kept::Process(program) => keep_process(&plan, program, daemon, listener),
+        Kept::Process(_) => {
+            let mut nest = Nest::make(daemon, listener)?;
+            nest.ask_guard()?;
+            keep_process(&plan, nest)
+        }
         Kept::Container(container) => keep_container(&plan, container, daemon, listener),
     }
 }
 
-fn keep_process(
-    plan: &Plan,
-    program: &Program,
-    daemon: UnixStream,
-    listener: UnixListener,
-) -> io::Result<()> {
-    let (to_guard, to_shim) = UnixDatagram::pair()?;
-    let (stdout, stdout_end) = pipe_pair()?;
-    let (stderr, stderr_end) = pipe_pair()?;
-    let (life, life_end) = pipe_pair()?;
-    let shim = getpid();
-    #[expect(unsafe_code, reason = "there is no safe fork")]
-    // SAFETY: this process has one thread, so the child may do whatever its parent may.
-    let forked = unsafe { fork() }?;
-    match forked {
-        ForkResult::Child => {
-            // What only the shim has: the run must not be able to speak in its place, and the daemon must
-            // see at once when the shim is gone.
-            drop((daemon, listener, to_guard, stdout, stderr, life_end));
-            // Its ends of the pipes are the run's alone from then on.
-            let start = move || leader::start(program, &plan.groups, &stdout_end, &stderr_end);
-            guard::run(plan, shim, to_shim, life, start)
-        }
-        ForkResult::Parent { child } => {
-            drop((to_shim, stdout_end, stderr_end, life));
-            let output = Source::Pipes([stdout, stderr]);
-            let ends = keeper::Ends { daemon, listener, guard: to_guard, output };
-            let kept = keeper::run(plan, Prey::Tree(Herd::new(&plan.groups)), child, ends);
-            // Open until here: its end is what tells the guard, and the kernel, that the shim is gone.
-            drop(life_end);
-            kept
-        }
+/// Keeps a run with what was made ahead.
+fn keep_in(mut nest: Nest) -> io::Result<()> {
+    match take_plan(nest.daemon())? {
+        Some(plan) => keep_process(&plan, nest),
+        None => Ok(()),
     }
+}
+
+fn keep_process(plan: &Plan, nest: Nest) -> io::Result<()> {
+    nest.keep(plan, Prey::Tree(Herd::new(&plan.groups)))
+}
+
+/// The plan, unless it has come too late.
+fn take_plan(daemon: &mut UnixStream) -> io::Result<Option<Plan>> {
+    let plan: Plan = read_plan(daemon)?;
+    if plan.deadline.is_none_or(|deadline| deadline > BootTime::now()) {
+        return Ok(Some(plan));
+    }
+    let fault = "its deadline has passed".to_owned();
+    let said = Said::NotStarted { errno: Some(libc::ETIME), fault };
+    io::Write::write_all(daemon, &protocol::frame(&said)?)?;
+    Ok(None)
+}
+
+/// Listens in a control directory, and stays there.
+fn listen(control: &Path) -> io::Result<UnixListener> {
+    // The socket is bound by its bare name: a path has room for 107 bytes only.
+    std::env::set_current_dir(control)?;
+    // Of a spare shim that was frozen and had to be replaced.
+    let _ = std::fs::remove_file(SOCKET);
+    UnixListener::bind(SOCKET)
 }
 
 fn keep_container(

@@ -117,8 +117,10 @@ impl Podman {
             let label = Label::new(keep.label.clone(), keep.capture, keep.hint.clone(), place.groups.clone());
             let mut plan = self.shims_plan(&prepared, &dir, keep, place, judged, made);
             plan.halt = driver.config().halt.clone();
+            let label = label.in_container(&name);
+            label.write(&dir).map_err(keeper)?;
             let shim = driver.shims().ready(shim, dir.id()).await.map_err(keeper)?;
-            let started = Running::start(shim, &plan, dir.clone(), label.in_container(&name));
+            let started = Running::start(shim, &plan, dir.clone(), label);
             started.await.map_err(|source| match source.raw_os_error() {
                 Some(libc::ETIME) => Error::TooLate,
                 _ => Error::Keeper { source },

@@ -42,8 +42,18 @@ impl Label {
         Self { boot: boot_id(), label, capture, hint, groups, container: None }
     }
 
+    /// Makes the file that it will be written to.
+    pub(super) fn make_room(dir: &RunDir) -> io::Result<()> {
+        fs::File::create_new(dir.control().join(LABEL)).map(drop)
+    }
+
+    /// Whether that file is there.
+    pub(super) fn has_room(dir: &RunDir) -> bool {
+        dir.control().join(LABEL).is_file()
+    }
+
     /// Writes it down, before there is anything that it speaks of.
-    pub(super) fn write(&self, dir: &RunDir) -> io::Result<()> {
+    pub(crate) fn write(&self, dir: &RunDir) -> io::Result<()> {
         fs::write(dir.control().join(LABEL), serde_json::to_vec(self)?)
     }
 

@@ -9,6 +9,8 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -49,26 +51,30 @@ impl Shims {
         Self { shim, nursery: Mutex::new(None) }
     }
 
-    /// Has a nursery be there when the first run comes. Nothing depends on it.
-    pub(crate) fn prepare(&self) {
-        let mut nursery = self.nursery.lock().unwrap_or_else(PoisonError::into_inner);
-        if nursery.is_none() {
-            *nursery = self.start_nursery().ok();
-        }
-    }
-
-    /// Asks for a shim.
+    /// Asks for a shim that is to have its plan as soon as it is there.
     ///
     /// # Errors
     /// When there can be none.
     pub(crate) fn ask(&self) -> io::Result<Waiting> {
+        self.fork(b"-")
+    }
+
+    /// Asks for a spare one: it listens in a control directory, and waits there to be [called](Waiting::call).
+    ///
+    /// # Errors
+    /// When there can be none.
+    pub(super) fn ask_ahead(&self, control: &Path) -> io::Result<Waiting> {
+        self.fork(control.as_os_str().as_bytes())
+    }
+
+    fn fork(&self, place: &[u8]) -> io::Result<Waiting> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let mut nursery = self.nursery.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was killed is noticed by that nothing can be sent to it.
-        let sent = nursery.as_ref().is_some_and(|nursery| send(nursery, &theirs).is_ok());
+        let sent = nursery.as_ref().is_some_and(|nursery| send(nursery, &theirs, place).is_ok());
         if !sent {
             let fresh = self.start_nursery()?;
-            send(&fresh, &theirs)?;
+            send(&fresh, &theirs, place)?;
             *nursery = Some(fresh);
         }
         drop(nursery);
@@ -80,14 +86,19 @@ impl Shims {
     /// # Errors
     /// When there can be none.
     pub(crate) async fn ready(&self, asked: Waiting, run: &str) -> io::Result<Waiting> {
-        if tokio::time::timeout(PATIENCE, asked.is_there()).await == Ok(true) {
+        if asked.is_there_in_time().await {
             return Ok(asked);
         }
         tracing::warn!(run, "the nursery of shims is dead or frozen; the run gets a shim without it");
-        *self.nursery.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.distrust();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         self.spawn(theirs.into(), run)?;
         Waiting::of(ours)
+    }
+
+    /// Does without this nursery from now on. It ends, and with it those from it that have no run, frozen ones too.
+    pub(super) fn distrust(&self) {
+        *self.nursery.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn start_nursery(&self) -> io::Result<OwnedFd> {
@@ -119,6 +130,19 @@ impl Waiting {
         Ok(Self { stream: UnixStream::from_std(ours)? })
     }
 
+    /// Asks a spare one for its word once more. Only one that runs gives it, so no plan is given to one that is frozen.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(super) fn call(&self) -> io::Result<()> {
+        rustix::net::send(&self.stream, &[shim::CALL], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    pub(super) async fn is_there_in_time(&self) -> bool {
+        tokio::time::timeout(PATIENCE, self.is_there()).await == Ok(true)
+    }
+
     /// Waits for its word; `false` when it is gone instead.
     async fn is_there(&self) -> bool {
         let mut word = [0];
@@ -133,24 +157,23 @@ impl Waiting {
     }
 }
 
-/// Gives a connection away.
-fn send(nursery: &OwnedFd, connection: &impl AsFd) -> io::Result<()> {
+/// Gives a connection away, and says where a spare shim is to listen.
+fn send(nursery: &OwnedFd, connection: &impl AsFd, place: &[u8]) -> io::Result<()> {
     let files = [connection.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&files));
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    sendmsg(nursery, &[IoSlice::new(&[0])], &mut control, flags)?;
+    sendmsg(nursery, &[IoSlice::new(place)], &mut control, flags)?;
     Ok(())
 }
 
 impl Running {
-    /// Starts a run by a shim that waits for it.
+    /// Starts a run by a shim that waits for it. Its label is written already.
     ///
     /// # Errors
     /// Why there is none now.
     pub(crate) async fn start(shim: Waiting, plan: &Plan, dir: RunDir, label: Label) -> io::Result<Self> {
-        label.write(&dir)?;
         let mut this = Self::new(shim.stream, dir, label);
         this.outbox = protocol::frame(plan)?;
         match this.next().await? {

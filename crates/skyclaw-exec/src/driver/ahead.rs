@@ -1,0 +1,84 @@
+//! Where a run takes place, made when it comes or ahead of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Driver, Error, Inner};
+use crate::Resources;
+use crate::cgroup::{Group, Member, Wanted};
+use crate::rundir::RunDir;
+use crate::running::{Berth, Place, Waiting};
+
+/// How long a run that has just begun is left alone: it may be over by then.
+const REST: Duration = Duration::from_millis(10);
+
+impl Driver {
+    /// Makes ahead what the next run needs, now and after each run from now on. To be called after
+    /// [`recover`](Self::recover), which would take it for left behind, and in a runtime.
+    pub fn prepare(&self) {
+        self.inner.berths.turn_on();
+        self.inner.clone().make_berth(Duration::ZERO);
+    }
+
+    /// Whether what the next run needs is there.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.inner.berths.has_one()
+    }
+}
+
+impl Inner {
+    /// A shim, the directory of a run, and the groups that were made for it already.
+    pub(super) fn place(&self) -> Result<(Waiting, RunDir, Vec<Group>), Error> {
+        if let Some((shim, place)) = self.berths.take().map(Berth::into_parts)
+            && let Some((dir, groups)) = place.take()
+        {
+            return Ok((shim, dir, groups));
+        }
+        let shim = self.shims.ask().map_err(Error::Shim)?;
+        Ok((shim, self.make_dir()?, Vec::new()))
+    }
+
+    fn make_dir(&self) -> Result<RunDir, Error> {
+        let runs = &self.config.runs_dir;
+        let fault = |source| Error::RunsDir { path: runs.clone(), source };
+        let dir = RunDir::create(runs, RunDir::fresh_id()).map_err(fault)?;
+        match self.config.user.as_ref().map(|user| dir.give_to(user)) {
+            Some(Err(source)) => {
+                dir.remove();
+                Err(fault(source))
+            }
+            _ => Ok(dir),
+        }
+    }
+
+    /// Has a place be there for the next run after the one that has just begun.
+    pub(super) fn make_next_berth(self: Arc<Self>) {
+        self.make_berth(REST);
+    }
+
+    /// Has a place be there for the next run, if that is wanted. Nothing depends on it.
+    fn make_berth(self: Arc<Self>, rest: Duration) {
+        if !self.berths.begin() {
+            return;
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(rest).await;
+            let this = self.clone();
+            let made = tokio::task::spawn_blocking(move || this.make_place()).await;
+            let berth = match made {
+                Ok(Ok(place)) => Berth::at(place, &self.shims).await.ok(),
+                _ => None,
+            };
+            self.berths.end(berth);
+        });
+    }
+
+    fn make_place(&self) -> Result<Place, Error> {
+        let dir = self.make_dir()?;
+        let resources = Resources::default();
+        let wanted = Wanted { run: dir.id(), member: Member::Processes, resources, agent: None };
+        let groups = self.cgroups.make(&wanted).unwrap_or_default();
+        Ok(Place::new(dir, groups))
+    }
+}
