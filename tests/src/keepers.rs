@@ -3,7 +3,6 @@
 //! It is looked for with the means of whoever has the machine, and a host is not asked.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
@@ -85,43 +84,55 @@ impl Host {
     }
 
     /// What is there of runs: folders, outcomes that nobody has heard, control groups, and processes that
-    /// have one of `marks` in their command line.
+    /// have one of `marks` in their command line. What waits for the next run is none of that.
     #[must_use]
     pub fn left(&self, marks: &[impl AsRef<str>]) -> Vec<String> {
-        let mut left = Vec::new();
-        for dir in [self.runs_dir(), self.state_dir().join("completions")] {
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-            left.extend(entries.map(|entry| entry.path().display().to_string()));
-        }
-        left.extend(self.groups().into_iter().map(|dir| dir.display().to_string()));
+        let (runs, waiting) = self.places();
+        let mut left: Vec<_> =
+            runs.iter().map(|run| self.runs_dir().join(run).display().to_string()).collect();
+        let completions = fs::read_dir(self.state_dir().join("completions")).into_iter().flatten().flatten();
+        left.extend(completions.map(|entry| entry.path().display().to_string()));
+        let is_left = |group: &PathBuf| !waiting.iter().any(|run| group.ends_with(run));
+        left.extend(self.groups().into_iter().filter(is_left).map(|dir| dir.display().to_string()));
         let lines = process::command_lines();
         let of_a_run = lines.into_iter().filter(|line| marks.iter().any(|mark| line.contains(mark.as_ref())));
         left.extend(of_a_run.map(|line| line.replace('\n', " ")));
         left
     }
 
+    /// The folders of runs, and those that wait for one: these have a label in which nothing is written yet.
+    #[must_use]
+    pub fn places(&self) -> (Vec<String>, Vec<String>) {
+        let entries = fs::read_dir(self.runs_dir()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.partition(|run| {
+            let label = self.runs_dir().join(run).join("control/label.json");
+            label.metadata().map_or(true, |label| label.len() > 0)
+        })
+    }
+
     /// The control groups that are there for its runs, in any hierarchy.
     fn groups(&self) -> Vec<PathBuf> {
-        let Ok(runs) = self.runs_dir().metadata() else { return Vec::new() };
-        let name = format!("skyclaw-{:x}-{:x}", runs.dev(), runs.ino());
+        let mark = fs::read_to_string(self.state_dir().join("owner")).unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let hierarchies = mounts.lines().filter(|line| line.contains(" - cgroup"));
         let mut found = Vec::new();
         for root in hierarchies.filter_map(|line| line.split(' ').nth(4)) {
-            find(Path::new(root), &name, &mut found);
+            find(Path::new(root), "run-", &mut found);
         }
+        found.retain(|group| !mark.trim().is_empty() && group.to_string_lossy().contains(mark.trim()));
         found
     }
 }
 
-/// Every folder below `dir` that has this name.
-fn find(dir: &Path, name: &str, found: &mut Vec<PathBuf>) {
+/// Every folder below `dir` whose name begins so.
+fn find(dir: &Path, start: &str, found: &mut Vec<PathBuf>) {
     let below = fs::read_dir(dir).into_iter().flatten().flatten();
     for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        if entry.file_name() == name {
+        if entry.file_name().to_string_lossy().starts_with(start) {
             found.push(entry.path());
         } else {
-            find(&entry.path(), name, found);
+            find(&entry.path(), start, found);
         }
     }
 }

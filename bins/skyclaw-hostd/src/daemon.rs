@@ -82,7 +82,7 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         () = shutdown.soft.cancelled() => {}
         () = containers.connect() => {}
     }
-    driver.prepare();
+    driver.prepare(&tracker);
     let mut config =
         skyclaw_client::Config::new(settings.coordinators(), settings.token.clone().map(Secret::into_inner));
     // A lease must not run out because one coordinator of several keeps silent.

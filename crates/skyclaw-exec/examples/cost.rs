@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         best_effort: false,
         halt: None,
     })?;
-    driver.prepare();
+    driver.prepare(&tokio_util::task::TaskTracker::new());
     let mut taken: [Vec<Duration>; 5] = Default::default();
     // The first find cold caches.
     for round in 0..RUNS + 10 {

@@ -101,8 +101,7 @@ impl Scene {
     }
 
     fn runs(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.host.runs_dir()).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        self.host.places().0
     }
 
     /// Waits until a run has begun, and says who keeps it.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
+
 use super::{Driver, Error, Inner};
 use crate::Resources;
 use crate::cgroup::{Group, Member, Wanted};
@@ -14,9 +16,10 @@ const REST: Duration = Duration::from_millis(10);
 
 impl Driver {
     /// Makes ahead what the next run needs, now and after each run from now on. To be called after
-    /// [`recover`](Self::recover), which would take it for left behind, and in a runtime.
-    pub fn prepare(&self) {
-        self.inner.berths.turn_on();
+    /// [`recover`](Self::recover), which would take it for left behind, and in a runtime. What
+    /// is made is so by tasks of the tracker.
+    pub fn prepare(&self, tracker: &TaskTracker) {
+        self.inner.berths.turn_on(tracker);
         self.inner.clone().make_berth(Duration::ZERO);
     }
 
@@ -59,10 +62,9 @@ impl Inner {
 
     /// Has a place be there for the next run, if that is wanted. Nothing depends on it.
     fn make_berth(self: Arc<Self>, rest: Duration) {
-        if !self.berths.begin() {
-            return;
-        }
-        tokio::spawn(async move {
+        let this = self.clone();
+        let Some(tracker) = this.berths.begin() else { return };
+        tracker.spawn(async move {
             tokio::time::sleep(rest).await;
             let this = self.clone();
             let made = tokio::task::spawn_blocking(move || this.make_place()).await;

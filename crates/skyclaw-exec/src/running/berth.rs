@@ -7,7 +7,9 @@
 
 use std::io;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio_util::task::TaskTracker;
 
 use super::label::Label;
 use super::launch::{Shims, Waiting};
@@ -80,13 +82,13 @@ impl Berth {
 #[derive(Debug, Default)]
 pub(crate) struct Berths {
     next: Mutex<Next>,
+    /// Who knows of the tasks that make one; until there is somebody, none is made.
+    tracker: OnceLock<TaskTracker>,
 }
 
 #[derive(Debug, Default)]
 enum Next {
-    /// None is made ahead.
     #[default]
-    Off,
     Wanted,
     BeingMade,
     There(Box<Berth>),
@@ -94,28 +96,20 @@ enum Next {
 
 impl Berths {
     /// From now on there is to be one.
-    pub(crate) fn turn_on(&self) {
-        let mut next = self.lock();
-        if matches!(*next, Next::Off) {
-            *next = Next::Wanted;
-        }
+    pub(crate) fn turn_on(&self, tracker: &TaskTracker) {
+        self.tracker.get_or_init(|| tracker.clone());
     }
 
     /// Takes the place, if it is as it was made, and calls its shim.
     pub(crate) fn take(&self) -> Option<Berth> {
         let mut next = self.lock();
-        let berth = match mem::take(&mut *next) {
-            Next::There(berth) => {
-                *next = Next::Wanted;
-                *berth
-            }
-            other => {
-                *next = other;
-                return None;
-            }
+        let taken = mem::take(&mut *next);
+        let Next::There(berth) = taken else {
+            *next = taken;
+            return None;
         };
         drop(next);
-        (berth.place.is_intact() && berth.shim.call().is_ok()).then_some(berth)
+        (berth.place.is_intact() && berth.shim.call().is_ok()).then_some(*berth)
     }
 
     /// Whether there is one.
@@ -123,14 +117,15 @@ impl Berths {
         matches!(*self.lock(), Next::There(_))
     }
 
-    /// Whether one is to be made now, which is then up to the caller, who must say what has [come](Self::end) of it.
-    pub(crate) fn begin(&self) -> bool {
+    /// Whether one is to be made now: by a task of this tracker, which must say what has [come](Self::end) of it.
+    pub(crate) fn begin(&self) -> Option<&TaskTracker> {
+        let tracker = self.tracker.get()?;
         let mut next = self.lock();
-        let wanted = matches!(*next, Next::Wanted);
-        if wanted {
-            *next = Next::BeingMade;
+        if !matches!(*next, Next::Wanted) {
+            return None;
         }
-        wanted
+        *next = Next::BeingMade;
+        Some(tracker)
     }
 
     /// Keeps what was made.

@@ -15,7 +15,7 @@ const SPARE: &str = "skyclaw-spare";
 fn bench(name: &str) -> (String, Bench) {
     let mark = format!("mark-of-berth-{name}-{}", std::process::id());
     let bench = Bench::with(|config| config.shim.args.push(mark.clone()));
-    bench.driver.prepare();
+    bench.driver.prepare(&tokio_util::task::TaskTracker::new());
     (mark, bench)
 }
 
@@ -33,6 +33,9 @@ async fn spares(mark: &str, driver: &Driver) -> [u32; 2] {
         false => [spares[0], spares[1]],
     }
 }
+
+/// What happens to a shim and its guard before the run comes.
+type Blow = fn(&Bench, [u32; 2]);
 
 fn send(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
@@ -72,7 +75,7 @@ async fn what_was_made_ahead_goes_with_its_driver() {
 
 #[tokio::test]
 async fn a_run_begins_although_what_was_made_ahead_is_killed_frozen_or_removed() {
-    let blows: [(&str, fn(&Bench, [u32; 2])); 5] = [
+    let blows: [(&str, Blow); 5] = [
         ("the shim is killed", |_, [shim, _]| send(shim, Signal::SIGKILL)),
         ("the guard is killed", |_, [_, guard]| send(guard, Signal::SIGKILL)),
         ("the shim is frozen", |_, [shim, _]| send(shim, Signal::SIGSTOP)),

@@ -29,7 +29,7 @@ fn send(pid: u32, signal: Signal) {
 #[tokio::test]
 async fn shims_of_many_runs_come_from_one_nursery_which_ends_with_its_driver() {
     let (mark, bench) = marked_bench("many");
-    bench.driver.prepare();
+    bench.driver.prepare(&tokio_util::task::TaskTracker::new());
     wait_until("the nursery is there before any run", || marked(&mark, "skyclaw-nursery").len() == 1).await;
     let nursery = marked(&mark, "skyclaw-nursery");
     let outcomes = tokio::join!(bench.run_beside(sh("echo 1")), bench.run_beside(sh("echo 2")));
