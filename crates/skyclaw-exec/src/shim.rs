@@ -119,11 +119,7 @@ fn keep(mut daemon: UnixStream) -> io::Result<()> {
     let Some(plan) = take_plan(&mut daemon)? else { return Ok(()) };
     let listener = listen(&plan.control)?;
     match &plan.kept {
-        Kept::Process(_) => {
-            let mut nest = Nest::make(daemon, listener)?;
-            nest.ask_guard()?;
-            keep_process(&plan, nest)
-        }
+        Kept::Process(_) => keep_process(&plan, Nest::make(daemon, listener, false)?),
         Kept::Container(container) => keep_container(&plan, container, daemon, listener),
     }
 }

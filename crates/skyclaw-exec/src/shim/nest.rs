@@ -18,7 +18,7 @@ use super::streams::Source;
 use super::{guard, keeper, leader, pipe_pair, read_plan};
 use crate::protocol::{self, Kept, Plan};
 
-/// How long a guard may take to say that it is there, and to take its plan.
+/// How long a guard that was forked long ago may take to say that it is there, and to take its plan.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// What a shim has of it.
@@ -35,8 +35,8 @@ pub(super) struct Nest {
 }
 
 impl Nest {
-    /// Forks a guard. There it does not return.
-    pub(super) fn make(daemon: UnixStream, listener: UnixListener) -> io::Result<Self> {
+    /// Forks a guard. There it does not return. One that is made ahead is [asked](Self::ask_guard) before it gets its plan.
+    pub(super) fn make(daemon: UnixStream, listener: UnixListener, ahead: bool) -> io::Result<Self> {
         let (way, plan) = UnixStream::pair()?;
         let (to_guard, to_shim) = UnixDatagram::pair()?;
         let (stdout, stdout_end) = pipe_pair()?;
@@ -52,12 +52,10 @@ impl Nest {
                 // see at once when the shim is gone.
                 drop((daemon, listener, way, to_guard, stdout, stderr, life_end));
                 let output = [stdout_end, stderr_end];
-                std::process::exit(i32::from(guard(shim, plan, to_shim, output, life).is_err()))
+                std::process::exit(i32::from(guard(shim, ahead, plan, to_shim, output, life).is_err()))
             }
             ForkResult::Parent { child } => {
                 drop((plan, to_shim, stdout_end, stderr_end, life));
-                way.set_read_timeout(Some(PATIENCE))?;
-                way.set_write_timeout(Some(PATIENCE))?;
                 let output = [stdout, stderr];
                 Ok(Self { daemon, listener, guard: child, way, to_guard, output, life: life_end })
             }
@@ -68,11 +66,13 @@ impl Nest {
         &mut self.daemon
     }
 
-    /// Asks the guard whether it is there.
+    /// Asks a guard that may be frozen by now whether it is there.
     ///
     /// # Errors
-    /// When it is frozen or gone.
+    /// When it does not say so in time.
     pub(super) fn ask_guard(&mut self) -> io::Result<()> {
+        self.way.set_read_timeout(Some(PATIENCE))?;
+        self.way.set_write_timeout(Some(PATIENCE))?;
         self.way.write_all(&[0])?;
         self.way.read_exact(&mut [0])
     }
@@ -92,6 +92,7 @@ impl Nest {
 /// The guard, from its beginning on.
 fn guard(
     shim: Pid,
+    ahead: bool,
     mut way: UnixStream,
     to_shim: UnixDatagram,
     [stdout, stderr]: [OwnedFd; 2],
@@ -99,8 +100,10 @@ fn guard(
 ) -> io::Result<()> {
     // As long as it guards nothing: so that one that is frozen ends with its shim.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    way.read_exact(&mut [0])?;
-    way.write_all(&[0])?;
+    if ahead {
+        way.read_exact(&mut [0])?;
+        way.write_all(&[0])?;
+    }
     let plan: Plan = read_plan(&mut way)?;
     drop(way);
     prctl::set_pdeathsig(None)?;

@@ -82,7 +82,7 @@ impl Newborn {
         prctl::set_name(c"skyclaw-spare")?;
         // As long as it has no run: so that one that is frozen ends with its daemon.
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        let mut nest = Nest::make(self.daemon, super::listen(&place)?)?;
+        let mut nest = Nest::make(self.daemon, super::listen(&place)?, true)?;
         nest.daemon().write_all(&[READY])?;
         if nest.daemon().read(&mut [0])? == 0 {
             return Ok(None);
