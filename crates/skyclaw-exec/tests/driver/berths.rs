@@ -2,19 +2,17 @@
 
 use std::path::PathBuf;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use skyclaw_exec::{Driver, RunSpec};
 
-use crate::nursery::marked;
-use crate::{Bench, config, lives, sh, wait_until};
+use crate::nursery::{marked, marked_bench};
+use crate::{Bench, config, lives, parent, send, sh, wait_until};
 
 const SPARE: &str = "skyclaw-spare";
 
 /// A driver that makes ahead, with its mark.
 fn bench(name: &str) -> (String, Bench) {
-    let mark = format!("mark-of-berth-{name}-{}", std::process::id());
-    let bench = Bench::with(|config| config.shim.args.push(mark.clone()));
+    let (mark, bench) = marked_bench(&format!("berth-{name}"));
     bench.driver.prepare(&tokio_util::task::TaskTracker::new());
     (mark, bench)
 }
@@ -23,11 +21,6 @@ fn bench(name: &str) -> (String, Bench) {
 async fn spares(mark: &str, driver: &Driver) -> [u32; 2] {
     wait_until("it is prepared", || driver.is_prepared()).await;
     let spares = marked(mark, SPARE);
-    let parent = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-        let fields = stat.rsplit(')').next().expect("fields").to_owned();
-        fields.split_whitespace().nth(1).and_then(|parent| parent.parse::<u32>().ok()).expect("a parent")
-    };
     match parent(spares[0]) == spares[1] {
         true => [spares[1], spares[0]],
         false => [spares[0], spares[1]],
@@ -36,10 +29,6 @@ async fn spares(mark: &str, driver: &Driver) -> [u32; 2] {
 
 /// What happens to a shim and its guard before the run comes.
 type Blow = fn(&Bench, [u32; 2]);
-
-fn send(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
-}
 
 /// The directories of runs, and of what is made ahead of one.
 fn places(bench: &Bench) -> Vec<PathBuf> {

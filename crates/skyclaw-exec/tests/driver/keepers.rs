@@ -2,28 +2,17 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use skyclaw_exec::{BootTime, Deadline, Ending, RunSpec, Running, Stop, What, stop_channel};
 
-use crate::{Bench, lives, pid_in, sh, wait_for_file, wait_until};
+use crate::{Bench, lives, parent, pid_in, send, sh, wait_for_file, wait_until};
 
 const LARGEST_KIB: u64 = 4096;
-
-fn parent(pid: u32) -> u32 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let rest = stat.rsplit_once(')').expect("a name").1;
-    rest.split_whitespace().nth(1).expect("a parent").parse().expect("an id")
-}
 
 /// Shim and guard of a run.
 fn keepers(running: &Running) -> [u32; 2] {
     let guard = parent(running.pid());
     [parent(guard), guard]
-}
-
-fn send(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
 }
 
 fn resident_kib(pid: u32) -> u64 {

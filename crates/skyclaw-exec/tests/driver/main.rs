@@ -16,6 +16,8 @@ mod switched;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use skyclaw_exec::{Allowlist, Config, Driver, Openclaw, Outcome, RunSpec, Shim, stop_channel};
 
 /// Far more than any run here takes.
@@ -94,6 +96,14 @@ fn sh(script: &str) -> RunSpec {
 /// The process whose id a script wrote to a file.
 fn pid_in(file: &str) -> u32 {
     std::fs::read_to_string(file).expect("the script wrote its id").trim().parse().expect("an id")
+}
+
+fn parent(pid: u32) -> u32 {
+    skyclaw_tests::process::parent(pid).expect("a parent")
+}
+
+fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
 }
 
 /// Whether a process lives; one that nobody reaped does not.

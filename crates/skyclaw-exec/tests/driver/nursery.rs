@@ -1,10 +1,9 @@
 //! Where shims come from, and that no run depends on it.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use skyclaw_exec::{Stop, stop_channel};
 
-use crate::{Bench, sh, wait_for_file, wait_until};
+use crate::{Bench, send, sh, wait_for_file, wait_until};
 
 /// The processes of this name that have the mark in their command line.
 pub(crate) fn marked(mark: &str, name: &str) -> Vec<u32> {
@@ -16,14 +15,11 @@ pub(crate) fn marked(mark: &str, name: &str) -> Vec<u32> {
     all.filter(is_it).filter_map(|process| process.file_name()?.to_str()?.parse().ok()).collect()
 }
 
-fn marked_bench(name: &str) -> (String, Bench) {
+/// A driver whose shims have a mark of its own in their command line.
+pub(crate) fn marked_bench(name: &str) -> (String, Bench) {
     let mark = format!("mark-of-{name}-{}", std::process::id());
     let bench = Bench::with(|config| config.shim.args.push(mark.clone()));
     (mark, bench)
-}
-
-fn send(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
 }
 
 #[tokio::test]

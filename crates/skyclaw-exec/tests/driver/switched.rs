@@ -2,21 +2,12 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use skyclaw_exec::{Ending, Halt, RunSpec, Stop, stop_channel};
 
-use crate::{Bench, lives, sh, wait_for_file, wait_until};
+use crate::{Bench, lives, parent, send, sh, wait_for_file, wait_until};
 
 const WHY: &str = "its host is frozen";
-
-fn send(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).expect("kill");
-}
-
-fn parent(pid: u32) -> u32 {
-    skyclaw_tests::process::parent(pid).expect("a parent")
-}
 
 /// A driver whose runs end when the file is there.
 fn bench() -> Bench {
