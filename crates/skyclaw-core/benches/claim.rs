@@ -125,6 +125,7 @@ impl Bench {
             priority: limits::DEFAULT_PRIORITY,
             labels,
             terms: None,
+            plan: None,
         };
         Ok(self.apply(operation).1)
     }

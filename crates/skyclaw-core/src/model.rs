@@ -15,6 +15,7 @@ use skyclaw_proto::{
 };
 
 use crate::history::{Event, History};
+use crate::life::Life;
 
 /// A machine that runs work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +151,9 @@ pub struct Job {
     /// How it is to be run; `None` when nothing was said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Arc<Terms>>,
+    /// When and how often it is to be run, and what has come of that; `None` when nothing was said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Arc<Life>>,
     /// What happened to it; `None` before anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Arc<History>>,

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ServiceId, Timestamp};
 
-use crate::by_id::{ById, Ids};
+use crate::by_id::ById;
 use crate::freeze::Freeze;
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
 use crate::restore::Restore;
+use crate::standing::{Due, Waiting};
 
 /// Numbers that only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +42,10 @@ pub struct State {
     /// Those that have not ended.
     pub(crate) jobs: ById<JobId, Arc<Job>>,
     pub(crate) queue: Queue,
-    /// Queued jobs that are not in the queue, as they are frozen.
-    pub(crate) withheld: Ids<JobId>,
+    /// Queued jobs that are not in the queue.
+    pub(crate) waiting: Waiting,
+    /// When there is something to do about a queued job.
+    pub(crate) due: Due,
     /// The freezes in force and the newest of those that are over, oldest first.
     pub(crate) freezes: Vec<Arc<Freeze>>,
     /// Those in force alone.
@@ -140,7 +143,7 @@ impl State {
     /// How many jobs are queued.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len() + self.withheld.len()
+        self.queue.len() + self.waiting.len()
     }
 
     /// What a job may ask of a host.
@@ -234,25 +237,22 @@ impl State {
         }
     }
 
-    /// Puts a job into the indexes its phase asks for.
-    pub(crate) fn index(&mut self, job: &Job) {
+    /// Puts a job into the indexes its phase asks for. True when it can be claimed.
+    pub(crate) fn index(&mut self, job: &Job) -> bool {
         match &job.phase {
-            Phase::Queued if self.is_withheld(job) => {
-                self.withheld.insert(job.id.clone());
-            }
-            Phase::Queued => self.queue.insert(job),
+            Phase::Queued => return self.stand(job),
             Phase::Leased(lease) => {
                 self.leases.entry(lease.host.clone()).or_default().insert(job.id.clone());
             }
             Phase::Ended(_) | Phase::Lost(_) => {}
         }
+        false
     }
 
     /// Takes a job out of the indexes of its phase.
     pub(crate) fn unindex(&mut self, job: &Job) {
         match &job.phase {
-            Phase::Queued if self.withheld.remove(&job.id) => {}
-            Phase::Queued => self.queue.remove(job),
+            Phase::Queued => self.leave(job),
             Phase::Leased(lease) => {
                 if let Some(held) = self.leases.get_mut(&lease.host) {
                     held.remove(&job.id);

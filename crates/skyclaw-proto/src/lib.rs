@@ -18,6 +18,7 @@ pub mod id;
 pub mod limits;
 mod object;
 pub mod payload;
+pub mod plan;
 pub mod record;
 pub mod request;
 pub mod response;
@@ -32,6 +33,7 @@ pub use error::{ErrorBody, ErrorCode};
 pub use freeze::Scope;
 pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
+pub use plan::{Plan, Retry};
 pub use request::Invalid;
 pub use status::{
     AssignmentStatus, HostState, Isolation, JobStatus, OnLost, Resolution, ServiceStatus, Stopped,

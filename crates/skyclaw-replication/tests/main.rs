@@ -80,6 +80,7 @@ fn enqueue() -> Operation {
         priority: 50,
         labels: Default::default(),
         terms: None,
+        plan: None,
     }
 }
 

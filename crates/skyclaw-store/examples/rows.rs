@@ -64,6 +64,7 @@ fn job(seq: u64, life: Life) -> Result<Arc<Job>> {
         submitted_by: None,
         fence: 0,
         terms: None,
+        life: None,
         history: None,
         phase,
     }))

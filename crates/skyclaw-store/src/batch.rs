@@ -247,6 +247,7 @@ fn job_bytes(job: &Job) -> usize {
     FIXED_BYTES
         + output
         + job.terms.as_ref().map_or(0, |terms| terms.approx_bytes())
+        + job.life.as_ref().map_or(0, |life| life.approx_bytes())
         + job.history.as_ref().map_or(0, |history| history.approx_bytes())
         + args.iter().flatten().map(|arg| arg.len() + 3).sum::<usize>()
         + env.as_ref().map_or(0, pairs)

@@ -34,5 +34,6 @@ pub(super) fn operation(app: &App, job: EnqueueJob) -> Operation {
         priority: job.priority,
         labels: job.labels,
         terms: job.terms.map(Into::into),
+        plan: job.plan.map(Into::into),
     }
 }

@@ -39,6 +39,13 @@ pub(crate) fn job(id: &str, status: JobStatus) -> Job {
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        ttl_ms: None,
+        not_before: None,
+        retry: None,
+        claimable_at: None,
+        expires_at: None,
+        failed_attempts: 0,
+        attempt_results: Vec::new(),
     }
 }
 

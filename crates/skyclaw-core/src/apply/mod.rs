@@ -10,6 +10,7 @@ mod restores;
 mod services;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -107,14 +108,14 @@ impl Draft<'_> {
             Operation::RegisterHost { id, name, capabilities, max_parallel, enforces } => {
                 Ok(self.register_host(id, name, capabilities, *max_parallel, enforces.as_ref()))
             }
-            Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms } => {
+            Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms, plan } => {
                 // The proposer's ids are new; one that is there already is this very command, come twice,
                 // and the job may have ended in between.
                 if let Some(job) = self.known(id, archive) {
                     return Ok(Reply::Job(job));
                 }
-                let submitted_by = submitted_by.as_ref();
-                Ok(self.enqueue(id, payload, required, submitted_by, *priority, labels, terms.as_ref()))
+                let (submitted_by, terms, plan) = (submitted_by.as_ref(), terms.as_ref(), plan.as_ref());
+                Ok(self.enqueue(id, payload, required, submitted_by, *priority, labels, terms, plan))
             }
             Operation::Claim { host, max, lease_ms } => self.claim(host, *max, *lease_ms),
             Operation::Complete(completion) => self.complete(completion, archive),
@@ -153,6 +154,7 @@ impl Draft<'_> {
             Operation::RemoveHost { id, force } => self.remove_host(id, *force),
             Operation::NoteHosts { up, down } => Ok(self.note_hosts(up, down)),
             Operation::NoteSwitch { id, frozen, by } => self.note_switch(id, frozen.as_ref(), by.as_ref()),
+            Operation::PassTime { most } => Ok(self.pass_time(*most)),
         }
     }
 
@@ -174,10 +176,10 @@ impl Draft<'_> {
         if let Some(old) = old {
             self.state.unindex(&old);
         }
-        self.state.index(&job);
+        let can_be_claimed = self.state.index(&job);
         self.changes.push(Change::Job(Arc::clone(&job)));
         self.effects.push(Effect::JobChanged { job: job.id.clone() });
-        if matches!(job.phase, Phase::Queued) {
+        if can_be_claimed {
             self.effects.push(Effect::JobQueued { required: job.needs() });
         }
         job

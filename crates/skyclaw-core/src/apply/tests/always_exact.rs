@@ -122,8 +122,11 @@ proptest! {
                 leased.map(|(job, lease)| (job.id.clone(), (job.fence, lease.host.clone()))).collect();
             prop_assert_eq!(&held, &want);
             for job in turn.after.state.active_jobs().filter(|job| job.phase == Phase::Queued) {
-                let waited = turn.before.0.active.get(&job.id).is_some_and(|then| then.phase == Phase::Queued);
-                prop_assert!(waited || woken.contains(&&job.needs()), "nobody is woken for {}", job.id);
+                let then = turn.before.0.active.get(&job.id).filter(|then| then.phase == Phase::Queued);
+                let waits = |job: &Job| job.life.as_ref().is_some_and(|life| life.claimable_at.is_some());
+                let waited = then.is_some_and(|then| !waits(then));
+                let withheld = turn.after.state.reasons(job).next().is_some();
+                prop_assert!(waited || withheld || woken.contains(&&job.needs()), "nobody is woken for {}", job.id);
             }
             Ok(())
         })?;

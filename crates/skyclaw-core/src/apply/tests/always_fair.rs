@@ -26,6 +26,11 @@ impl Order {
     }
 }
 
+/// Why a job is not to be claimed, by its record and the freezes alone.
+fn waits(memory: &super::kit::Memory, job: &crate::model::Job) -> bool {
+    frozen(memory, job) || job.life.as_ref().is_some_and(|life| life.claimable_at.is_some())
+}
+
 fn frozen(memory: &super::kit::Memory, job: &crate::model::Job) -> bool {
     memory.freezes.iter().any(|f| f.is_in_force() && f.scope.covers(&job.labels, job.agent()))
 }
@@ -56,7 +61,7 @@ proptest! {
                 let room = (host.max_parallel as usize).saturating_sub(held).min(*max as usize);
                 let mut fitting: Vec<_> = memory.active.values().cloned().collect();
                 fitting.retain(|j| j.phase == Phase::Queued && host.offers().covers(&j.needs()));
-                fitting.retain(|job| !is_held_back(host) && !frozen(memory, job));
+                fitting.retain(|job| !is_held_back(host) && !waits(memory, job));
                 fitting.sort_by_key(|job| (Reverse(job.priority), order.0[&job.id]));
                 fitting.truncate(room);
                 prop_assert_eq!(got, ids(&fitting));
@@ -74,7 +79,7 @@ proptest! {
             let Some(lowest) = got.iter().map(|id| job(id).priority).min() else { return Ok(()) };
             let offers = turn.before.0.hosts[host].offers();
             for left in turn.after.state.active_jobs().filter(|j| j.phase == Phase::Queued) {
-                let free = !frozen(&turn.before.0, left);
+                let free = !waits(&turn.before.0, left);
                 let passed_over = free && offers.covers(&left.needs()) && left.priority > lowest;
                 prop_assert!(!passed_over, "{} waits while {got:?} went", left.id);
             }
@@ -91,7 +96,7 @@ proptest! {
                 let everything = memory.freezes.iter().any(|f| f.is_in_force() && f.scope.is_all());
                 let full = host.active_leases >= host.max_parallel || is_held_back(&host);
                 let fits = turn.after.state.active_jobs().any(|job| {
-                    job.phase == Phase::Queued && host.offers().covers(&job.needs()) && !frozen(&memory, job)
+                    job.phase == Phase::Queued && host.offers().covers(&job.needs()) && !waits(&memory, job)
                 });
                 let want = match (full, fits) {
                     _ if everything => crate::Claimable::Nothing,

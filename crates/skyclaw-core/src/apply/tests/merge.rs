@@ -37,6 +37,13 @@ fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> re
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        ttl_ms: None,
+        not_before: None,
+        retry: None,
+        claimable_at: None,
+        expires_at: None,
+        failed_attempts: 0,
+        attempt_results: Vec::new(),
     }
 }
 
