@@ -263,6 +263,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::RemoveHost { .. } => "remove_host",
         Operation::NoteHosts { .. } => "note_hosts",
         Operation::NoteSwitch { .. } => "note_switch",
+        Operation::RetryJob { .. } => "retry_job",
         Operation::PassTime { .. } => "pass_time",
     }
 }
@@ -291,7 +292,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 26, "one of each kind");
+    assert_eq!(kinds.len(), 27, "one of each kind");
     Ok(())
 }
 

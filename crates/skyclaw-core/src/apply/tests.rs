@@ -5,6 +5,7 @@
 
 mod always_exact;
 mod always_fair;
+mod always_in_time;
 mod always_sound;
 mod frozen;
 mod generate;
@@ -15,3 +16,4 @@ mod lost;
 mod merge;
 mod restores;
 mod services;
+mod times;
