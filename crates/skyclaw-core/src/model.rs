@@ -164,11 +164,15 @@ pub struct Job {
 /// Where a job is in its life.
 ///
 /// ```text
+///   Ended(expired)
+///     ▲ waits too long
 ///   Queued ──claim──► Leased ──complete──► Ended(completed | failed)
 ///     ▲ │               │ │
 ///     │ └──cancel──┐    │ └──cancel──► (asked to stop) ──► Ended(cancelled)
 ///     │            ▼    │
 ///     │   Ended(cancelled)
+///     ├─ the run failed, and may be tried again
+///     ├─ somebody wants a job retried that Ended(failed | cancelled | expired)
 ///     └─ lease runs out, or its host had to stop it ─► Lost ──resolve──► Queued | Ended
 ///                                                        └─complete, cancel─► Ended
 /// ```
