@@ -334,10 +334,11 @@ impl Command {
 }
 
 impl Operation {
-    /// What the job that it puts into the queue will ask of a host.
+    /// What the job that it puts into the queue will ask of a host; `None` for one that is for later.
     #[must_use]
     pub fn asks_of_a_host(&self) -> Option<Capabilities> {
         match self {
+            Self::Enqueue { plan: Some(plan), .. } if plan.not_before.is_some() => None,
             Self::Enqueue { required, terms, .. } => Some(model::needs(required, terms.as_deref())),
             _ => None,
         }
