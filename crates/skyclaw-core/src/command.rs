@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::record::{self, Usage};
 use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
-    Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution, RestoreId, Scope,
+    Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Resolution, RestoreId, Scope,
     ServiceId, Stopped, Terms, Timestamp,
 };
 
@@ -129,6 +129,9 @@ pub enum Operation {
         /// How it is to be run; `None` when nothing was said of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         terms: Option<Arc<Terms>>,
+        /// What ties it to other jobs; `None` when nothing does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        links: Option<Arc<Links>>,
     },
     /// A host takes jobs.
     Claim {
@@ -141,6 +144,11 @@ pub enum Operation {
     },
     /// A host reports the end of a run.
     Complete(Completion),
+    /// The leader found that these have ended and that others still wait for them: those are told.
+    SettleDependents {
+        /// The jobs that have ended.
+        ended: Vec<JobId>,
+    },
     /// A job is called off.
     Cancel {
         /// The job.
@@ -330,6 +338,7 @@ impl Operation {
                     done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len);
                 texts + events_bytes(&done.events)
             }
+            Self::SettleDependents { ended } => ended.len() * 136,
             Self::Claim { .. }
             | Self::Cancel { .. }
             | Self::PruneReplies

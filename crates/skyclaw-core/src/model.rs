@@ -14,6 +14,7 @@ use skyclaw_proto::{
     Payload, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
+use crate::bonds::Bonds;
 use crate::history::{Event, History};
 
 /// A machine that runs work.
@@ -150,6 +151,9 @@ pub struct Job {
     /// How it is to be run; `None` when nothing was said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Arc<Terms>>,
+    /// What ties it to other jobs, and what has come of that; `None` when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bonds: Option<Arc<Bonds>>,
     /// What happened to it; `None` before anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Arc<History>>,

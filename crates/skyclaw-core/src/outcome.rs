@@ -47,6 +47,8 @@ pub enum Reply {
     Restored(Arc<Restore>),
     /// The freeze.
     Freeze(Arc<Freeze>),
+    /// The job that has the unique key of the one that was submitted, which is not there.
+    Existing(Arc<Job>),
 }
 
 /// Why a command was not carried out. Nothing changed.
@@ -99,6 +101,9 @@ pub enum Refusal {
         /// What it is.
         status: JobStatus,
     },
+    /// A job depends on one that is not there.
+    #[error("dependsOn names job {0}, which is not known here: submit it first, and the jobs that depend on it after it")]
+    UnknownDependency(JobId),
     /// There was no such freeze, or it is over for so long that it is forgotten.
     #[error("unknown freeze: {0}")]
     UnknownFreeze(FreezeId),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use skyclaw_proto::{AssignmentStatus, HostState, JobStatus, Payload, limits};
 use skyclaw_proto::{record, response};
 
+use crate::bonds::Bonds;
 use crate::freeze::Freeze;
 use crate::model::{
     Assignment, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase, Run, Service,
@@ -155,11 +156,20 @@ fn on_wire<P>(job: &Job, payload: P) -> record::Job<P> {
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        depends_on: Vec::new(),
+        on_dependency_failure: None,
+        waits_for: Vec::new(),
+        concurrency_key: None,
+        concurrency_limit: None,
+        unique_key: None,
     };
-    match &job.terms {
+    let record = match &job.terms {
         Some(terms) => record.with_terms(terms),
         None => record,
-    }
+    };
+    let Some(bonds) = &job.bonds else { return record };
+    let waits_for = if matches!(job.phase, Phase::Queued) { bonds.waits_for.clone() } else { Vec::new() };
+    record::Job { waits_for, ..record.with_links(&bonds.links) }
 }
 
 impl From<&Run> for record::JobResult {
@@ -232,6 +242,10 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
         submitted_by: job.submitted_by.clone(),
         fence: job.fence.unwrap_or(0),
         terms: job.terms().kept().map(Into::into),
+        bonds: job.links().kept().map(|links| {
+            // Who is known to be completed here is found out when it is told so.
+            Arc::new(Bonds { waits_for: links.depends_on.clone(), links: links.into() })
+        }),
         history: None,
         phase,
     }

@@ -39,6 +39,12 @@ pub(crate) fn job(id: &str, status: JobStatus) -> Job {
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        depends_on: Vec::new(),
+        on_dependency_failure: None,
+        waits_for: Vec::new(),
+        concurrency_key: None,
+        concurrency_limit: None,
+        unique_key: None,
     }
 }
 

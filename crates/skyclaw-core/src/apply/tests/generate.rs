@@ -292,6 +292,12 @@ fn job_record() -> impl Strategy<Value = record::Job> {
             network: None,
             mounts: Vec::new(),
             grace_ms: None,
+            depends_on: Vec::new(),
+            on_dependency_failure: None,
+            waits_for: Vec::new(),
+            concurrency_key: None,
+            concurrency_limit: None,
+            unique_key: None,
         },
     )
 }

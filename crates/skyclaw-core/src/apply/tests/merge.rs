@@ -37,6 +37,12 @@ fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> re
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        depends_on: Vec::new(),
+        on_dependency_failure: None,
+        waits_for: Vec::new(),
+        concurrency_key: None,
+        concurrency_limit: None,
+        unique_key: None,
     }
 }
 
