@@ -1,5 +1,7 @@
 //! `skyctl job …`.
 
+mod explain;
+mod links;
 mod show;
 mod terms;
 
@@ -14,6 +16,7 @@ use skyclaw_proto::record::{Event, Job};
 use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody, ResolveJobBody};
 use skyclaw_proto::{JobStatus, Resolution};
 
+use self::links::LinksArgs;
 pub(crate) use self::show::details;
 use self::show::table;
 use self::terms::TermsArgs;
@@ -40,6 +43,11 @@ pub(crate) enum JobCommand {
     /// Show one job and what happened to it
     Get {
         /// Its id, or the beginning of it, with or without job_
+        id: String,
+    },
+    /// Say why a queued job is not running
+    Explain {
+        /// Its id, or the beginning of it
         id: String,
     },
     /// Wait until jobs have ended; prints their output and ends with the exit code of the first that failed
@@ -86,6 +94,8 @@ pub(crate) struct Submit {
     submitted_by: Option<String>,
     #[command(flatten)]
     terms: TermsArgs,
+    #[command(flatten)]
+    links: LinksArgs,
     /// Wait for its end, print its output and end with its exit code
     #[arg(long)]
     wait: bool,
@@ -184,6 +194,13 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
             context.out.show(&shown, || details(&shown.job, &shown.events))?;
             Ok(Exit::Success)
         }
+        JobCommand::Explain { id } => {
+            let client = context.client()?;
+            let job = lookup::job(&client, &id).await?;
+            let explanation = client.explain_job(&job.id).await?;
+            context.out.show(&explanation, || explain::table(&explanation))?;
+            Ok(Exit::Success)
+        }
         JobCommand::Resolve(resolve) => {
             let client = context.client()?;
             let job = lookup::job(&client, &resolve.id).await?;
@@ -226,7 +243,11 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
 async fn run_submit(submit: Submit, context: &Context<'_>) -> Result<Exit, Error> {
     let client = context.client()?;
     let (wait, key) = (submit.wait, submit.idempotency_key.clone());
-    let job = client.enqueue(&body(submit), key.as_deref()).await?;
+    let submitted = client.submit(&body(submit), key.as_deref()).await?;
+    let job = submitted.job;
+    if submitted.existing {
+        output::say(&format!("job {} with this unique key is there already, and has not ended", job.id));
+    }
     if wait {
         return wait::until_end(&client, job.id, context).await;
     }
@@ -246,7 +267,8 @@ fn body(submit: Submit) -> EnqueueJobBody {
     let mut command = submit.command.into_iter();
     let capabilities =
         if submit.capability.is_empty() { vec!["shell".to_owned()] } else { submit.capability };
-    submit.terms.put(EnqueueJobBody {
+    let links = submit.links;
+    links.put(submit.terms.put(EnqueueJobBody {
         payload: Some(PayloadBody {
             kind: Some("shell".to_owned()),
             command: command.next(),
@@ -262,7 +284,7 @@ fn body(submit: Submit) -> EnqueueJobBody {
         priority: submit.priority,
         labels: Some(submit.label).filter(|labels| !labels.is_empty()).map(|l| l.into_iter().collect()),
         ..EnqueueJobBody::default()
-    })
+    }))
 }
 
 async fn run_list(list: &List, context: &Context<'_>) -> Result<Exit, Error> {
@@ -339,6 +361,22 @@ mod tests {
         );
         let wrong = Cli::try_parse_from(["skyctl", "job", "submit", "--on-lost", "cry", "ls"]);
         assert!(wrong.expect_err("refused").to_string().contains("must be retry, fail or hold"));
+    }
+
+    #[test]
+    fn what_ties_a_job_to_others_has_its_place_in_the_body() {
+        let flags = "--depends-on job_a --depends-on job_b --on-dependency-failure skip --concurrency-key db \
+                     --concurrency-limit 2 --unique-key nightly train";
+        check_body(
+            &flags.split_whitespace().collect::<Vec<_>>(),
+            &expect![[
+                r#"{"payload":{"kind":"shell","command":"train","args":[]},"requirement":{"requiredCapabilities":["shell"]},"dependsOn":["job_a","job_b"],"onDependencyFailure":"skip","concurrencyKey":"db","concurrencyLimit":2,"uniqueKey":"nightly"}"#
+            ]],
+        );
+        for flags in ["--on-dependency-failure skip", "--concurrency-limit 2", "--concurrency-key k --concurrency-limit 0"] {
+            let args = ["skyctl", "job", "submit"].into_iter().chain(flags.split(' ')).chain(["ls"]);
+            assert!(Cli::try_parse_from(args).is_err(), "{flags}");
+        }
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Operation {
             | Self::UndrainHost { .. }
             | Self::RemoveHost { .. }
             | Self::NoteHosts { .. }
-            | Self::NoteSwitch { .. } => (None, &[]),
+            | Self::NoteSwitch { .. }
+            | Self::PassTime { .. } => (None, &[]),
         };
         one.into_iter().chain(many.iter().map(|job| &job.id))
     }

@@ -9,7 +9,7 @@ use skyclaw_proto::{JobId, Links};
 
 use crate::keys::OwnedKey;
 use crate::lanes::Turn;
-use crate::model::Job;
+use crate::model::{Job, Phase};
 
 /// What ties a job to others, and what has come of that.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,6 +23,15 @@ pub struct Bonds {
     pub waits_for: Vec<JobId>,
 }
 
+impl Bonds {
+    /// About how many bytes they take.
+    #[must_use]
+    pub fn approx_bytes(&self) -> usize {
+        let waits: usize = self.waits_for.iter().map(|id| id.as_str().len() + 16).sum();
+        self.links.approx_bytes() + waits
+    }
+}
+
 impl Job {
     /// The jobs that must be completed before it can be claimed, and are not known to be.
     #[must_use]
@@ -34,6 +43,11 @@ impl Job {
     #[must_use]
     pub fn links(&self) -> Option<&Links> {
         self.bonds.as_ref().map(|bonds| &*bonds.links)
+    }
+
+    /// Whether it counts as running where only so many may: what is lost may run still.
+    pub(crate) fn may_run(&self) -> bool {
+        matches!(self.phase, Phase::Leased(_) | Phase::Lost(_))
     }
 
     /// What its turn depends on, if it has a concurrency key.

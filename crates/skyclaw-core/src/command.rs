@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::record::{self, Usage};
 use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
-    Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Resolution, RestoreId, Scope,
-    ServiceId, Stopped, Terms, Timestamp,
+    Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Plan, Resolution, RestoreId,
+    Scope, ServiceId, Stopped, Terms, Timestamp,
 };
 
 use crate::history::Event;
@@ -132,6 +132,9 @@ pub enum Operation {
         /// What ties it to other jobs; `None` when nothing does.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         links: Option<Arc<Links>>,
+        /// When it is to be run, and how often; `None` when nothing was said of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<Arc<Plan>>,
     },
     /// A host takes jobs.
     Claim {
@@ -309,6 +312,11 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// The leader's clock says that queued jobs can be claimed now that were for later, or have waited too long.
+    PassTime {
+        /// How many at most are looked at.
+        most: u32,
+    },
 }
 
 impl Command {
@@ -329,9 +337,11 @@ impl Operation {
                 let enforces = enforces.as_ref().map_or(0, |enforces| enforces.approx_bytes());
                 name.len() + set_bytes(capabilities) + enforces
             }
-            Self::Enqueue { payload, required, labels, terms, .. } => {
+            Self::Enqueue { payload, required, labels, terms, links, plan, .. } => {
                 let terms = terms.as_ref().map_or(0, |terms| terms.approx_bytes());
-                payload.approx_bytes() + set_bytes(required) + pairs_bytes(labels) + terms
+                let plan = plan.as_ref().map_or(0, |plan| plan.approx_bytes());
+                let links = links.as_ref().map_or(0, |links| links.approx_bytes());
+                payload.approx_bytes() + set_bytes(required) + pairs_bytes(labels) + terms + links + plan
             }
             Self::Complete(done) => {
                 let texts =
@@ -342,6 +352,7 @@ impl Operation {
             Self::Claim { .. }
             | Self::Cancel { .. }
             | Self::PruneReplies
+            | Self::PassTime { .. }
             | Self::CancelRestore { .. }
             | Self::ReleaseClaims { .. }
             | Self::UndrainHost { .. }
@@ -410,11 +421,20 @@ fn set_bytes(set: &Capabilities) -> usize {
 
 fn merged_job_bytes(job: &record::Job) -> usize {
     let output = job.result.as_ref().map_or(0, |result| result.stdout.len() + result.stderr.len());
+    let results = job.attempt_results.iter();
+    let attempts: usize = results
+        .map(|attempt| {
+            let error = attempt.error.as_ref().map_or(0, String::len);
+            FIXED_RECORD + error + attempt.stdout.len() + attempt.stderr.len()
+        })
+        .sum();
     FIXED_RECORD
         + output
         + job.payload.approx_bytes()
         + set_bytes(&job.requirement.required_capabilities)
         + job.terms().approx_bytes()
+        + job.plan().approx_bytes()
+        + attempts
 }
 
 fn merged_service_bytes(service: &record::Service) -> usize {

@@ -168,6 +168,11 @@ impl Lanes {
         })
     }
 
+    /// Nobody is to be woken for what came until now.
+    pub(crate) fn forget_opened(&mut self) {
+        self.opened.clear();
+    }
+
     /// Whether any came.
     pub(crate) fn has_opened(&self) -> bool {
         !self.opened.is_empty()

@@ -16,6 +16,7 @@ use skyclaw_proto::{
 
 use crate::bonds::Bonds;
 use crate::history::{Event, History};
+use crate::life::Life;
 
 /// A machine that runs work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +155,9 @@ pub struct Job {
     /// What ties it to other jobs, and what has come of that; `None` when nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bonds: Option<Arc<Bonds>>,
+    /// When and how often it is to be run, and what has come of that; `None` when nothing was said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Arc<Life>>,
     /// What happened to it; `None` before anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Arc<History>>,

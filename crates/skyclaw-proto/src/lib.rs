@@ -20,6 +20,7 @@ pub mod limits;
 pub mod links;
 mod object;
 pub mod payload;
+pub mod plan;
 pub mod record;
 pub mod request;
 pub mod response;
@@ -36,6 +37,7 @@ pub use freeze::Scope;
 pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
 pub use links::{Concurrency, Links};
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
+pub use plan::{Plan, Retry};
 pub use request::Invalid;
 pub use status::{
     AssignmentStatus, HostState, Isolation, JobStatus, OnDependencyFailure, OnLost, Resolution,

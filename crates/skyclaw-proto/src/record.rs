@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::object;
 use crate::payload::Env;
 use crate::{
-    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState, Isolation, JobId,
-    JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Resources, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
+    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState, Isolation,
+    JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources, Retry,
+    Scope, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 /// A machine that runs work.
@@ -207,9 +208,42 @@ pub struct Job<P = Payload> {
     /// While it has not ended, there is no second one with this key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_key: Option<String>,
+    /// How long it may wait for a host, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// It is not claimed before then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// How often it is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// When it can be claimed, while it cannot: for `notBefore`, or after an attempt that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimable_at: Option<Timestamp>,
+    /// When it expires unless it is claimed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// How many of the attempts that `retry` allows have failed or were lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_attempts: u32,
+    /// How its earlier attempts ended, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempt_results: Vec<AttemptResult>,
 }
 
 impl<P> Job<P> {
+    /// When it is to be run, and how often.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan { ttl_ms: self.ttl_ms, not_before: self.not_before, retry: self.retry }
+    }
+
+    /// The same job, to be run then and so often.
+    #[must_use]
+    pub fn with_plan(self, plan: &Plan) -> Self {
+        Self { ttl_ms: plan.ttl_ms, not_before: plan.not_before, retry: plan.retry, ..self }
+    }
+
     /// How it is to be run.
     #[must_use]
     pub fn terms(&self) -> Terms {
@@ -295,6 +329,42 @@ pub struct JobResult {
     pub oom: bool,
 }
 
+/// How an attempt ended after which the job was queued again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptResult {
+    /// Which of the job's attempts it was: what `attempts` said then.
+    pub attempt: u32,
+    /// How it ended: `failed`, `lost`, or as what the job had ended that was then retried.
+    pub status: JobStatus,
+    /// When that became known.
+    pub ended_at: Timestamp,
+    /// Who ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<HostId>,
+    /// The fencing token of its lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
+    /// How long it ran, as the host measured; absent when no host told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// The exit code; absent when no host told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Why it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The end of what it wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stdout: String,
+    /// The end of what it wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stderr: String,
+    /// Whether it ran out of the memory it may use.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oom: bool,
+}
+
 /// What a run used, as far as the host could measure it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -318,6 +388,11 @@ impl Usage {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// Something that happened to a job.

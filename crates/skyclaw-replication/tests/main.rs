@@ -80,6 +80,8 @@ fn enqueue() -> Operation {
         priority: 50,
         labels: Default::default(),
         terms: None,
+        plan: None,
+        links: None,
     }
 }
 

@@ -17,3 +17,4 @@ mod public;
 mod services;
 mod targets;
 mod terms;
+mod tied;

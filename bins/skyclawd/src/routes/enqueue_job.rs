@@ -35,5 +35,6 @@ pub(super) fn operation(app: &App, job: EnqueueJob) -> Operation {
         labels: job.labels,
         terms: job.terms.map(Into::into),
         links: job.links.map(Into::into),
+        plan: job.plan.map(Into::into),
     }
 }

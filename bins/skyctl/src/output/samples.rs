@@ -45,6 +45,13 @@ pub(crate) fn job(id: &str, status: JobStatus) -> Job {
         concurrency_key: None,
         concurrency_limit: None,
         unique_key: None,
+        ttl_ms: None,
+        not_before: None,
+        retry: None,
+        claimable_at: None,
+        expires_at: None,
+        failed_attempts: 0,
+        attempt_results: Vec::new(),
     }
 }
 

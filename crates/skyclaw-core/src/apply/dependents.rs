@@ -12,7 +12,7 @@ use skyclaw_proto::{JobId, JobStatus, Links, OnDependencyFailure};
 use super::Draft;
 use crate::archive::Archive;
 use crate::bonds::Bonds;
-use crate::keys::public_caller;
+use crate::keys::{OwnedKey, public_caller};
 use crate::model::{EndStatus, Ended, Job, Phase};
 use crate::outcome::{Refusal, Reply};
 use crate::state::State;
@@ -22,6 +22,14 @@ pub const SETTLED_AT_ONCE: usize = 256;
 
 /// A job that has ended, and how; `None` when nobody knows it any more.
 pub(super) type Settled = (JobId, Option<EndStatus>);
+
+/// What comes of what a new job is to be tied to.
+pub(super) enum Tied {
+    /// An active job has its unique key.
+    Existing(Arc<Job>),
+    /// It is tied to these, and has ended at once if one of them has ended otherwise than completed.
+    To(Arc<Bonds>, Option<Ended>),
+}
 
 impl State {
     /// The jobs that have ended and that others still wait for: a command must name them that tells those
@@ -38,32 +46,39 @@ impl State {
 }
 
 impl Draft<'_> {
-    /// What a new job is tied to, and the end it has at once when one that it depends on has not completed.
+    /// What a new job is tied to, or the job that stands for it.
     pub(super) fn tie(
         &self,
         links: &Arc<Links>,
         submitted_by: Option<&String>,
         archive: &impl Archive,
-    ) -> Result<(Arc<Bonds>, Option<Ended>), Refusal> {
+    ) -> Result<Tied, Refusal> {
+        if let Some(key) = &links.unique_key {
+            let holder = self.state.unique.holder(&OwnedKey::new(key, submitted_by));
+            if let Some(job) = holder.and_then(|id| self.state.jobs.get(id)) {
+                return Ok(Tied::Existing(Arc::clone(job)));
+            }
+        }
+        let caller = public_caller(submitted_by);
+        // To a public caller the jobs of others do not exist.
+        let is_visible =
+            |job: &Arc<Job>| caller.is_none() || public_caller(job.submitted_by.as_ref()) == caller;
         let mut waits_for = Vec::new();
         let mut end = None;
         for id in &links.depends_on {
-            let caller = public_caller(submitted_by);
-            // To a public caller the jobs of others do not exist.
-            let visible =
-                |job: &Arc<Job>| caller.is_none() || public_caller(job.submitted_by.as_ref()) == caller;
-            let job = self.known(id, archive).filter(visible);
+            let job = self.known(id, archive).filter(is_visible);
             let job = job.ok_or_else(|| Refusal::UnknownDependency(id.clone()))?;
-            match &job.phase {
-                Phase::Ended(ended) if ended.status == EndStatus::Completed => {}
-                Phase::Ended(ended) if end.is_none() => {
-                    end = Some(end_of_dependent(links, id, Some(ended.status)));
-                    waits_for.push(id.clone());
-                }
-                _ => waits_for.push(id.clone()),
+            let status = match &job.phase {
+                Phase::Ended(ended) if ended.status == EndStatus::Completed => continue,
+                Phase::Ended(ended) => Some(ended.status),
+                Phase::Queued | Phase::Leased(_) | Phase::Lost(_) => None,
+            };
+            waits_for.push(id.clone());
+            if let (Some(status), None) = (status, &end) {
+                end = Some(end_of_dependent(links, id, Some(status)));
             }
         }
-        Ok((Arc::new(Bonds { links: Arc::clone(links), waits_for }), end))
+        Ok(Tied::To(Arc::new(Bonds { links: Arc::clone(links), waits_for }), end))
     }
 
     /// Tells those who wait for jobs that this command ended.

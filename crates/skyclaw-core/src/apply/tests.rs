@@ -6,6 +6,7 @@
 mod always_exact;
 mod always_fair;
 mod always_sound;
+mod always_tied;
 mod frozen;
 mod generate;
 mod idempotency;
@@ -15,3 +16,4 @@ mod lost;
 mod merge;
 mod restores;
 mod services;
+mod tied;

@@ -10,13 +10,14 @@ use super::check::{
 };
 use super::events::{self, EventBody};
 use super::links;
+use super::plan::{self, RetryBody};
 use super::terms::{self, MountBody};
 use crate::limits;
 use crate::links::Links;
 use crate::object;
 use crate::payload::{Env, OpenclawPayload, Payload, ShellPayload};
 use crate::record::{Event, Usage};
-use crate::{Capabilities, HostId, Resolution, Resources, Stopped, Terms};
+use crate::{Capabilities, HostId, Plan, Resolution, Resources, Stopped, Terms};
 
 /// The `payload` of a submission, of either kind.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -141,6 +142,15 @@ pub struct EnqueueJobBody {
     /// While a job with this key has not ended, submitting another one answers with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unique_key: Option<String>,
+    /// How long it may wait for a host, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// An RFC 3339 time before which it is not claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// How often it is tried.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub retry: Option<RetryBody>,
 }
 
 /// A checked [`EnqueueJobBody`].
@@ -160,6 +170,8 @@ pub struct EnqueueJob {
     pub terms: Option<Box<Terms>>,
     /// What ties it to other jobs; `None` when nothing does.
     pub links: Option<Box<Links>>,
+    /// When it is to be run, and how often; `None` when nothing was said of it.
+    pub plan: Option<Box<Plan>>,
 }
 
 impl EnqueueJobBody {
@@ -170,6 +182,7 @@ impl EnqueueJobBody {
     pub fn check(self) -> Result<EnqueueJob, Invalid> {
         let terms = terms::check(&self)?.kept();
         let links = links::check(&self)?.kept();
+        let plan = plan::check(&self)?.kept();
         let payload = self.payload.ok_or_else(|| Invalid::required("payload"))?.check()?;
         let required_capabilities = self
             .requirement
@@ -183,7 +196,7 @@ impl EnqueueJobBody {
             .map(|s| s.trim().to_owned());
         let labels = self.labels.unwrap_or_default();
         check::labels(&labels)?;
-        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels, terms, links })
+        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels, terms, links, plan })
     }
 }
 

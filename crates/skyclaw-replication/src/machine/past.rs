@@ -86,7 +86,8 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::UndrainHost { .. }
         | Operation::RemoveHost { .. }
         | Operation::NoteHosts { .. }
-        | Operation::NoteSwitch { .. } => false,
+        | Operation::NoteSwitch { .. }
+        | Operation::PassTime { .. } => false,
     }
 }
 

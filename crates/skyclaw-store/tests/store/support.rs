@@ -67,6 +67,8 @@ pub(crate) fn job(seq: u64, version: u64) -> Job {
         submitted_by: (seq % 2 == 1).then(|| "public:web".into()),
         fence: version,
         terms: None,
+        life: None,
+        bonds: None,
         history: None,
         phase: phase(version),
     }

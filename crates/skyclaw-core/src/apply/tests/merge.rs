@@ -43,6 +43,13 @@ fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> re
         concurrency_key: None,
         concurrency_limit: None,
         unique_key: None,
+        ttl_ms: None,
+        not_before: None,
+        retry: None,
+        claimable_at: None,
+        expires_at: None,
+        failed_attempts: 0,
+        attempt_results: Vec::new(),
     }
 }
 
