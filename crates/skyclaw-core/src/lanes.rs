@@ -16,7 +16,7 @@
 //!
 //! A job counts as running while it is leased, and while it is lost: what nobody knows the end of may still run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use skyclaw_proto::{Capabilities, JobId};
 
@@ -25,7 +25,7 @@ use crate::model::Job;
 use crate::queue::{Kind, Place, Queue};
 
 /// What a job waits for when its turn has not come: that fewer than `limit` with the key run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Turn {
     pub(crate) key: OwnedKey,
     pub(crate) limit: u32,
@@ -54,8 +54,9 @@ pub(crate) struct Lanes {
     keys: HashMap<OwnedKey, Key>,
     /// How many wait and are not in the queue.
     behind: usize,
-    /// Lanes that have put a job into the queue since this was last asked for.
-    opened: Vec<(Turn, Kind)>,
+    /// Lanes that have put a job into the queue since this was last asked for. (A set, as a freeze looks at jobs in
+    /// no order, and all nodes must tell the same.)
+    opened: BTreeSet<(Turn, Kind)>,
 }
 
 impl Lanes {
@@ -97,7 +98,7 @@ impl Lanes {
         }
         queue.put(kind.clone(), place, &job.id);
         self.behind -= 1;
-        self.opened.push((turn.clone(), kind));
+        self.opened.insert((turn.clone(), kind));
     }
 
     /// A job waits no more.
@@ -116,7 +117,7 @@ impl Lanes {
             if let Some((next, id)) = lane.first_key_value() {
                 queue.put(kind.clone(), *next, id);
                 self.behind -= 1;
-                self.opened.push((turn.clone(), kind.clone()));
+                self.opened.insert((turn.clone(), kind.clone()));
             }
         } else {
             self.behind -= 1;
@@ -151,7 +152,7 @@ impl Lanes {
             if let Some((first, id)) = lane.first_key_value() {
                 queue.put(kind.clone(), *first, id);
                 self.behind -= 1;
-                self.opened.push((Turn { key: key.clone(), limit }, kind.clone()));
+                self.opened.insert((Turn { key: key.clone(), limit }, kind.clone()));
             }
         }
         self.forget_if_idle(key);

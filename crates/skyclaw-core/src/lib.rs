@@ -13,6 +13,7 @@
 //! What always holds between two commands:
 //! - a job is queued, leased, lost or ended, never two of them, and has at most one lease;
 //! - nothing that is frozen or whose time has not come is claimed, and a host that is drained claims nothing;
+//! - nothing is claimed before all that it depends on are completed, or beside more with its concurrency key than it says;
 //! - a host's `active_leases` is the number of leases held in its name;
 //! - within a priority, queued jobs are handed out in the order they were enqueued;
 //! - every claim has a fencing token greater than all before it;

@@ -38,7 +38,7 @@ impl Place {
 }
 
 /// What the jobs of a bucket have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Kind {
     pub(crate) required: Capabilities,
     priority: u8,
