@@ -116,6 +116,13 @@ pub const JOB: Fields = Fields {
         "network",
         "mounts",
         "graceMs",
+        "ttlMs",
+        "notBefore",
+        "retry",
+        "claimableAt",
+        "expiresAt",
+        "failedAttempts",
+        "attemptResults",
     ],
 };
 

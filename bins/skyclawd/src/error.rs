@@ -101,6 +101,7 @@ impl From<Refusal> for ApiError {
             | Refusal::UnknownFreeze(_) => (Status::NOT_FOUND, Code::NotFound),
             Refusal::NotLost { .. } => (Status::CONFLICT, Code::NotLost),
             Refusal::UnknownDependency(_) => (Status::CONFLICT, Code::UnknownDependency),
+            Refusal::NotToRetry { .. } | Refusal::UniqueKeyTaken { .. } => (Status::CONFLICT, Code::NotRetryable),
             Refusal::HostBusy { .. } => (Status::CONFLICT, Code::HostBusy),
             Refusal::TooManyFreezes => (Status::CONFLICT, Code::TooManyFreezes),
             Refusal::AssignedElsewhere { .. } | Refusal::NotAssigned { .. } => {

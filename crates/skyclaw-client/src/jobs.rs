@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use skyclaw_proto::record::{Event, Job};
-use skyclaw_proto::request::{ClaimBody, CompleteJobBody, EnqueueJobBody, JobEventsBody, ResolveJobBody};
+use skyclaw_proto::request::{
+    ClaimBody, CompleteJobBody, EnqueueJobBody, JobEventsBody, ResolveJobBody, RetryJobBody,
+};
 use skyclaw_proto::response::{ClaimedJobs, EventsBody, JobBody, JobPage, SubmittedBody};
 use skyclaw_proto::{Explanation, HostId, JobId, JobStatus, route};
 
@@ -106,6 +108,15 @@ impl Client {
         key: Option<&str>,
     ) -> Result<Job, Error> {
         let call = Call::post(route::resolve(id), decision)?.keyed(key)?;
+        self.fetch(&call).await.map(|JobBody { job }| job)
+    }
+
+    /// `POST /v1/jobs/:id/retry`: queues a job again that ended without success.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn retry_job(&self, id: &JobId, said: &RetryJobBody, key: Option<&str>) -> Result<Job, Error> {
+        let call = Call::post(route::retry(id), said)?.keyed(key)?;
         self.fetch(&call).await.map(|JobBody { job }| job)
     }
 

@@ -32,6 +32,7 @@ impl Operation {
             Self::Enqueue { id, .. }
             | Self::Cancel { id }
             | Self::ResolveJob { id, .. }
+            | Self::RetryJob { id, .. }
             | Self::TellEvents { id, .. } => (Some(id), &[]),
             Self::Complete(completion) => (Some(&completion.id), &[]),
             Self::Merge { jobs, .. } => (None, jobs),

@@ -312,6 +312,17 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// Somebody wants a job that ended without success queued again.
+    RetryJob {
+        /// The job.
+        id: JobId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Who asks for it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// The leader's clock says that queued jobs can be claimed now that were for later, or have waited too long.
     PassTime {
         /// How many at most are looked at.
@@ -366,7 +377,9 @@ impl Operation {
                 pairs_bytes(&scope.labels) + said_bytes(reason.as_ref(), by.as_ref())
             }
             Self::Thaw { by, .. } => said_bytes(None, by.as_ref()),
-            Self::DrainHost { reason, by, .. } => said_bytes(reason.as_ref(), by.as_ref()),
+            Self::DrainHost { reason, by, .. } | Self::RetryJob { reason, by, .. } => {
+                said_bytes(reason.as_ref(), by.as_ref())
+            }
             Self::NoteSwitch { frozen, by, .. } => {
                 let frozen = frozen.as_ref().map_or(0, |it| said_bytes(it.reason.as_ref(), it.by.as_ref()));
                 said_bytes(None, by.as_ref()) + frozen

@@ -4,7 +4,7 @@
 //! the mesh share theirs.
 //!
 //! Whoever submits a job with the unique key of one that has not ended is given that one. Two active jobs can have
-//! one key when one was retried, or records of another mesh brought it in; the older one stands for it.
+//! one key when records of another mesh brought one in; the older one stands for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

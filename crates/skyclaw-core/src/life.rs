@@ -10,6 +10,8 @@ use skyclaw_proto::limits::{
 };
 use skyclaw_proto::{HostId, JobStatus, Plan, Timestamp};
 
+use crate::model::{Ended, Job, Run};
+
 /// The plan of a job, and what has come of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -90,8 +92,8 @@ impl Life {
         self.failures = 0;
     }
 
-    /// Once it was claimed, neither time means anything any more.
-    pub(crate) fn claimed(mut life: Arc<Self>) -> Arc<Self> {
+    /// Once it was claimed or has ended, neither time means anything any more.
+    pub(crate) fn waits_no_more(mut life: Arc<Self>) -> Arc<Self> {
         if life.due().is_some() {
             let life = Arc::make_mut(&mut life);
             (life.claimable_at, life.expires_at) = (None, None);
@@ -140,6 +142,25 @@ impl Life {
 impl Attempt {
     /// What a result takes beside its texts.
     const FIXED_BYTES: usize = 128;
+
+    /// How a run of the job ended.
+    pub(crate) fn of(job: &Job, status: JobStatus, ended_at: Timestamp, ended: &Ended) -> Self {
+        let run = ended.run.as_deref();
+        let text = |of: fn(&Run) -> &String| run.map(|run| end_of(of(run), MAX_ATTEMPT_OUTPUT_LEN).into());
+        Self {
+            number: job.attempts,
+            status,
+            ended_at,
+            host: ended.host.clone(),
+            fence: job.fence,
+            duration_ms: run.map(|run| run.duration_ms),
+            exit_code: run.map(|run| run.exit_code),
+            error: ended.error.as_deref().map(|error| start_of(error, MAX_EVENT_DETAIL_LEN).into()),
+            stdout: text(|run| &run.stdout).unwrap_or_default(),
+            stderr: text(|run| &run.stderr).unwrap_or_default(),
+            oom: run.is_some_and(|run| run.oom),
+        }
+    }
 
     fn approx_bytes(&self) -> usize {
         let error = self.error.as_ref().map_or(0, |error| error.len());

@@ -267,6 +267,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::RemoveHost { .. } => "remove_host",
         Operation::NoteHosts { .. } => "note_hosts",
         Operation::NoteSwitch { .. } => "note_switch",
+        Operation::RetryJob { .. } => "retry_job",
         Operation::PassTime { .. } => "pass_time",
     }
 }

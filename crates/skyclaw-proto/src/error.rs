@@ -51,6 +51,8 @@ pub enum ErrorCode {
     NotLost,
     /// `dependsOn` names a job that is not there.
     UnknownDependency,
+    /// The job was done, or may yet be, so it is not queued again.
+    NotRetryable,
     /// The host is up, or holds work; it is drained or stopped first.
     HostBusy,
     /// There are as many freezes as there may be.

@@ -9,6 +9,7 @@ const HEARTBEAT: &str = "/v1/hosts/h1/heartbeat";
 const CLAIM: &str = "/v1/hosts/h1/claim";
 const SERVICES: &str = "/v1/services";
 const RESOLVE: &str = "/v1/jobs/j1/resolve";
+const RETRY: &str = "/v1/jobs/j1/retry";
 const EVENTS: &str = "/v1/jobs/j1/events";
 const FREEZES: &str = "/v1/freezes";
 const DRAIN: &str = "/v1/hosts/h1/drain";
@@ -181,6 +182,21 @@ const FIELDS: &[(&str, &str, &str)] = &[
         r#"{"hostId":"h1","success":false,"durationMs":1,"exitCode":0,"stdout":"","stderr":"","usage":{"cpuMs":-1}}"#,
         "cpuMs",
     ),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"ttlMs":0}"#, "ttlMs"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"ttlMs":1.5}"#, "ttlMs"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"notBefore":"soon"}"#, "notBefore"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"notBefore":5}"#, "notBefore"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"notBefore":"99999-01-01T00:00:00Z"}"#, "notBefore"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"retry":[]}"#, "retry"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"retry":{"maxAttempts":0}}"#, "retry.maxAttempts"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"retry":{"maxAttempts":-1}}"#, "maxAttempts"),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"retry":{"backoffMs":9,"maxBackoffMs":8}}"#,
+        "retry.maxBackoffMs",
+    ),
+    (RETRY, r#"{"reason":5}"#, "reason"),
+    (RETRY, r#"{"by":"a\u0000"}"#, "by"),
     (RESOLVE, r#"{}"#, "action"),
     (RESOLVE, r#"{"action":"forget"}"#, "action"),
     (RESOLVE, r#"{"action":"fail","result":{}}"#, "result"),

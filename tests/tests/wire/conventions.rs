@@ -14,6 +14,7 @@ const CORE: &[(&str, &str)] = &[
     ("POST", "/v1/jobs/j1/complete"),
     ("POST", "/v1/jobs/j1/cancel"),
     ("POST", "/v1/jobs/j1/resolve"),
+    ("POST", "/v1/jobs/j1/retry"),
     ("POST", "/v1/jobs/j1/events"),
     ("GET", "/v1/jobs/j1/events"),
     ("GET", "/v1/jobs/j1/explain"),

@@ -8,6 +8,7 @@ mod hosts;
 mod idempotency;
 mod jobs;
 mod leases;
+mod life;
 mod lists;
 mod lost;
 mod merging;

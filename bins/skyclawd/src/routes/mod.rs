@@ -42,6 +42,7 @@ pub(crate) mod replicate_snapshot;
 mod reply;
 pub(crate) mod report_service;
 pub(crate) mod resolve_job;
+pub(crate) mod retry_job;
 pub(crate) mod save_snapshot;
 pub(crate) mod stage_restore;
 pub(crate) mod state;

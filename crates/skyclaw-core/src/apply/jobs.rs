@@ -70,7 +70,7 @@ impl Draft<'_> {
             job.fence = self.state.counters.next_fence;
             job.phase = Phase::Leased(Lease { host: id.clone(), expires_at, cancel_requested_at: None });
             self.state.counters.next_fence += 1;
-            job.life = job.life.map(Life::claimed);
+            job.life = job.life.map(Life::waits_no_more);
             let claimed_now = Event::new(self.stamp.at, "claimed", format!("attempt {}", job.attempts));
             job.remember(Event { host: Some(id.clone()), fence: job.fence, ..claimed_now });
             let job = self.put_job(job);
@@ -118,7 +118,11 @@ impl Draft<'_> {
             (false, true) => EndStatus::Cancelled,
             (false, false) => EndStatus::Failed,
         };
-        Ok(Reply::Job(self.end(&Arc::new(told), self.ended(status, done))))
+        let ended = self.ended(status, done);
+        Ok(Reply::Job(match status {
+            EndStatus::Failed => self.failed(told, ended),
+            _ => self.end(&Arc::new(told), ended),
+        }))
     }
 
     /// How a run ended, as its host reports it.
@@ -173,6 +177,7 @@ impl Draft<'_> {
         };
         let kind = JobStatus::from(ended.status).as_str();
         let mut over = Job { phase: Phase::Ended(ended), ..(**job).clone() };
+        over.life = over.life.map(Life::waits_no_more);
         // What nobody ever took has no history beyond its record.
         if over.history.is_some() {
             over.remember(Event { fence: over.fence, ..Event::new(self.stamp.at, kind, detail) });

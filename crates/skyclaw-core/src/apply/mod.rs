@@ -8,6 +8,7 @@ mod leases;
 mod lost;
 mod merge;
 mod restores;
+mod retries;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -174,6 +175,7 @@ impl Draft<'_> {
             Operation::RemoveHost { id, force } => self.remove_host(id, *force),
             Operation::NoteHosts { up, down } => Ok(self.note_hosts(up, down)),
             Operation::NoteSwitch { id, frozen, by } => self.note_switch(id, frozen.as_ref(), by.as_ref()),
+            Operation::RetryJob { id, reason, by } => self.retry(id, reason.as_ref(), by.as_ref(), archive),
             Operation::PassTime { most } => Ok(self.pass_time(*most)),
         }
     }

@@ -5,6 +5,7 @@
 
 mod always_exact;
 mod always_fair;
+mod always_in_time;
 mod always_sound;
 mod always_tied;
 mod frozen;
@@ -17,3 +18,4 @@ mod merge;
 mod restores;
 mod services;
 mod tied;
+mod times;

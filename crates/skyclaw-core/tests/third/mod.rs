@@ -5,7 +5,7 @@ use std::sync::Arc;
 use skyclaw_core::{Attempt, Job, Life, Operation, Phase};
 use skyclaw_proto::{Capabilities, JobStatus, Plan, Retry};
 
-use crate::{Failure, at, frozen_in, id, job, shell};
+use crate::{Failure, at, frozen_in, id, job, shell, text};
 
 fn plan() -> Plan {
     Plan {
@@ -32,6 +32,7 @@ pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
                 links: None,
             },
         ),
+        ("retry_job", Operation::RetryJob { id: id("job_1")?, reason: text("fixed"), by: text("ann") }),
         ("pass_time", Operation::PassTime { most: 1000 }),
     ])
 }

@@ -28,7 +28,7 @@ pub use self::jobs::{
     CompleteJob, CompleteJobBody, EnqueueJob, EnqueueJobBody, FoundResult, PayloadBody, RequirementBody,
     ResolveJob, ResolveJobBody,
 };
-pub use self::plan::RetryBody;
+pub use self::plan::{RetryBody, RetryJobBody};
 pub use self::restore::{CommitRestore, CommitRestoreBody};
 pub use self::services::{
     ClaimServiceBody, DeployService, DeployServiceBody, ReportService, ReportServiceBody,

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::between;
+use super::check::{between, optional_text};
 use super::{EnqueueJobBody, Invalid};
-use crate::limits::{DEFAULT_MAX_BACKOFF_MS, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_TTL_MS};
+use crate::limits::{
+    DEFAULT_MAX_BACKOFF_MS, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_NAME_LEN, MAX_REASON_LEN, MAX_TTL_MS,
+};
 use crate::{Plan, Retry, Timestamp};
 
 /// The `retry` of a submission.
@@ -20,6 +22,31 @@ pub struct RetryBody {
     /// How long it waits at most, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_backoff_ms: Option<u64>,
+}
+
+/// `POST /v1/jobs/:id/retry`. (Ours.)
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RetryJobBody {
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who asks for it, as they say themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+impl RetryJobBody {
+    /// Checks the body.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn check(self) -> Result<Self, Invalid> {
+        Ok(Self {
+            reason: optional_text("reason", self.reason, MAX_REASON_LEN)?,
+            by: optional_text("by", self.by, MAX_NAME_LEN)?,
+        })
+    }
 }
 
 /// Checks what a submission says of when the job is to be run.

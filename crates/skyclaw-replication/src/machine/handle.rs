@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyclaw_core::State;
+use skyclaw_proto::Timestamp;
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -43,6 +44,7 @@ pub(crate) struct Machine {
     barriers: mpsc::Sender<()>,
     applied: watch::Receiver<u64>,
     written: watch::Receiver<Written>,
+    due: watch::Receiver<Option<Timestamp>>,
     checkpointed: watch::Sender<Option<Position>>,
     store: Store,
     meters: Meters,
@@ -70,12 +72,14 @@ impl Machine {
         let (written_tx, written) = watch::channel(start);
         // What was found may be in the memory of the system only: it is made durable before it is named.
         let (checkpointed, _) = watch::channel(None);
+        let (due_tx, due) = watch::channel(options.state.next_due());
         let meters = Meters::new();
         let task = Task {
             memory: Memory::new(options.state, options.lease),
             store: store.clone(),
             applied: applied_tx,
             written: written_tx,
+            due: due_tx,
             checkpointed: checkpointed.clone(),
             commit: None,
             flush_at: None,
@@ -84,7 +88,7 @@ impl Machine {
             meters: meters.clone(),
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        (Self { looks, barriers, applied, written, checkpointed, store, meters }, Applier { orders })
+        (Self { looks, barriers, applied, written, due, checkpointed, store, meters }, Applier { orders })
     }
 
     /// Looks something up in memory, between two applications.
@@ -121,6 +125,11 @@ impl Machine {
     /// The same, to be watched.
     pub(crate) fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied.clone()
+    }
+
+    /// When the next queued job is due, to be watched.
+    pub(crate) fn watch_due(&self) -> watch::Receiver<Option<Timestamp>> {
+        self.due.clone()
     }
 
     /// Waits until the task has ended: all that could be written is written.

@@ -87,6 +87,7 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::RemoveHost { .. }
         | Operation::NoteHosts { .. }
         | Operation::NoteSwitch { .. }
+        | Operation::RetryJob { .. }
         | Operation::PassTime { .. } => false,
     }
 }

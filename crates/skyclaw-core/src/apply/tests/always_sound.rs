@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use skyclaw_proto::JobStatus;
 
 use super::generate::{play, steps};
 use crate::archive::Archive;
@@ -140,12 +141,14 @@ proptest! {
     }
 
     #[test]
-    fn an_ended_job_never_changes_but_by_a_merge(steps in steps()) {
+    fn an_ended_job_never_changes_but_by_a_merge_or_a_retry(steps in steps()) {
         play(&steps, |turn| {
             for change in &turn.outcome.changes {
                 let Change::Job(job) = change else { continue };
                 let had_ended = turn.before.1.job(&job.id).is_some();
-                prop_assert!(turn.is_merge() || !had_ended, "{} changed after its end", job.id);
+                let is_retried = matches!(turn.command.operation, Operation::RetryJob { .. });
+                let was_done = turn.before.1.job(&job.id).is_some_and(|then| then.status() == JobStatus::Completed);
+                prop_assert!(turn.is_merge() || !had_ended || (is_retried && !was_done), "{} changed after its end", job.id);
             }
             Ok(())
         })?;
@@ -174,7 +177,10 @@ proptest! {
             for change in &turn.outcome.changes {
                 let Change::Job(job) = change else { continue };
                 let decided = matches!(turn.command.operation, Operation::ResolveJob { .. }) || turn.is_merge();
-                if decided || job.on_lost() != skyclaw_proto::OnLost::Hold {
+                // A run that failed is over, and was not lost.
+                let failed = matches!(turn.command.operation, Operation::RetryJob { .. })
+                    || matches!(&turn.command.operation, Operation::Complete(done) if !done.success && done.stopped.is_none());
+                if decided || failed || job.on_lost() != skyclaw_proto::OnLost::Hold {
                     taken.remove(&job.id);
                     continue;
                 }

@@ -203,6 +203,7 @@ fn operators_operation() -> impl Strategy<Value = Operation> {
         2 => (one_of(&JOBS), prop::sample::select(Resolution::ALL)).prop_map(|(job, action)| {
             Operation::ResolveJob { id: job_id(job), action, reason: None, by: None, result: None }
         }),
+        3 => one_of(&JOBS).prop_map(|job| Operation::RetryJob { id: job_id(job), reason: None, by: None }),
         2 => (one_of(&FREEZES), scope())
             .prop_map(|(id, scope)| Operation::Freeze { id: freeze_id(id), scope, reason: None, by: None }),
         4 => one_of(&FREEZES).prop_map(|id| Operation::Thaw { id: freeze_id(id), by: None }),
@@ -482,6 +483,7 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         Operation::Merge { .. } => "merge".to_owned(),
         Operation::ResolveJob { id, .. } => format!("resolve {id}"),
         Operation::TellEvents { id, .. } => format!("events {id}"),
+        Operation::RetryJob { id, .. } => format!("retry {id}"),
         Operation::Freeze { .. } => "freeze".to_owned(),
         Operation::Thaw { id, .. } => format!("thaw {id}"),
         Operation::DrainHost { id, .. } => format!("drain {id}"),

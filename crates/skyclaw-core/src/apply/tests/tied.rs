@@ -138,6 +138,45 @@ fn a_job_that_comes_after_the_failure_ends_as_if_it_had_come_before() {
 }
 
 #[test]
+fn a_dependent_that_is_queued_again_waits_anew_for_what_was_not_completed() {
+    let mut world = world();
+    world.enqueue("a", &[], 50);
+    tie(&mut world, "b", after(&["a"]));
+    world.cancel("a").expect("called off");
+    assert_eq!(status(&world, "b"), JobStatus::Failed);
+    let retry = |world: &mut World, job: &str| {
+        job_of(world.run(Operation::RetryJob { id: job_id(job), reason: None, by: None }))
+    };
+    let settle = |world: &mut World| {
+        let ended = world.state.unsettled().cloned().collect();
+        world.run(Operation::SettleDependents { ended }).expect("told");
+    };
+    retry(&mut world, "b");
+    settle(&mut world);
+    assert_eq!(status(&world, "b"), JobStatus::Failed, "nothing has changed");
+    retry(&mut world, "a");
+    assert_eq!(status(&world, "b"), JobStatus::Failed, "nobody asked for it again");
+    retry(&mut world, "b");
+    settle(&mut world);
+    assert_eq!(ids(&world.claim("h", 9)), ["a"]);
+    world.complete("a", "h", true).expect("done");
+    assert_eq!(ids(&world.claim("h", 9)), ["b"]);
+}
+
+#[test]
+fn a_job_whose_unique_key_another_one_has_is_not_queued_again() {
+    let mut world = world();
+    tie(&mut world, "a", unique("u"));
+    world.cancel("a").expect("called off");
+    tie(&mut world, "b", unique("u"));
+    let retry = Operation::RetryJob { id: job_id("a"), reason: None, by: None };
+    let refused = Refusal::UniqueKeyTaken { job: job_id("a"), holder: job_id("b") };
+    assert_eq!(world.run(retry.clone()), Err(refused));
+    world.cancel("b").expect("called off");
+    assert_eq!(job_of(world.run(retry)).status(), JobStatus::Queued);
+}
+
+#[test]
 fn a_lost_job_keeps_those_who_wait_for_it_waiting() {
     let mut world = world();
     world.enqueue_with("a", Terms { on_lost: OnLost::Hold, ..Terms::default() }, &[]);
