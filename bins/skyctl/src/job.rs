@@ -420,7 +420,11 @@ mod tests {
                 r#"{"payload":{"kind":"shell","command":"train","args":[]},"requirement":{"requiredCapabilities":["shell"]},"dependsOn":["job_a","job_b"],"onDependencyFailure":"skip","concurrencyKey":"db","concurrencyLimit":2,"uniqueKey":"nightly"}"#
             ]],
         );
-        for flags in ["--on-dependency-failure skip", "--concurrency-limit 2", "--concurrency-key k --concurrency-limit 0"] {
+        for flags in [
+            "--on-dependency-failure skip",
+            "--concurrency-limit 2",
+            "--concurrency-key k --concurrency-limit 0",
+        ] {
             let args = ["skyctl", "job", "submit"].into_iter().chain(flags.split(' ')).chain(["ls"]);
             assert!(Cli::try_parse_from(args).is_err(), "{flags}");
         }

@@ -24,13 +24,7 @@ pub(crate) struct Dependents {
 
 impl Dependents {
     /// A job waits for others. Those for which `is_active` does not hold are unsettled.
-    pub(crate) fn wait(
-        &mut self,
-        job: &JobId,
-        seq: u64,
-        on: &[JobId],
-        is_active: impl Fn(&JobId) -> bool,
-    ) {
+    pub(crate) fn wait(&mut self, job: &JobId, seq: u64, on: &[JobId], is_active: impl Fn(&JobId) -> bool) {
         for other in on {
             self.waiting.entry(other.clone()).or_default().insert(seq, job.clone());
             if !is_active(other) {

@@ -44,14 +44,18 @@ impl State {
     fn told(&self, job: &Job, reason: Reason) -> Told {
         match reason {
             Reason::NotBefore(until) => {
-                let told = Told::new(ReasonCode::NotBefore, format!("it is not to be claimed before {until}"));
+                let told =
+                    Told::new(ReasonCode::NotBefore, format!("it is not to be claimed before {until}"));
                 Told { until: Some(until), ..told }
             }
             Reason::Dependencies => {
                 let all = job.waits_for();
                 let job_ids: Vec<JobId> = all.iter().take(NAMED).cloned().collect();
                 let message = match all.len() {
-                    1 => format!("it waits for job {}, which it depends on, to be completed", list(&job_ids, 1)),
+                    1 => format!(
+                        "it waits for job {}, which it depends on, to be completed",
+                        list(&job_ids, 1)
+                    ),
                     n => format!("it waits for {n} jobs that it depends on: {}", list(&job_ids, n)),
                 };
                 let count = u64::try_from(all.len()).ok();
@@ -156,7 +160,10 @@ impl State {
         if ahead == 0 {
             return;
         }
-        let message = format!("{} that the same hosts could take come first: older, or of higher priority", jobs(ahead));
+        let message = format!(
+            "{} that the same hosts could take come first: older, or of higher priority",
+            jobs(ahead)
+        );
         reasons.push(Told { count: u64::try_from(ahead).ok(), ..Told::new(ReasonCode::Queue, message) });
     }
 }
@@ -183,9 +190,11 @@ impl Obstacle {
 
     fn told(self, hosts: &[&Host]) -> Told {
         let (code, one, many) = match self {
-            Self::Down => {
-                (ReasonCode::HostsDown, "has not been heard of for some time", "have not been heard of for some time")
-            }
+            Self::Down => (
+                ReasonCode::HostsDown,
+                "has not been heard of for some time",
+                "have not been heard of for some time",
+            ),
             Self::Frozen => {
                 (ReasonCode::HostsFrozen, "was frozen on its machine", "were frozen on their machines")
             }

@@ -102,7 +102,9 @@ pub enum Refusal {
         status: JobStatus,
     },
     /// Another job has the unique key of one that is to be queued again.
-    #[error("job {job} has the unique key of job {holder}, which has not ended: wait until it has, or cancel it")]
+    #[error(
+        "job {job} has the unique key of job {holder}, which has not ended: wait until it has, or cancel it"
+    )]
     UniqueKeyTaken {
         /// The job.
         job: JobId,
@@ -110,7 +112,9 @@ pub enum Refusal {
         holder: JobId,
     },
     /// A job depends on one that is not there.
-    #[error("dependsOn names job {0}, which is not known here: submit it first, and the jobs that depend on it after it")]
+    #[error(
+        "dependsOn names job {0}, which is not known here: submit it first, and the jobs that depend on it after it"
+    )]
     UnknownDependency(JobId),
     /// The job was done, or may yet be: it is not queued again.
     #[error("job {job} {}", why_not_to_retry(*status))]

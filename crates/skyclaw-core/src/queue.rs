@@ -193,15 +193,11 @@ impl Queue {
     }
 
     /// How many jobs come before one, of those whose needs are `of_interest`, counted up to `most`.
-    pub(crate) fn ahead(
-        &self,
-        job: &Job,
-        most: usize,
-        of_interest: impl Fn(&Capabilities) -> bool,
-    ) -> usize {
+    pub(crate) fn ahead(&self, job: &Job, most: usize, of_interest: impl Fn(&Capabilities) -> bool) -> usize {
         let place = Place::of(job);
         let before = |bucket: &Bucket| bucket.head().is_some_and(|head| head < place);
-        let buckets = self.buckets.values().filter(|bucket| before(bucket) && of_interest(&bucket.kind.required));
+        let buckets =
+            self.buckets.values().filter(|bucket| before(bucket) && of_interest(&bucket.kind.required));
         buckets.flat_map(|bucket| bucket.jobs.range(..place)).take(most).count()
     }
 

@@ -182,7 +182,8 @@ impl Keeper {
     /// for the command that ended it.
     async fn look_after_dependents(&self) -> Result<(), Gone> {
         for _ in 0..SETTLED_IN_A_ROW {
-            let unsettled = |memory: &mut Memory| memory.state.unsettled().take(JOBS_AT_ONCE).cloned().collect();
+            let unsettled =
+                |memory: &mut Memory| memory.state.unsettled().take(JOBS_AT_ONCE).cloned().collect();
             let ended: Vec<JobId> = self.machine.look(unsettled).await?;
             if ended.is_empty() || !self.propose(Operation::SettleDependents { ended }).await {
                 break;

@@ -9,6 +9,9 @@ use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::Id;
 
-pub(crate) async fn handle(State(app): State<Shared>, Id(id): Id<JobId>) -> Result<Json<Explanation>, ApiError> {
+pub(crate) async fn handle(
+    State(app): State<Shared>,
+    Id(id): Id<JobId>,
+) -> Result<Json<Explanation>, ApiError> {
     Ok(Json(app.node.explain(&id).await?.ok_or(Refusal::UnknownJob(id))?))
 }

@@ -234,7 +234,8 @@ mod tests {
             created    2026-01-01T00:00:00.000Z
             updated    2026-01-01T00:00:01.000Z
             earlier    2026-01-01T00:00:01.000Z attempt 1 on h1 failed after 12ms, exit code 3: broke
-        "#]].assert_eq(&details(&job, &[]).render(Look::PLAIN));
+        "#]]
+        .assert_eq(&details(&job, &[]).render(Look::PLAIN));
     }
 
     #[test]

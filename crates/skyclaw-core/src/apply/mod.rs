@@ -120,7 +120,17 @@ impl Draft<'_> {
             Operation::RegisterHost { id, name, capabilities, max_parallel, enforces } => {
                 Ok(self.register_host(id, name, capabilities, *max_parallel, enforces.as_ref()))
             }
-            Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms, links, plan } => {
+            Operation::Enqueue {
+                id,
+                payload,
+                required,
+                submitted_by,
+                priority,
+                labels,
+                terms,
+                links,
+                plan,
+            } => {
                 // The proposer's ids are new; one that is there already is this very command, come twice,
                 // and the job may have ended in between.
                 if let Some(job) = self.known(id, archive) {

@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn what_is_not_said_is_not_there() {
         assert_eq!(links(json!({})), Ok(Links::default()));
-        assert_eq!(links(json!({"dependsOn": [], "uniqueKey": " ", "concurrencyKey": ""})), Ok(Links::default()));
+        assert_eq!(
+            links(json!({"dependsOn": [], "uniqueKey": " ", "concurrencyKey": ""})),
+            Ok(Links::default())
+        );
     }
 
     #[test]
@@ -91,7 +94,10 @@ mod tests {
                 json!({"dependsOn": ["a"], "onDependencyFailure": "retry"}),
                 "onDependencyFailure must be \"fail\" or \"skip\"",
             ),
-            (json!({"onDependencyFailure": "skip"}), "onDependencyFailure can only be given with \"dependsOn\""),
+            (
+                json!({"onDependencyFailure": "skip"}),
+                "onDependencyFailure can only be given with \"dependsOn\"",
+            ),
             (json!({"concurrencyLimit": 2}), "concurrencyLimit can only be given with \"concurrencyKey\""),
             (
                 json!({"concurrencyKey": "a", "concurrencyLimit": 0}),

@@ -31,7 +31,8 @@ pub(super) fn has_turn(running: &BTreeMap<OwnedKey, u32>, job: &Job) -> bool {
 
 /// Whether a job is not to be claimed, by its record and the freezes alone.
 pub(super) fn waits(memory: &Memory, job: &Job) -> bool {
-    stands_apart(memory, job) || memory.freezes.iter().any(|freeze| freeze.is_in_force() && freeze.scope.is_all())
+    stands_apart(memory, job)
+        || memory.freezes.iter().any(|freeze| freeze.is_in_force() && freeze.scope.is_all())
 }
 
 /// The same, but for what holds all jobs back alike.

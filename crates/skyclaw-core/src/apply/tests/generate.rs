@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation, JobStatus, Links, OnDependencyFailure, OnLost, Payload, Plan,
-    Resolution, RestoreId, Retry, Scope, ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, canonical,
-    record,
+    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation, JobStatus, Links,
+    OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope, ServiceStatus,
+    ShellPayload, Stopped, Terms, Timestamp, canonical, record,
 };
 use uuid::Uuid;
 
@@ -173,7 +173,8 @@ fn links() -> impl Strategy<Value = (Links, Option<String>)> {
         2 => Just(Vec::new()),
         1 => prop::sample::subsequence(&JOBS[..], 1..4).prop_map(|ids| ids.into_iter().map(job_id).collect())
     ];
-    let concurrency = (one_of(&["x", "y"]), 1u32..4).prop_map(|(key, limit)| Concurrency { key: key.into(), limit });
+    let concurrency =
+        (one_of(&["x", "y"]), 1u32..4).prop_map(|(key, limit)| Concurrency { key: key.into(), limit });
     let unique = prop::option::weighted(0.1, one_of(&["u", "v"]));
     let by = prop::option::weighted(0.2, one_of(&["public:a", "public:b", "ann"]));
     let on_failure = prop::sample::select(OnDependencyFailure::ALL);
