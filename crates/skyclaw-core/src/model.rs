@@ -168,11 +168,15 @@ pub struct Job {
 /// Where a job is in its life.
 ///
 /// ```text
+///   Ended(expired)
+///     ▲ waits too long
 ///   Queued ──claim──► Leased ──complete──► Ended(completed | failed)
 ///     ▲ │               │ │
 ///     │ └──cancel──┐    │ └──cancel──► (asked to stop) ──► Ended(cancelled)
 ///     │            ▼    │
 ///     │   Ended(cancelled)
+///     ├─ the run failed, and may be tried again
+///     ├─ somebody wants a job retried that Ended(failed | cancelled | expired)
 ///     └─ lease runs out, or its host had to stop it ─► Lost ──resolve──► Queued | Ended
 ///                                                        └─complete, cancel─► Ended
 /// ```
@@ -359,8 +363,7 @@ impl Job {
     /// Everything it asks of a host: the capabilities, and what the host must be able to enforce.
     #[must_use]
     pub fn needs(&self) -> Capabilities {
-        let Some(terms) = &self.terms else { return self.required.clone() };
-        with_words(&self.required, terms.needs())
+        needs(&self.required, self.terms.as_deref())
     }
 
     /// What happened to it, oldest first.
@@ -437,6 +440,14 @@ impl Host {
             Some(enforces) => with_words(&self.capabilities, enforces.words().map(str::to_owned)),
             None => with_words(&self.capabilities, [Isolation::Process.to_string()].into_iter()),
         }
+    }
+}
+
+/// What a job asks of a host.
+pub(crate) fn needs(required: &Capabilities, terms: Option<&Terms>) -> Capabilities {
+    match terms {
+        Some(terms) => with_words(required, terms.needs()),
+        None => required.clone(),
     }
 }
 

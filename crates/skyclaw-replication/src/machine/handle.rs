@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use skyclaw_core::State;
@@ -46,6 +47,8 @@ pub(crate) struct Machine {
     written: watch::Receiver<Written>,
     due: watch::Receiver<Option<Timestamp>>,
     checkpointed: watch::Sender<Option<Position>>,
+    /// How many claims wait for a job.
+    parked: Arc<AtomicUsize>,
     store: Store,
     meters: Meters,
 }
@@ -74,8 +77,10 @@ impl Machine {
         let (checkpointed, _) = watch::channel(None);
         let (due_tx, due) = watch::channel(options.state.next_due());
         let meters = Meters::new();
+        let memory = Memory::new(options.state, options.lease);
+        let parked = memory.claims.count();
         let task = Task {
-            memory: Memory::new(options.state, options.lease),
+            memory,
             store: store.clone(),
             applied: applied_tx,
             written: written_tx,
@@ -88,7 +93,8 @@ impl Machine {
             meters: meters.clone(),
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        (Self { looks, barriers, applied, written, due, checkpointed, store, meters }, Applier { orders })
+        let machine = Self { looks, barriers, applied, written, due, checkpointed, parked, store, meters };
+        (machine, Applier { orders })
     }
 
     /// Looks something up in memory, between two applications.
@@ -169,6 +175,11 @@ impl Machine {
     /// Why the database cannot be written at the moment.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.written.borrow().trouble.clone()
+    }
+
+    /// Whether a claim waits for a job: a hint, which costs nothing to ask for.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed) > 0
     }
 
     /// What is measured of this node.
