@@ -342,11 +342,14 @@ impl Command {
 }
 
 impl Operation {
-    /// What the job that it puts into the queue will ask of a host; `None` for one that is for later.
+    /// What the job that it puts into the queue will ask of a host; `None` for one that is for later, or whose
+    /// turn depends on others.
     #[must_use]
     pub fn asks_of_a_host(&self) -> Option<Capabilities> {
         match self {
             Self::Enqueue { plan: Some(plan), .. } if plan.not_before.is_some() => None,
+            // It may have to wait; if not, who waits for work is woken when it is there.
+            Self::Enqueue { links: Some(_), .. } => None,
             Self::Enqueue { required, terms, .. } => Some(model::needs(required, terms.as_deref())),
             _ => None,
         }
