@@ -297,7 +297,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 27, "one of each kind");
+    assert_eq!(kinds.len(), 28, "one of each kind");
     Ok(())
 }
 
