@@ -112,12 +112,13 @@ impl Life {
         self.bound();
     }
 
-    /// Drops what there is too much of: first the output of the oldest, then the oldest.
+    /// Drops what there is too much of: first the output of the oldest, then the oldest. The newest stays whole.
     pub(crate) fn bound(&mut self) {
         let surplus = self.attempts.len().saturating_sub(MAX_ATTEMPT_RESULTS);
         self.attempts.drain(..surplus);
         let mut bytes: usize = self.attempts.iter().map(|attempt| attempt.approx_bytes()).sum();
-        for attempt in &mut self.attempts {
+        let older = self.attempts.len().saturating_sub(1);
+        for attempt in self.attempts.iter_mut().take(older) {
             if bytes <= MAX_ATTEMPTS_BYTES {
                 return;
             }
