@@ -1,6 +1,8 @@
 //! `skyctl job …`.
 
+mod explain;
 mod file;
+mod links;
 mod plan;
 mod show;
 mod terms;
@@ -17,6 +19,7 @@ use skyclaw_proto::record::{Event, Job};
 use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody, ResolveJobBody, RetryJobBody};
 use skyclaw_proto::{JobStatus, Resolution};
 
+use self::links::LinksArgs;
 use self::plan::PlanArgs;
 pub(crate) use self::show::details;
 use self::show::table;
@@ -46,6 +49,11 @@ pub(crate) enum JobCommand {
     /// Show one job and what happened to it
     Get {
         /// Its id, or the beginning of it, with or without job_
+        id: String,
+    },
+    /// Say why a queued job is not running
+    Explain {
+        /// Its id, or the beginning of it
         id: String,
     },
     /// Wait until jobs have ended; prints their output and ends with the exit code of the first that failed
@@ -103,6 +111,8 @@ pub(crate) struct Submit {
     submitted_by: Option<String>,
     #[command(flatten)]
     terms: TermsArgs,
+    #[command(flatten)]
+    links: LinksArgs,
     #[command(flatten)]
     plan: PlanArgs,
     /// A file with the submission as TOML, YAML or JSON, or - for stdin; flags take precedence over it
@@ -213,6 +223,13 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
             context.out.show(&shown, || details(&shown.job, &shown.events))?;
             Ok(Exit::Success)
         }
+        JobCommand::Explain { id } => {
+            let client = context.client()?;
+            let job = lookup::job(&client, &id).await?;
+            let explanation = client.explain_job(&job.id).await?;
+            context.out.show(&explanation, || explain::table(&explanation))?;
+            Ok(Exit::Success)
+        }
         JobCommand::Resolve(resolve) => {
             let client = context.client()?;
             let job = lookup::job(&client, &resolve.id).await?;
@@ -270,7 +287,11 @@ async fn run_submit(submit: Submit, context: &Context<'_>) -> Result<Exit, Error
         Some(path) => file::read(&path, &body(submit))?,
         None => body(submit),
     };
-    let job = client.enqueue(&body, key.as_deref()).await?;
+    let submitted = client.submit(&body, key.as_deref()).await?;
+    let job = submitted.job;
+    if submitted.existing {
+        output::say(&format!("job {} with this unique key is there already, and has not ended", job.id));
+    }
     if wait {
         return wait::until_end(&client, job.id, context).await;
     }
@@ -310,7 +331,7 @@ fn body(submit: Submit) -> EnqueueJobBody {
         labels: Some(submit.label).filter(|labels| !labels.is_empty()).map(|l| l.into_iter().collect()),
         ..EnqueueJobBody::default()
     });
-    submit.plan.put(body)
+    submit.links.put(submit.plan.put(body))
 }
 
 async fn run_list(list: &List, context: &Context<'_>) -> Result<Exit, Error> {
@@ -387,6 +408,26 @@ mod tests {
         );
         let wrong = Cli::try_parse_from(["skyctl", "job", "submit", "--on-lost", "cry", "ls"]);
         assert!(wrong.expect_err("refused").to_string().contains("must be retry, fail or hold"));
+    }
+
+    #[test]
+    fn what_ties_a_job_to_others_has_its_place_in_the_body() {
+        let flags = "--depends-on job_a --depends-on job_b --on-dependency-failure skip --concurrency-key db \
+                     --concurrency-limit 2 --unique-key nightly train";
+        check_body(
+            &flags.split_whitespace().collect::<Vec<_>>(),
+            &expect![[
+                r#"{"payload":{"kind":"shell","command":"train","args":[]},"requirement":{"requiredCapabilities":["shell"]},"dependsOn":["job_a","job_b"],"onDependencyFailure":"skip","concurrencyKey":"db","concurrencyLimit":2,"uniqueKey":"nightly"}"#
+            ]],
+        );
+        for flags in [
+            "--on-dependency-failure skip",
+            "--concurrency-limit 2",
+            "--concurrency-key k --concurrency-limit 0",
+        ] {
+            let args = ["skyctl", "job", "submit"].into_iter().chain(flags.split(' ')).chain(["ls"]);
+            assert!(Cli::try_parse_from(args).is_err(), "{flags}");
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl Bench {
             labels,
             terms: None,
             plan: None,
+            links: None,
         };
         Ok(self.apply(operation).1)
     }

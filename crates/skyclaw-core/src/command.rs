@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::record::{self, Usage};
 use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
-    Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Plan, Resolution, RestoreId, Scope,
-    ServiceId, Stopped, Terms, Timestamp,
+    Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Plan, Resolution, RestoreId,
+    Scope, ServiceId, Stopped, Terms, Timestamp,
 };
 
 use crate::history::Event;
@@ -129,6 +129,9 @@ pub enum Operation {
         /// How it is to be run; `None` when nothing was said of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         terms: Option<Arc<Terms>>,
+        /// What ties it to other jobs; `None` when nothing does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        links: Option<Arc<Links>>,
         /// When it is to be run, and how often; `None` when nothing was said of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         plan: Option<Arc<Plan>>,
@@ -144,6 +147,11 @@ pub enum Operation {
     },
     /// A host reports the end of a run.
     Complete(Completion),
+    /// The leader found that these have ended and that others still wait for them: those are told.
+    SettleDependents {
+        /// The jobs that have ended.
+        ended: Vec<JobId>,
+    },
     /// A job is called off.
     Cancel {
         /// The job.
@@ -334,11 +342,14 @@ impl Command {
 }
 
 impl Operation {
-    /// What the job that it puts into the queue will ask of a host; `None` for one that is for later.
+    /// What the job that it puts into the queue will ask of a host; `None` for one that is for later, or whose
+    /// turn depends on others.
     #[must_use]
     pub fn asks_of_a_host(&self) -> Option<Capabilities> {
         match self {
             Self::Enqueue { plan: Some(plan), .. } if plan.not_before.is_some() => None,
+            // It may have to wait; if not, who waits for work is woken when it is there.
+            Self::Enqueue { links: Some(_), .. } => None,
             Self::Enqueue { required, terms, .. } => Some(model::needs(required, terms.as_deref())),
             _ => None,
         }
@@ -350,16 +361,18 @@ impl Operation {
                 let enforces = enforces.as_ref().map_or(0, |enforces| enforces.approx_bytes());
                 name.len() + set_bytes(capabilities) + enforces
             }
-            Self::Enqueue { payload, required, labels, terms, plan, .. } => {
+            Self::Enqueue { payload, required, labels, terms, links, plan, .. } => {
                 let terms = terms.as_ref().map_or(0, |terms| terms.approx_bytes());
                 let plan = plan.as_ref().map_or(0, |plan| plan.approx_bytes());
-                payload.approx_bytes() + set_bytes(required) + pairs_bytes(labels) + terms + plan
+                let links = links.as_ref().map_or(0, |links| links.approx_bytes());
+                payload.approx_bytes() + set_bytes(required) + pairs_bytes(labels) + terms + links + plan
             }
             Self::Complete(done) => {
                 let texts =
                     done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len);
                 texts + events_bytes(&done.events)
             }
+            Self::SettleDependents { ended } => ended.len() * 136,
             Self::Claim { .. }
             | Self::Cancel { .. }
             | Self::PruneReplies

@@ -13,6 +13,7 @@
 //! What always holds between two commands:
 //! - a job is queued, leased, lost or ended, never two of them, and has at most one lease;
 //! - nothing that is frozen or whose time has not come is claimed, and a host that is drained claims nothing;
+//! - nothing is claimed before all that it depends on are completed, or beside more with its concurrency key than it says;
 //! - a host's `active_leases` is the number of leases held in its name;
 //! - within a priority, queued jobs are handed out in the order they were enqueued;
 //! - every claim has a fencing token greater than all before it;
@@ -21,11 +22,16 @@
 
 mod apply;
 mod archive;
+mod bonds;
 mod by_id;
 pub mod command;
+mod dependents;
+mod explain;
 mod freeze;
 mod history;
 mod life;
+mod keys;
+mod lanes;
 pub mod model;
 mod outcome;
 mod queue;
@@ -36,8 +42,9 @@ mod subsets;
 mod supersets;
 mod wire;
 
-pub use apply::Verdict;
+pub use apply::{SETTLED_AT_ONCE, Verdict};
 pub use archive::{Archive, NoArchive};
+pub use bonds::Bonds;
 pub use by_id::{ById, Ids};
 pub use command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
 pub use freeze::{Freeze, KEPT_FREEZES, Thawed};

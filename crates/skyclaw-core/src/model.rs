@@ -14,6 +14,7 @@ use skyclaw_proto::{
     Payload, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
+use crate::bonds::Bonds;
 use crate::history::{Event, History};
 use crate::life::Life;
 
@@ -151,6 +152,9 @@ pub struct Job {
     /// How it is to be run; `None` when nothing was said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Arc<Terms>>,
+    /// What ties it to other jobs, and what has come of that; `None` when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bonds: Option<Arc<Bonds>>,
     /// When and how often it is to be run, and what has come of that; `None` when nothing was said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub life: Option<Arc<Life>>,

@@ -47,6 +47,8 @@ pub enum Reply {
     Restored(Arc<Restore>),
     /// The freeze.
     Freeze(Arc<Freeze>),
+    /// The job that has the unique key of the one that was submitted, which is not there.
+    Existing(Arc<Job>),
 }
 
 /// Why a command was not carried out. Nothing changed.
@@ -99,6 +101,21 @@ pub enum Refusal {
         /// What it is.
         status: JobStatus,
     },
+    /// Another job has the unique key of one that is to be queued again.
+    #[error(
+        "job {job} has the unique key of job {holder}, which has not ended: wait until it has, or cancel it"
+    )]
+    UniqueKeyTaken {
+        /// The job.
+        job: JobId,
+        /// The one that has the key.
+        holder: JobId,
+    },
+    /// A job depends on one that is not there.
+    #[error(
+        "dependsOn names job {0}, which is not known here: submit it first, and the jobs that depend on it after it"
+    )]
+    UnknownDependency(JobId),
     /// The job was done, or may yet be: it is not queued again.
     #[error("job {job} {}", why_not_to_retry(*status))]
     NotToRetry {

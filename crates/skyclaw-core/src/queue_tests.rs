@@ -23,6 +23,7 @@ fn job(seq: u64, priority: u8, required: Capabilities) -> Job {
         fence: 0,
         terms: None,
         life: None,
+        bonds: None,
         history: None,
         phase: Phase::Queued,
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                    ┌─ none ──► queue: claims find it
-//!  job ─► reasons ───┤
+//!  job ─► reasons ───┤     (of those with a concurrency key only who has its turn: [`crate::lanes`])
 //!                    └─ the first of them ──► waiting, under this reason
 //! ```
 //!
@@ -24,6 +24,8 @@ use crate::state::State;
 pub enum Reason {
     /// Its time has not come: it is for later, or was tried in vain and is tried again later.
     NotBefore(Timestamp),
+    /// It depends on jobs that are not known to be completed.
+    Dependencies,
     /// A freeze covers it.
     Frozen,
 }
@@ -64,8 +66,8 @@ impl Waiting {
         self.under.insert(id.clone(), reason);
         match reason {
             Reason::Frozen => drop(self.frozen.insert(id.clone())),
-            // These are found by their time.
-            Reason::NotBefore(_) => {}
+            // These are found by their time, or by what they wait for.
+            Reason::NotBefore(_) | Reason::Dependencies => {}
         }
     }
 
@@ -77,7 +79,7 @@ impl Waiting {
         }
         match self.under.remove(id) {
             Some(Reason::Frozen) => self.frozen.remove(id),
-            Some(Reason::NotBefore(_)) => true,
+            Some(Reason::NotBefore(_) | Reason::Dependencies) => true,
             None => false,
         }
     }
@@ -88,8 +90,9 @@ impl State {
     /// whatsoever, as a freeze of everything does, is no reason of one job.
     pub fn reasons(&self, job: &Job) -> impl Iterator<Item = Reason> {
         let later = job.life.as_ref().and_then(|life| life.claimable_at).map(Reason::NotBefore);
+        let dependencies = (!job.waits_for().is_empty()).then_some(Reason::Dependencies);
         let frozen = self.is_withheld(job).then_some(Reason::Frozen);
-        later.into_iter().chain(frozen)
+        later.into_iter().chain(dependencies).chain(frozen)
     }
 
     /// The reason under which a queued job waits; `None` when it can be claimed.
@@ -102,11 +105,23 @@ impl State {
         if let Some(at) = job.due() {
             self.due.insert((at, job.seq), job.id.clone());
         }
+        let on = job.waits_for();
+        if !on.is_empty() {
+            let jobs = &self.jobs;
+            self.dependents.wait(&job.id, job.seq, on, |id| jobs.contains_key(id));
+        }
         match self.standing(job) {
-            None => {
-                self.queue.insert(job);
-                true
-            }
+            None => match job.turn() {
+                None => {
+                    self.queue.insert(job);
+                    true
+                }
+                // Whether it is in the queue now, and somebody is to be woken for it, its lane knows.
+                Some(turn) => {
+                    self.lanes.enter(&mut self.queue, &turn, job);
+                    false
+                }
+            },
             Some(reason) => {
                 self.waiting.insert(&job.id, reason);
                 false
@@ -119,8 +134,15 @@ impl State {
         if let Some(at) = job.due() {
             self.due.remove(&(at, job.seq));
         }
-        if !self.waiting.remove(&job.id) {
-            self.queue.remove(job);
+        if !job.waits_for().is_empty() {
+            self.dependents.leave(job.seq, job.waits_for());
+        }
+        if self.waiting.remove(&job.id) {
+            return;
+        }
+        match job.turn() {
+            None => self.queue.remove(job),
+            Some(turn) => self.lanes.leave(&mut self.queue, &turn, job),
         }
     }
 

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ServiceId, Timestamp};
 
 use crate::by_id::ById;
+use crate::dependents::Dependents;
 use crate::freeze::Freeze;
+use crate::keys::Unique;
+use crate::lanes::Lanes;
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
 use crate::restore::Restore;
@@ -46,6 +49,12 @@ pub struct State {
     pub(crate) waiting: Waiting,
     /// When there is something to do about a queued job.
     pub(crate) due: Due,
+    /// The queued jobs with a concurrency key, and how many with each run.
+    pub(crate) lanes: Lanes,
+    /// The queued jobs that wait for others.
+    pub(crate) dependents: Dependents,
+    /// The active jobs with a unique key.
+    pub(crate) unique: Unique,
     /// The freezes in force and the newest of those that are over, oldest first.
     pub(crate) freezes: Vec<Arc<Freeze>>,
     /// Those in force alone.
@@ -102,6 +111,7 @@ impl State {
         for job in active_jobs {
             state.index(&job);
             if !job.is_ended() {
+                state.dependents.is_active(&job.id);
                 state.jobs.insert(job.id.clone(), job);
             }
         }
@@ -143,7 +153,7 @@ impl State {
     /// How many jobs are queued.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len() + self.waiting.len()
+        self.queue.len() + self.waiting.len() + self.lanes.behind()
     }
 
     /// What a job may ask of a host.
@@ -240,6 +250,9 @@ impl State {
 
     /// Puts a job into the indexes its phase asks for. True when it can be claimed.
     pub(crate) fn index(&mut self, job: &Job) -> bool {
+        if job.bonds.is_some() {
+            self.index_bonds(job);
+        }
         match &job.phase {
             Phase::Queued => return self.stand(job),
             Phase::Leased(lease) => {
@@ -250,8 +263,30 @@ impl State {
         false
     }
 
+    /// What ties an active job to others beyond its place among the queued ones.
+    fn index_bonds(&mut self, job: &Job) {
+        if let Some(key) = job.unique_key().filter(|_| !job.is_ended()) {
+            self.unique.insert(key, job.seq, &job.id);
+        }
+        if let Some(turn) = job.turn().filter(|_| job.may_run()) {
+            self.lanes.begin(&mut self.queue, &turn.key);
+        }
+    }
+
+    fn unindex_bonds(&mut self, job: &Job) {
+        if let Some(key) = job.unique_key().filter(|_| !job.is_ended()) {
+            self.unique.remove(&key, job.seq);
+        }
+        if let Some(turn) = job.turn().filter(|_| job.may_run()) {
+            self.lanes.end(&mut self.queue, &turn.key);
+        }
+    }
+
     /// Takes a job out of the indexes of its phase.
     pub(crate) fn unindex(&mut self, job: &Job) {
+        if job.bonds.is_some() {
+            self.unindex_bonds(job);
+        }
         match &job.phase {
             Phase::Queued => self.leave(job),
             Phase::Leased(lease) => {

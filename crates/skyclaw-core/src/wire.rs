@@ -5,6 +5,7 @@ use std::sync::Arc;
 use skyclaw_proto::{AssignmentStatus, HostState, JobStatus, Payload, limits};
 use skyclaw_proto::{record, response};
 
+use crate::bonds::Bonds;
 use crate::freeze::Freeze;
 use crate::life::{Attempt, Life};
 use crate::model::{
@@ -156,6 +157,12 @@ fn on_wire<P>(job: &Job, payload: P) -> record::Job<P> {
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        depends_on: Vec::new(),
+        on_dependency_failure: None,
+        waits_for: Vec::new(),
+        concurrency_key: None,
+        concurrency_limit: None,
+        unique_key: None,
         ttl_ms: None,
         not_before: None,
         retry: None,
@@ -168,10 +175,19 @@ fn on_wire<P>(job: &Job, payload: P) -> record::Job<P> {
         Some(terms) => record.with_terms(terms),
         None => record,
     };
+    let record = match &job.bonds {
+        Some(bonds) => with_bonds(record, bonds, matches!(job.phase, Phase::Queued)),
+        None => record,
+    };
     match &job.life {
         Some(life) => with_life(record, life),
         None => record,
     }
+}
+
+fn with_bonds<P>(record: record::Job<P>, bonds: &Bonds, is_queued: bool) -> record::Job<P> {
+    let waits_for = if is_queued { bonds.waits_for.clone() } else { Vec::new() };
+    record::Job { waits_for, ..record.with_links(&bonds.links) }
 }
 
 fn with_life<P>(record: record::Job<P>, life: &Life) -> record::Job<P> {
@@ -305,6 +321,10 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
         submitted_by: job.submitted_by.clone(),
         fence: job.fence.unwrap_or(0),
         terms: job.terms().kept().map(Into::into),
+        bonds: job.links().kept().map(|links| {
+            // Who is known to be completed here is found out when it is told so.
+            Arc::new(Bonds { waits_for: links.depends_on.clone(), links: links.into() })
+        }),
         life: adopt_life(job, matches!(phase, Phase::Queued)),
         history: None,
         phase,

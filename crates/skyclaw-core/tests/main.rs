@@ -7,6 +7,7 @@
 
 mod second;
 mod third;
+mod tied;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -177,6 +178,7 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
             labels,
             terms: None,
             plan: None,
+            links: None,
         })
     };
     let host = || id("host_1");
@@ -231,7 +233,8 @@ fn all_operations() -> Result<Vec<(&'static str, &'static str, Operation)>, Fail
     let first = operations()?.into_iter().map(|(name, operation)| ("commands-v1", name, operation));
     let second = second::operations()?.into_iter().map(|(name, operation)| ("commands-v2", name, operation));
     let third = third::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
-    Ok(first.chain(second).chain(third).collect())
+    let tied = tied::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
+    Ok(first.chain(second).chain(third).chain(tied).collect())
 }
 
 /// A new kind of operation must be given a file: this does not compile until it has an arm, and the test
@@ -242,6 +245,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::Enqueue { .. } => "enqueue",
         Operation::Claim { .. } => "claim",
         Operation::Complete(_) => "complete",
+        Operation::SettleDependents { .. } => "settle_dependents",
         Operation::Cancel { .. } => "cancel",
         Operation::RenewLeases { .. } => "renew_leases",
         Operation::ExpireLeases { .. } => "expire_leases",
@@ -277,6 +281,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         // Commands of the mesh's own have no key.
         let own = [
             "prune_replies",
+            "settle_dependents",
             "stage_restore",
             "cancel_restore",
             "roll_back",
@@ -292,7 +297,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 27, "one of each kind");
+    assert_eq!(kinds.len(), 28, "one of each kind");
     Ok(())
 }
 
@@ -329,6 +334,7 @@ fn job(phase: Phase) -> Result<Job, Failure> {
         fence: 9,
         terms: None,
         life: None,
+        bonds: None,
         history: None,
         phase,
     })

@@ -96,3 +96,9 @@ pub const MAX_EVENT_DETAIL_LEN: usize = 1024;
 pub const MAX_JOB_EVENTS: usize = 64;
 /// Most bytes the events of a job may take together.
 pub const MAX_JOB_EVENT_BYTES: usize = 16 * 1024;
+/// Most jobs a job may depend on: what is done of them is kept as the bits of one number.
+pub const MAX_DEPENDENCIES: usize = 64;
+/// Longest key of jobs that must not run beside each other, or of which there must be one, in bytes.
+pub const MAX_KEY_LEN: usize = 256;
+/// Most jobs with one key that may be asked to run at once.
+pub const MAX_CONCURRENCY: u32 = 1_000_000;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::object;
 use crate::payload::Env;
 use crate::{
-    AgentId, AssignmentStatus, Capabilities, Enforces, FreezeId, HostId, HostState, Isolation, JobId,
-    JobStatus, Mount, NodeId, OnLost, Payload, Plan, Resources, Retry, Scope, ServiceId, ServiceStatus,
-    Terms, Timestamp,
+    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState, Isolation,
+    JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources, Retry,
+    Scope, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 /// A machine that runs work.
@@ -190,6 +190,24 @@ pub struct Job<P = Payload> {
     /// How long it may take to stop by itself, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+    /// The jobs that must be completed first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<JobId>,
+    /// What becomes of it when one of those ends otherwise; absent means `fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_dependency_failure: Option<OnDependencyFailure>,
+    /// Those of `dependsOn` that it waits for, while it is queued.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<JobId>,
+    /// Of the jobs with this key, only so many run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// How many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_limit: Option<u32>,
+    /// While it has not ended, there is no second one with this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
     /// How long it may wait for a host, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
@@ -254,6 +272,36 @@ impl<P> Job<P> {
             network: terms.network,
             mounts: terms.mounts,
             grace_ms: terms.grace_ms,
+            ..self
+        }
+    }
+}
+
+impl<P> Job<P> {
+    /// What ties it to other jobs.
+    #[must_use]
+    pub fn links(&self) -> Links {
+        let limit = self.concurrency_limit.unwrap_or(1).max(1);
+        let concurrency = self.concurrency_key.as_deref();
+        Links {
+            depends_on: self.depends_on.clone(),
+            on_dependency_failure: self.on_dependency_failure.unwrap_or_default(),
+            concurrency: concurrency.map(|key| Concurrency { key: key.into(), limit }),
+            unique_key: self.unique_key.as_deref().map(Into::into),
+        }
+    }
+
+    /// The same job, tied to others like this.
+    #[must_use]
+    pub fn with_links(self, links: &Links) -> Self {
+        let concurrency = links.concurrency.as_ref();
+        let on_failure = links.on_dependency_failure;
+        Self {
+            depends_on: links.depends_on.clone(),
+            on_dependency_failure: Some(on_failure).filter(|it| *it != OnDependencyFailure::default()),
+            concurrency_key: concurrency.map(|concurrency| concurrency.key.to_string()),
+            concurrency_limit: concurrency.map(|concurrency| concurrency.limit),
+            unique_key: links.unique_key.as_ref().map(ToString::to_string),
             ..self
         }
     }

@@ -77,6 +77,12 @@ pub fn resolve(id: &JobId) -> String {
     format!("/v1/jobs/{id}/resolve")
 }
 
+/// `GET`: why a job is not running.
+#[must_use]
+pub fn explain(id: &JobId) -> String {
+    format!("/v1/jobs/{id}/explain")
+}
+
 /// `POST`: queue a job again that ended without success.
 #[must_use]
 pub fn retry(id: &JobId) -> String {

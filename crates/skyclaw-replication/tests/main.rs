@@ -81,6 +81,7 @@ fn enqueue() -> Operation {
         labels: Default::default(),
         terms: None,
         plan: None,
+        links: None,
     }
 }
 

@@ -17,6 +17,7 @@ const CORE: &[(&str, &str)] = &[
     ("POST", "/v1/jobs/j1/retry"),
     ("POST", "/v1/jobs/j1/events"),
     ("GET", "/v1/jobs/j1/events"),
+    ("GET", "/v1/jobs/j1/explain"),
     ("POST", "/v1/hosts/h1/drain"),
     ("POST", "/v1/hosts/h1/undrain"),
     ("POST", "/v1/hosts/h1/remove"),

@@ -18,3 +18,4 @@ mod public;
 mod services;
 mod targets;
 mod terms;
+mod tied;

@@ -14,6 +14,7 @@ pub(crate) mod complete_job;
 pub(crate) mod deploy_service;
 pub(crate) mod drain_host;
 pub(crate) mod enqueue_job;
+pub(crate) mod explain_job;
 pub(crate) mod freeze;
 pub(crate) mod get_host;
 pub(crate) mod get_job;

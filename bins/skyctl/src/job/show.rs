@@ -2,7 +2,7 @@
 
 use skyclaw_proto::payload::Payload;
 use skyclaw_proto::record::{AttemptResult, Event, Job, Usage};
-use skyclaw_proto::{Mount, Resources, Retry, Timestamp};
+use skyclaw_proto::{JobId, Mount, Resources, Retry, Timestamp};
 
 use crate::output::{Table, age, command_line};
 
@@ -63,6 +63,11 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
         ("network", job.network.clone()),
         ("mounts", listed(mounts.join("\n"))),
         ("grace", job.grace_ms.map(|ms| format!("{ms}ms"))),
+        ("depends on", listed(ids(&job.depends_on))),
+        ("on dependency failure", job.on_dependency_failure.map(|it| it.to_string())),
+        ("waits for", listed(ids(&job.waits_for))),
+        ("concurrency key", job.concurrency_key.as_ref().map(|key| concurrency_line(key, job))),
+        ("unique key", job.unique_key.clone()),
         ("labels", listed(labels.join(","))),
         ("submitted by", job.submitted_by.clone()),
         ("created", Some(job.created_at.to_string())),
@@ -80,6 +85,14 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
         ("stdout", result.and_then(|result| listed(result.stdout.clone()))),
         ("stderr", result.and_then(|result| listed(result.stderr.clone()))),
     ])
+}
+
+fn ids(all: &[JobId]) -> String {
+    all.iter().map(JobId::as_str).collect::<Vec<_>>().join("\n")
+}
+
+fn concurrency_line(key: &str, job: &Job) -> String {
+    format!("{key}, {} at once", job.concurrency_limit.unwrap_or(1))
 }
 
 fn retry_line(retry: &Retry, failed: u32) -> String {
@@ -163,6 +176,31 @@ mod tests {
             exit code  3
             error      exited with 3
             stdout     out
+        "]]
+        .assert_eq(&details(&job, &[]).render(Look::PLAIN));
+    }
+
+    #[test]
+    fn what_ties_a_job_to_others_is_shown() {
+        let id = |id: &str| JobId::parse(id).expect("an id");
+        let mut job = samples::job("job_1", JobStatus::Queued);
+        job.depends_on = vec![id("job_a"), id("job_b")];
+        job.waits_for = vec![id("job_b")];
+        job.concurrency_key = Some("db".into());
+        job.concurrency_limit = Some(2);
+        job.unique_key = Some("nightly".into());
+        expect![[r"
+            id               job_1
+            status           queued
+            command          echo 'hello world'
+            attempts         0
+            depends on       job_a
+                             job_b
+            waits for        job_b
+            concurrency key  db, 2 at once
+            unique key       nightly
+            created          2026-01-01T00:00:00.000Z
+            updated          2026-01-01T00:00:01.000Z
         "]]
         .assert_eq(&details(&job, &[]).render(Look::PLAIN));
     }

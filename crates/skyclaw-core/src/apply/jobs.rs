@@ -8,6 +8,7 @@ use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, Payload, Plan, Terms
 
 use super::Draft;
 use crate::archive::Archive;
+use crate::bonds::Bonds;
 use crate::command::Completion;
 use crate::history::Event;
 use crate::life::Life;
@@ -22,10 +23,11 @@ impl Draft<'_> {
         payload: &Arc<Payload>,
         required: &Capabilities,
         submitted_by: Option<&String>,
-        priority: u8,
-        labels: &BTreeMap<String, String>,
+        (priority, labels): (u8, &BTreeMap<String, String>),
         terms: Option<&Arc<Terms>>,
         plan: Option<&Arc<Plan>>,
+        bonds: Option<Arc<Bonds>>,
+        end: Option<Ended>,
     ) -> Reply {
         let job = Job {
             id: id.clone(),
@@ -43,8 +45,9 @@ impl Draft<'_> {
             fence: 0,
             terms: terms.cloned(),
             life: Life::begin(plan, self.stamp.at),
+            bonds,
             history: None,
-            phase: Phase::Queued,
+            phase: end.map_or(Phase::Queued, Phase::Ended),
         };
         Reply::Job(self.put_job(job))
     }

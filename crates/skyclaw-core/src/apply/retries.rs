@@ -75,6 +75,9 @@ impl Draft<'_> {
                 return Err(Refusal::NotToRetry { job: id.clone(), status: job.status() });
             }
         };
+        if let Some(holder) = job.unique_key().and_then(|key| self.state.unique.holder(&key).cloned()) {
+            return Err(Refusal::UniqueKeyTaken { job: id.clone(), holder });
+        }
         let mut again = (*job).clone();
         let mut life = again.life.as_deref().cloned().unwrap_or_default();
         if ended.host.is_some() {

@@ -90,6 +90,7 @@ pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
                 labels: BTreeMap::new(),
                 terms: Some(Arc::new(terms()?)),
                 plan: None,
+                links: None,
             },
         ),
         (

@@ -29,6 +29,7 @@ pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
                 labels: Default::default(),
                 terms: None,
                 plan: Some(Arc::new(plan())),
+                links: None,
             },
         ),
         ("retry_job", Operation::RetryJob { id: id("job_1")?, reason: text("fixed"), by: text("ann") }),

@@ -9,9 +9,11 @@ use super::check::{
     self, arguments, capabilities, environment, optional_text, required_host, required_text, timeout,
 };
 use super::events::{self, EventBody};
+use super::links;
 use super::plan::{self, RetryBody};
 use super::terms::{self, MountBody};
 use crate::limits;
+use crate::links::Links;
 use crate::object;
 use crate::payload::{Env, OpenclawPayload, Payload, ShellPayload};
 use crate::record::{Event, Usage};
@@ -125,6 +127,21 @@ pub struct EnqueueJobBody {
     /// How long it may take to stop by itself, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+    /// The jobs that must be completed first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depends_on: Option<Vec<String>>,
+    /// `fail` or `skip`: what becomes of it when one of those ends otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_dependency_failure: Option<String>,
+    /// Of the jobs with this key, only so many run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// How many; 1 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_limit: Option<u32>,
+    /// While a job with this key has not ended, submitting another one answers with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
     /// How long it may wait for a host, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
@@ -151,6 +168,8 @@ pub struct EnqueueJob {
     pub labels: BTreeMap<String, String>,
     /// How it is to be run; `None` when nothing was said of it.
     pub terms: Option<Box<Terms>>,
+    /// What ties it to other jobs; `None` when nothing does.
+    pub links: Option<Box<Links>>,
     /// When it is to be run, and how often; `None` when nothing was said of it.
     pub plan: Option<Box<Plan>>,
 }
@@ -162,6 +181,7 @@ impl EnqueueJobBody {
     /// The first field that is not as it must be.
     pub fn check(self) -> Result<EnqueueJob, Invalid> {
         let terms = terms::check(&self)?.kept();
+        let links = links::check(&self)?.kept();
         let plan = plan::check(&self)?.kept();
         let payload = self.payload.ok_or_else(|| Invalid::required("payload"))?.check()?;
         let required_capabilities = self
@@ -176,7 +196,7 @@ impl EnqueueJobBody {
             .map(|s| s.trim().to_owned());
         let labels = self.labels.unwrap_or_default();
         check::labels(&labels)?;
-        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels, terms, plan })
+        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels, terms, links, plan })
     }
 }
 

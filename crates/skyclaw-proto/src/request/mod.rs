@@ -9,6 +9,7 @@ mod events;
 mod freezes;
 mod hosts;
 mod jobs;
+mod links;
 mod plan;
 mod restore;
 mod services;

@@ -282,6 +282,7 @@ pub(super) fn enqueue(id: JobId) -> Operation {
         labels: Default::default(),
         terms: None,
         plan: None,
+        links: None,
     }
 }
 

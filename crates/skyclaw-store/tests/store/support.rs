@@ -94,6 +94,7 @@ pub(crate) fn job(seq: u64, version: u64) -> Job {
         fence: version,
         terms: None,
         life: seq.is_multiple_of(5).then(|| Arc::new(life(seq))),
+        bonds: None,
         history: None,
         phase: phase(version),
     }

@@ -56,9 +56,10 @@ proptest! {
             };
             let (queued, held) = (of(|p| matches!(p, Phase::Queued)), of(|p| matches!(p, Phase::Leased(_))));
             let queue: Vec<_> = state.queue.jobs().chain(state.waiting.jobs()).collect();
-            prop_assert_eq!(queue.len(), state.queued());
-            prop_assert_eq!(queue.iter().copied().collect::<BTreeSet<_>>(), queued.clone());
-            prop_assert_eq!(queue.len(), queued.len());
+            prop_assert_eq!(queue.len() + state.lanes.behind(), state.queued());
+            let all: BTreeSet<_> = queue.iter().copied().chain(state.lanes.jobs()).collect();
+            prop_assert_eq!(all, queued.clone());
+            prop_assert_eq!(state.queued(), queued.len());
             for job in state.active_jobs().filter(|job| matches!(job.phase, Phase::Queued)) {
                 prop_assert_eq!(state.waiting.reason(&job.id), state.reasons(job).next(), "{}", job.id);
             }

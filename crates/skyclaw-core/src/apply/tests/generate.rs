@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobStatus, OnLost, Payload, Plan,
-    Resolution, RestoreId, Retry, Scope, ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, canonical,
-    record,
+    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation, JobStatus, Links,
+    OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope, ServiceStatus,
+    ShellPayload, Stopped, Terms, Timestamp, canonical, record,
 };
 use uuid::Uuid;
 
@@ -111,10 +111,11 @@ fn job_operation() -> impl Strategy<Value = Operation> {
             let (id, name, capabilities) = (host_id(host), host.into(), capabilities.clone());
             Operation::RegisterHost { id, name, capabilities, max_parallel, enforces }
         })),
-        8 => (one_of(&JOBS), capabilities(), prop::sample::select(vec![0u8, 50, 50, 50, 100]), terms(), plan(), labels())
-            .prop_map(|(job, caps, priority, wanted, when, pairs)| {
+        8 => (one_of(&JOBS), capabilities(), prop::sample::select(vec![0u8, 50, 50, 50, 100]), terms(), plan(), (labels(), links()))
+            .prop_map(|(job, caps, priority, wanted, when, (pairs, ties))| {
                 let mut operation = enqueue(job, &caps, priority);
-                if let Operation::Enqueue { terms, plan, labels, .. } = &mut operation {
+                if let Operation::Enqueue { terms, plan, labels, links, submitted_by, .. } = &mut operation {
+                    (*links, *submitted_by) = (ties.0.kept().map(Into::into), ties.1);
                     *terms = wanted.kept().map(Into::into);
                     *plan = when.kept().map(Into::into);
                     *labels = pairs;
@@ -125,6 +126,8 @@ fn job_operation() -> impl Strategy<Value = Operation> {
         2 => one_of(&JOBS).prop_map(|job| Operation::Cancel { id: job_id(job) }),
         1 => Just(Operation::PruneReplies),
         3 => (0u32..4).prop_map(|most| Operation::PassTime { most }),
+        2 => prop::sample::subsequence(&JOBS[..], 0..4)
+            .prop_map(|ids| Operation::SettleDependents { ended: ids.into_iter().map(job_id).collect() }),
         1 => restore_operation(),
         4 => operators_operation(),
     ]
@@ -162,6 +165,25 @@ fn plan() -> impl Strategy<Value = Plan> {
         not_before,
         retry,
     })
+}
+
+/// What ties a job to others, and who submits it.
+fn links() -> impl Strategy<Value = (Links, Option<String>)> {
+    let depends_on = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => prop::sample::subsequence(&JOBS[..], 1..4).prop_map(|ids| ids.into_iter().map(job_id).collect())
+    ];
+    let concurrency =
+        (one_of(&["x", "y"]), 1u32..4).prop_map(|(key, limit)| Concurrency { key: key.into(), limit });
+    let unique = prop::option::weighted(0.1, one_of(&["u", "v"]));
+    let by = prop::option::weighted(0.2, one_of(&["public:a", "public:b", "ann"]));
+    let on_failure = prop::sample::select(OnDependencyFailure::ALL);
+    (depends_on, on_failure, prop::option::weighted(0.4, concurrency), unique, by).prop_map(
+        |(depends_on, on_dependency_failure, concurrency, unique, by)| {
+            let unique_key = unique.map(Into::into);
+            (Links { depends_on, on_dependency_failure, concurrency, unique_key }, by.map(str::to_owned))
+        },
+    )
 }
 
 fn labels() -> impl Strategy<Value = std::collections::BTreeMap<String, String>> {
@@ -315,6 +337,12 @@ fn job_record() -> impl Strategy<Value = record::Job> {
             network: None,
             mounts: Vec::new(),
             grace_ms: None,
+            depends_on: Vec::new(),
+            on_dependency_failure: None,
+            waits_for: Vec::new(),
+            concurrency_key: None,
+            concurrency_limit: None,
+            unique_key: None,
             ttl_ms: None,
             not_before: None,
             retry: None,
@@ -471,6 +499,7 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         | Operation::ReleaseClaims { .. }
         | Operation::NoteHosts { .. }
         | Operation::NoteSwitch { .. }
+        | Operation::SettleDependents { .. }
         | Operation::PassTime { .. } => {
             return None;
         }

@@ -312,6 +312,7 @@ pub(super) fn enqueue(job: &str, required: &[&str], priority: u8) -> Operation {
         labels: BTreeMap::new(),
         terms: None,
         plan: None,
+        links: None,
     }
 }
 
