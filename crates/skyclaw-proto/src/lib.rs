@@ -22,6 +22,7 @@ pub mod record;
 pub mod request;
 pub mod response;
 pub mod route;
+pub mod schedule;
 pub mod status;
 pub mod terms;
 pub mod time;
@@ -30,11 +31,11 @@ pub use capabilities::Capabilities;
 pub use enforces::Enforces;
 pub use error::{ErrorBody, ErrorCode};
 pub use freeze::Scope;
-pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
+pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ScheduleId, ServiceId};
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
 pub use request::Invalid;
 pub use status::{
-    AssignmentStatus, HostState, Isolation, JobStatus, OnLost, Resolution, ServiceStatus, Stopped,
+    AssignmentStatus, HostState, Isolation, JobStatus, OnLost, Overlap, Resolution, ServiceStatus, Stopped,
 };
 pub use terms::{Mount, Resources, Terms};
 pub use time::Timestamp;

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::object;
 use crate::payload::Env;
+pub use crate::schedule::Schedule;
 use crate::{
     AgentId, AssignmentStatus, Capabilities, Enforces, FreezeId, HostId, HostState, Isolation, JobId,
-    JobStatus, Mount, NodeId, OnLost, Payload, Resources, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
+    JobStatus, Mount, NodeId, OnLost, Payload, Resources, ScheduleId, Scope, ServiceId, ServiceStatus, Terms,
+    Timestamp,
 };
 
 /// A machine that runs work.
@@ -189,6 +191,12 @@ pub struct Job<P = Payload> {
     /// How long it may take to stop by itself, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+    /// The schedule that submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<ScheduleId>,
+    /// The time of the schedule it was submitted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Timestamp>,
 }
 
 impl<P> Job<P> {

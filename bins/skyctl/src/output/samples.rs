@@ -39,6 +39,8 @@ pub(crate) fn job(id: &str, status: JobStatus) -> Job {
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        schedule_id: None,
+        scheduled_at: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod freezes;
 mod hosts;
 mod jobs;
 mod restore;
+mod schedules;
 mod services;
 mod terms;
 #[cfg(test)]
@@ -27,6 +28,9 @@ pub use self::jobs::{
     ResolveJob, ResolveJobBody,
 };
 pub use self::restore::{CommitRestore, CommitRestoreBody};
+pub use self::schedules::{
+    ActOnScheduleBody, CreateSchedule, CreateScheduleBody, PauseSchedule, PauseScheduleBody, SCHEDULE_LABEL,
+};
 pub use self::services::{
     ClaimServiceBody, DeployService, DeployServiceBody, ReportService, ReportServiceBody,
 };
