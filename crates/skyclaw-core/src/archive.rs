@@ -22,7 +22,7 @@ pub trait Archive {
 impl Operation {
     /// The jobs that may have ended and that carrying this out may look up in the archive.
     pub fn named_jobs(&self) -> impl Iterator<Item = &JobId> {
-        let (one, many): (Option<&JobId>, &[record::Job]) = match self {
+        let (one, many): (Option<&JobId>, &[record::Job]) = match self.submission() {
             // A late copy of the command must not bring back a job that has ended since.
             Self::Enqueue { id, .. }
             | Self::Cancel { id }
@@ -48,7 +48,14 @@ impl Operation {
             | Self::UndrainHost { .. }
             | Self::RemoveHost { .. }
             | Self::NoteHosts { .. }
-            | Self::NoteSwitch { .. } => (None, &[]),
+            | Self::NoteSwitch { .. }
+            | Self::CreateSchedule { .. }
+            | Self::PauseSchedule { .. }
+            | Self::ResumeSchedule { .. }
+            | Self::DeleteSchedule { .. }
+            | Self::FireSchedule(_)
+            | Self::SubmitWaiting { .. }
+            | Self::TriggerSchedule { .. } => (None, &[]),
         };
         one.into_iter().chain(many.iter().map(|job| &job.id))
     }

@@ -23,6 +23,7 @@ fn job(seq: u64, priority: u8, required: Capabilities) -> Job {
         fence: 0,
         terms: None,
         history: None,
+        origin: None,
         phase: Phase::Queued,
     }
 }

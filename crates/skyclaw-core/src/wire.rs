@@ -10,6 +10,7 @@ use crate::model::{
     Assignment, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase, Run, Service,
 };
 use crate::restore::Restore;
+use crate::schedule::Origin;
 
 /// How a host does is said when there is something to say of it: who answers a client says the rest.
 impl From<&Host> for record::Host {
@@ -155,11 +156,17 @@ fn on_wire<P>(job: &Job, payload: P) -> record::Job<P> {
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        schedule_id: job.origin.as_ref().map(|origin| origin.schedule.clone()),
+        scheduled_at: job.origin.as_ref().map(|origin| origin.at),
     };
     match &job.terms {
         Some(terms) => record.with_terms(terms),
         None => record,
     }
+}
+
+fn origin_of<P>(job: &record::Job<P>) -> Option<Origin> {
+    Some(Origin { schedule: job.schedule_id.clone()?, at: job.scheduled_at? })
 }
 
 impl From<&Run> for record::JobResult {
@@ -233,6 +240,7 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
         fence: job.fence.unwrap_or(0),
         terms: job.terms().kept().map(Into::into),
         history: None,
+        origin: origin_of(job).map(Arc::new),
         phase,
     }
 }

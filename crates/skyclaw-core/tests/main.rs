@@ -5,6 +5,7 @@
 //! differently from some version on gets a folder of its own beside the old one. To write a file that is
 //! not there yet, run the tests with `UPDATE_EXPECT=1`.
 
+mod schedules;
 mod second;
 
 use std::collections::BTreeMap;
@@ -220,7 +221,9 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
 fn all_operations() -> Result<Vec<(&'static str, &'static str, Operation)>, Failure> {
     let first = operations()?.into_iter().map(|(name, operation)| ("commands-v1", name, operation));
     let second = second::operations()?.into_iter().map(|(name, operation)| ("commands-v2", name, operation));
-    Ok(first.chain(second).collect())
+    let scheduled =
+        schedules::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
+    Ok(first.chain(second).chain(scheduled).collect())
 }
 
 /// A new kind of operation must be given a file: this does not compile until it has an arm, and the test
@@ -252,6 +255,13 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::RemoveHost { .. } => "remove_host",
         Operation::NoteHosts { .. } => "note_hosts",
         Operation::NoteSwitch { .. } => "note_switch",
+        Operation::CreateSchedule { .. } => "create_schedule",
+        Operation::PauseSchedule { .. } => "pause_schedule",
+        Operation::ResumeSchedule { .. } => "resume_schedule",
+        Operation::DeleteSchedule { .. } => "delete_schedule",
+        Operation::FireSchedule(_) => "fire_schedule",
+        Operation::SubmitWaiting { .. } => "submit_waiting",
+        Operation::TriggerSchedule { .. } => "trigger_schedule",
     }
 }
 
@@ -270,6 +280,9 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
             "release_claims",
             "note_hosts",
             "note_switch",
+            "fire_schedule",
+            "fire_schedule_missed",
+            "submit_waiting",
         ];
         let idempotency = (!own.contains(&name)).then(key);
         let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
@@ -278,7 +291,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 25, "one of each kind");
+    assert_eq!(kinds.len(), 32, "one of each kind");
     Ok(())
 }
 
@@ -315,6 +328,7 @@ fn job(phase: Phase) -> Result<Job, Failure> {
         fence: 9,
         terms: None,
         history: None,
+        origin: None,
         phase,
     })
 }

@@ -41,6 +41,7 @@ impl Draft<'_> {
             fence: 0,
             terms: terms.cloned(),
             history: None,
+            origin: self.origin.clone(),
             phase: Phase::Queued,
         };
         Reply::Job(self.put_job(job))

@@ -7,6 +7,7 @@ mod leases;
 mod lost;
 mod merge;
 mod restores;
+mod schedules;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::archive::Archive;
 use crate::command::{Command, IdempotencyKey, Operation};
 use crate::model::{Host, Job, Phase, Service};
 use crate::outcome::{Change, Effect, Outcome, Refusal, Reply, StoredReply};
+use crate::schedule::Origin;
 use crate::state::{Stamp, State};
 
 /// Collects what a command brings about while it is applied.
@@ -29,6 +31,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) stamp: Stamp,
     pub(crate) changes: Vec<Change>,
     pub(crate) effects: Vec<Effect>,
+    /// The schedule that a job comes from which is enqueued.
+    pub(crate) origin: Option<Arc<Origin>>,
 }
 
 impl State {
@@ -46,7 +50,7 @@ impl State {
         }
         // Room for what most commands bring about.
         let (changes, effects) = (Vec::with_capacity(2), Vec::with_capacity(2));
-        let mut draft = Draft { state: self, stamp, changes, effects };
+        let mut draft = Draft { state: self, stamp, changes, effects, origin: None };
         let reply = draft.operate(&command.operation, archive);
         let Draft { mut changes, mut effects, .. } = draft;
         match (&reply, &command.idempotency) {
@@ -87,7 +91,12 @@ fn found_nothing(reply: &Reply) -> bool {
         Reply::Claimed(jobs) => jobs.is_empty(),
         // With a service in it and no change, the host was reminded of one it has.
         Reply::ClaimedService(_) | Reply::Merged(_) | Reply::Done | Reply::Restored(_) => true,
-        Reply::Host(_) | Reply::Job(_) | Reply::Service(_) | Reply::Freeze(_) => false,
+        Reply::Host(_)
+        | Reply::Job(_)
+        | Reply::Service(_)
+        | Reply::Freeze(_)
+        | Reply::Schedule(_)
+        | Reply::Triggered { .. } => false,
     }
 }
 
@@ -153,6 +162,23 @@ impl Draft<'_> {
             Operation::RemoveHost { id, force } => self.remove_host(id, *force),
             Operation::NoteHosts { up, down } => Ok(self.note_hosts(up, down)),
             Operation::NoteSwitch { id, frozen, by } => self.note_switch(id, frozen.as_ref(), by.as_ref()),
+            Operation::CreateSchedule { id, spec, next_at, paused, by } => {
+                self.create_schedule(id, spec, *next_at, *paused, by.as_ref())
+            }
+            Operation::PauseSchedule { schedule, reason, by } => {
+                self.pause_schedule(schedule, reason.as_ref(), by.as_ref())
+            }
+            Operation::ResumeSchedule { schedule, next_at, by } => {
+                self.resume_schedule(schedule, *next_at, by.as_ref())
+            }
+            Operation::DeleteSchedule { schedule } => self.delete_schedule(schedule),
+            Operation::FireSchedule(fire) => Ok(self.fire_schedule(fire, archive)),
+            Operation::SubmitWaiting { schedule, at, job } => {
+                Ok(self.submit_waiting(schedule, *at, job, archive))
+            }
+            Operation::TriggerSchedule { schedule, job, by } => {
+                self.trigger_schedule(schedule, job.as_deref(), by.as_ref(), archive)
+            }
         }
     }
 

@@ -14,4 +14,5 @@ mod kit;
 mod lost;
 mod merge;
 mod restores;
+mod schedules;
 mod services;

@@ -37,6 +37,8 @@ fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> re
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        schedule_id: None,
+        scheduled_at: None,
     }
 }
 
