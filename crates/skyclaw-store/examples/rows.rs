@@ -65,6 +65,7 @@ fn job(seq: u64, life: Life) -> Result<Arc<Job>> {
         fence: 0,
         terms: None,
         history: None,
+        origin: None,
         phase,
     }))
 }

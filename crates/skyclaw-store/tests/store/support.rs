@@ -68,6 +68,7 @@ pub(crate) fn job(seq: u64, version: u64) -> Job {
         fence: version,
         terms: None,
         history: None,
+        origin: None,
         phase: phase(version),
     }
 }
