@@ -5,13 +5,14 @@
 //!                 (batches)                               ├─► effects (wake, count leases)
 //!                                                         └─► store, every 100 ms
 //!  Node::claim, heartbeat, reads ───────────────────────► Machine (memory), store (what has ended)
-//!  Keeper: ends leases, prunes, compacts
+//!  Keeper: ends leases, prunes, compacts; Scheduler: has schedules submit their jobs
 //! ```
 //!
 //! Every write goes through the log, with one voter as with many. Nothing outside this crate sees
 //! openraft; nothing here knows of HTTP, configuration or the environment; the clock and the source of
 //! ids are handed in.
 
+mod calendar;
 mod cluster;
 mod discovery;
 mod duties;
@@ -30,6 +31,8 @@ mod proposer;
 mod raft;
 mod read_index;
 mod restore;
+mod scheduler;
+mod schedules;
 mod serve;
 #[cfg(test)]
 mod simulation;
@@ -43,4 +46,5 @@ pub use node::{Health, Node, Written};
 pub use options::Options;
 pub use peer::{Answered, HttpWire, PEER_PATH, Refused, Wire, WireError};
 pub use restore::{Backup, BackupError};
+pub use schedules::ScheduleError;
 pub use skyclaw_store::{Export, JobFilter, Section};

@@ -60,7 +60,7 @@ impl Fetched {
 
 /// Whether carrying it out may make jobs under the ids it names.
 fn makes_jobs(operation: &Operation) -> bool {
-    match operation {
+    match operation.submission() {
         Operation::Enqueue { .. } | Operation::Merge { .. } => true,
         Operation::RegisterHost { .. }
         | Operation::Claim { .. }
@@ -84,7 +84,14 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::UndrainHost { .. }
         | Operation::RemoveHost { .. }
         | Operation::NoteHosts { .. }
-        | Operation::NoteSwitch { .. } => false,
+        | Operation::NoteSwitch { .. }
+        | Operation::CreateSchedule { .. }
+        | Operation::PauseSchedule { .. }
+        | Operation::ResumeSchedule { .. }
+        | Operation::DeleteSchedule { .. }
+        | Operation::FireSchedule(_)
+        | Operation::SubmitWaiting { .. }
+        | Operation::TriggerSchedule { .. } => false,
     }
 }
 
