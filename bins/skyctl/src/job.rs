@@ -14,8 +14,8 @@ use skyclaw_proto::record::{Event, Job};
 use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody, ResolveJobBody};
 use skyclaw_proto::{JobStatus, Resolution};
 
-pub(crate) use self::show::details;
 use self::show::table;
+pub(crate) use self::show::{details, event_line};
 use self::terms::TermsArgs;
 use crate::arguments;
 use crate::context::Context;
@@ -95,6 +95,13 @@ pub(crate) struct Submit {
     /// The command and its arguments; it is run as it is, without a shell
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+impl Submit {
+    /// The idempotency key.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.idempotency_key.as_deref()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -242,7 +249,8 @@ pub(crate) fn show_submitted(job: &Job, context: &Context<'_>) -> Result<(), Err
     }
 }
 
-fn body(submit: Submit) -> EnqueueJobBody {
+/// The job that a submission asks for.
+pub(crate) fn body(submit: Submit) -> EnqueueJobBody {
     let mut command = submit.command.into_iter();
     let capabilities =
         if submit.capability.is_empty() { vec!["shell".to_owned()] } else { submit.capability };
