@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("openraft", &["skyclaw-replication"]),
     ("chitchat", &["skyclaw-replication"]),
+    ("croner", &["skyclaw-replication"]),
     ("sqlx", &["skyclaw-store"]),
     ("podman-api", &["skyclaw-exec"]),
     ("figment", &["skyclaw-config"]),

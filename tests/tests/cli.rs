@@ -54,6 +54,42 @@ fn what_submit_is_told_reaches_the_job() {
 }
 
 #[test]
+fn an_operator_schedules_pauses_triggers_and_deletes() {
+    let node = node();
+    let create = |name: &str, cron: &str, more: &[&str]| {
+        let line = ["schedule", "create", name, "--cron", cron, "--time-zone", "Europe/Berlin"];
+        skyctl(&node.url(), &[&line, more, &["--label", "team=a", "--", "echo", "good night"]].concat())
+    };
+    let id = create("nightly", "30 2 * * *", &["--overlap", "queue", "--catch-up", "5m"]).ok();
+    assert!(id.starts_with("sched_"), "{id}");
+    let twice = create("nightly", "@daily", &[]).ended(1);
+    assert!(twice.stderr.contains("a schedule named nightly is there already"), "{}", twice.stderr);
+    let wrong = create("other", "30 25 * * *", &[]).ended(1);
+    assert!(wrong.stderr.contains("Number out of bounds"), "{}", wrong.stderr);
+    assert!(create("other", "@daily", &["--wait"]).ended(2).stderr.contains("--wait"));
+
+    let run = |line: &str| skyctl(&node.url(), &line.split_whitespace().collect::<Vec<_>>());
+    let list = run("schedule list").ok();
+    assert!(list.lines().count() == 2 && list.contains("active") && list.contains("30 2 * * *"), "{list}");
+    let job = run("schedule trigger nightly").ok();
+    let job = node.wire().job(job.trim());
+    assert_eq!(job["scheduleId"], id.trim());
+    assert_eq!(job["labels"], json!({"team": "a", "skyclaw/schedule": "nightly"}));
+    let waits = run("schedule trigger nightly").ended(0);
+    assert!(waits.stderr.contains("is submitted as soon as job_"), "{}", waits.stderr);
+    assert!(run("schedule trigger nightly").ended(1).stderr.contains("another waits for that already"));
+    let paused = run("schedule pause nightly --reason odd").ok();
+    assert!(paused.contains("paused") && paused.contains("odd"), "{paused}");
+    assert!(run("schedule get nightly").ok().contains("triggered: by "));
+    assert!(run("schedule resume nightly").ok().contains("active"));
+    let shown = yaml_or_json(&run("schedule get nightly -o json").ok());
+    assert_eq!((&shown["overlap"], &shown["catchUpMs"]), (&json!("queue"), &json!(300_000)));
+    assert!(run("schedule delete nightly").ok().contains("nightly"));
+    assert!(run("schedule get nightly").ended(3).stderr.contains("schedule not found"));
+    assert!(run("schedule delete nightly").ended(3).stderr.contains("unknown schedule: nightly"));
+}
+
+#[test]
 fn an_operator_freezes_thaws_drains_and_decides() {
     let node = Options::default().env("SKYCLAW_LEASE_MS", "300").start();
     let wire = node.wire();

@@ -98,7 +98,11 @@ impl From<Refusal> for ApiError {
             Refusal::UnknownHost(_)
             | Refusal::UnknownJob(_)
             | Refusal::UnknownService(_)
-            | Refusal::UnknownFreeze(_) => (Status::NOT_FOUND, Code::NotFound),
+            | Refusal::UnknownFreeze(_)
+            | Refusal::UnknownSchedule(_) => (Status::NOT_FOUND, Code::NotFound),
+            Refusal::ScheduleExists { .. } => (Status::CONFLICT, Code::ScheduleExists),
+            Refusal::TooManySchedules => (Status::CONFLICT, Code::TooManySchedules),
+            Refusal::ScheduleBusy { .. } => (Status::CONFLICT, Code::ScheduleBusy),
             Refusal::NotLost { .. } => (Status::CONFLICT, Code::NotLost),
             Refusal::UnknownDependency(_) => (Status::CONFLICT, Code::UnknownDependency),
             Refusal::NotToRetry { .. } | Refusal::UniqueKeyTaken { .. } => (Status::CONFLICT, Code::NotRetryable),

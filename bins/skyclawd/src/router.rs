@@ -90,6 +90,13 @@ fn core_working(routes: &mut Routes) {
     core.post(route::FREEZES, routes::freeze::handle);
     core.get(route::FREEZES, routes::list_freezes::handle);
     core.post("/v1/freezes/{id}/thaw", routes::thaw::handle);
+    core.post(route::SCHEDULES, routes::create_schedule::handle);
+    core.get(route::SCHEDULES, routes::list_schedules::handle);
+    core.get("/v1/schedules/{id}", routes::get_schedule::handle);
+    core.on(Method::DELETE, "/v1/schedules/{id}", routes::delete_schedule::handle);
+    core.post("/v1/schedules/{id}/pause", routes::pause_schedule::handle);
+    core.post("/v1/schedules/{id}/resume", routes::resume_schedule::handle);
+    core.post("/v1/schedules/{id}/trigger", routes::trigger_schedule::handle);
     core.post(route::SERVICES, routes::deploy_service::handle);
     core.get(route::SERVICES, routes::list_services::handle);
     core.get("/v1/services/{id}", routes::get_service::handle);

@@ -10,6 +10,7 @@ use crate::freeze::{FreezeArgs, ThawArgs};
 use crate::host::HostCommand;
 use crate::job::JobCommand;
 use crate::output::Format;
+use crate::schedule::ScheduleCommand;
 use crate::service::ServiceCommand;
 use crate::snapshot::SnapshotCommand;
 use crate::state::StateCommand;
@@ -100,6 +101,9 @@ pub(crate) enum Command {
     Freeze(FreezeArgs),
     /// End a freeze: without an id or a scope, the one of everything
     Thaw(ThawArgs),
+    /// Submit jobs at the times of a cron expression
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Look at services
     #[command(subcommand)]
     Service(ServiceCommand),

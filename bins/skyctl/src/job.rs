@@ -21,8 +21,8 @@ use skyclaw_proto::{JobStatus, Resolution};
 
 use self::links::LinksArgs;
 use self::plan::PlanArgs;
-pub(crate) use self::show::details;
 use self::show::table;
+pub(crate) use self::show::{details, event_line};
 use self::terms::TermsArgs;
 use crate::arguments;
 use crate::context::Context;
@@ -134,6 +134,13 @@ pub(crate) struct Submit {
         value_name = "COMMAND"
     )]
     command: Vec<String>,
+}
+
+impl Submit {
+    /// The idempotency key.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.idempotency_key.as_deref()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -307,8 +314,8 @@ pub(crate) fn show_submitted(job: &Job, context: &Context<'_>) -> Result<(), Err
     }
 }
 
-/// What the flags say. A file says the rest, so that nothing but what was given is in here if there is one.
-fn body(submit: Submit) -> EnqueueJobBody {
+/// The job that a submission asks for: what the flags say. A file says the rest, so that nothing but what was given is in here if there is one.
+pub(crate) fn body(submit: Submit) -> EnqueueJobBody {
     let is_command = !submit.command.is_empty();
     let mut command = submit.command.into_iter();
     let usual = || submit.file.is_none().then(|| vec!["shell".to_owned()]);

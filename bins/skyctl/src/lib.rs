@@ -16,6 +16,7 @@ mod host;
 mod job;
 mod lookup;
 mod output;
+mod schedule;
 mod service;
 mod snapshot;
 mod state;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
         Command::Host(command) => host::run(command, &context).await,
         Command::Freeze(args) => freeze::freeze(args, &context).await,
         Command::Thaw(args) => freeze::thaw(args, &context).await,
+        Command::Schedule(command) => schedule::run(command, &context).await,
         Command::Service(command) => service::run(command, &context).await,
         Command::Cluster(command) => cluster::run(command, &context).await,
         Command::State(command) => state::run(command, &context).await,

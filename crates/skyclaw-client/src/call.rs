@@ -54,6 +54,10 @@ impl Call {
         Ok(Self { method: Method::POST, body: Some(body.into()), ..Self::get(path) })
     }
 
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(path) }
+    }
+
     /// Gives it the caller's idempotency key, or one of its own.
     pub(crate) fn keyed(mut self, key: Option<&str>) -> Result<Self, Error> {
         let key = key.unwrap_or(&self.request_id);

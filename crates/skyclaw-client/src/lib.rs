@@ -20,6 +20,7 @@ mod error;
 mod freezes;
 mod jobs;
 mod nodes;
+mod schedules;
 mod services;
 mod snapshots;
 #[cfg(test)]

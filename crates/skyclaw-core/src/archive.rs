@@ -27,7 +27,7 @@ impl Operation {
 
     /// Those among them that it makes, or is about, under the ids it gives.
     pub fn own_jobs(&self) -> impl Iterator<Item = &JobId> {
-        let (one, many): (Option<&JobId>, &[record::Job]) = match self {
+        let (one, many): (Option<&JobId>, &[record::Job]) = match self.submission() {
             // A late copy of the command must not bring back a job that has ended since.
             Self::Enqueue { id, .. }
             | Self::Cancel { id }
@@ -56,14 +56,21 @@ impl Operation {
             | Self::RemoveHost { .. }
             | Self::NoteHosts { .. }
             | Self::NoteSwitch { .. }
-            | Self::PassTime { .. } => (None, &[]),
+            | Self::PassTime { .. }
+            | Self::CreateSchedule { .. }
+            | Self::PauseSchedule { .. }
+            | Self::ResumeSchedule { .. }
+            | Self::DeleteSchedule { .. }
+            | Self::FireSchedule(_)
+            | Self::SubmitWaiting { .. }
+            | Self::TriggerSchedule { .. } => (None, &[]),
         };
         one.into_iter().chain(many.iter().map(|job| &job.id))
     }
 
     /// Those that it only needs to know of.
     pub fn other_jobs(&self) -> impl Iterator<Item = &JobId> {
-        let others: &[JobId] = match self {
+        let others: &[JobId] = match self.submission() {
             Self::Enqueue { links: Some(links), .. } => &links.depends_on,
             Self::SettleDependents { ended } => ended,
             _ => &[],

@@ -9,13 +9,14 @@ use skyclaw_proto::record::{self, Usage};
 use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
     Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Plan, Resolution, RestoreId,
-    Scope, ServiceId, Stopped, Terms, Timestamp,
+    ScheduleId, Scope, ServiceId, Stopped, Terms, Timestamp,
 };
 
 use crate::history::Event;
 use crate::model::{self, HostFreeze};
 use crate::outcome::StagedPart;
 use crate::restore::RollBack;
+use crate::schedule::{Fire, ScheduleSpec};
 
 /// One thing to do, with everything that must be the same on every node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -328,6 +329,71 @@ pub enum Operation {
         /// How many at most are looked at.
         most: u32,
     },
+    /// Jobs are to be submitted at certain times.
+    CreateSchedule {
+        /// Its id, made by the proposer.
+        id: ScheduleId,
+        /// What it is.
+        spec: Arc<ScheduleSpec>,
+        /// Its first time, as the proposer found it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_at: Option<Timestamp>,
+        /// Whether it submits nothing until it is resumed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        paused: bool,
+        /// Who asks for it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// A schedule submits nothing for the time being.
+    PauseSchedule {
+        /// The schedule, by its id or name.
+        schedule: ScheduleId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Who asks for it, as they say themselves; `None` for a coordinator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// A paused schedule goes on.
+    ResumeSchedule {
+        /// The schedule, by its id or name.
+        schedule: ScheduleId,
+        /// Its next time, as the proposer found it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_at: Option<Timestamp>,
+        /// Who asks for it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// A schedule is no more.
+    DeleteSchedule {
+        /// The schedule, by its id or name.
+        schedule: ScheduleId,
+    },
+    /// The leader found that the time of a schedule has come.
+    FireSchedule(Box<Fire>),
+    /// The leader found that the last job of a schedule has ended for which another waits.
+    SubmitWaiting {
+        /// The schedule.
+        schedule: ScheduleId,
+        /// The time the waiting one is for.
+        at: Timestamp,
+        /// The job: an [`Operation::Enqueue`].
+        job: Box<Operation>,
+    },
+    /// The job of a schedule is submitted now.
+    TriggerSchedule {
+        /// The schedule, by its id or name.
+        schedule: ScheduleId,
+        /// The job: an [`Operation::Enqueue`]; `None` from a proposer that knows of no such schedule.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<Box<Operation>>,
+        /// Who asks for it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
 }
 
 impl Command {
@@ -380,7 +446,8 @@ impl Operation {
             | Self::CancelRestore { .. }
             | Self::ReleaseClaims { .. }
             | Self::UndrainHost { .. }
-            | Self::RemoveHost { .. } => 0,
+            | Self::RemoveHost { .. }
+            | Self::DeleteSchedule { .. } => 0,
             Self::ResolveJob { reason, by, result, .. } => {
                 let output = result.as_ref().map_or(0, |result| result.stdout.len() + result.stderr.len());
                 said_bytes(reason.as_ref(), by.as_ref()) + output
@@ -389,13 +456,19 @@ impl Operation {
             Self::Freeze { scope, reason, by, .. } => {
                 pairs_bytes(&scope.labels) + said_bytes(reason.as_ref(), by.as_ref())
             }
-            Self::Thaw { by, .. } => said_bytes(None, by.as_ref()),
-            Self::DrainHost { reason, by, .. } | Self::RetryJob { reason, by, .. } => {
-                said_bytes(reason.as_ref(), by.as_ref())
-            }
+            Self::Thaw { by, .. } | Self::ResumeSchedule { by, .. } => said_bytes(None, by.as_ref()),
+            Self::DrainHost { reason, by, .. }
+            | Self::RetryJob { reason, by, .. }
+            | Self::PauseSchedule { reason, by, .. } => said_bytes(reason.as_ref(), by.as_ref()),
             Self::NoteSwitch { frozen, by, .. } => {
                 let frozen = frozen.as_ref().map_or(0, |it| said_bytes(it.reason.as_ref(), it.by.as_ref()));
                 said_bytes(None, by.as_ref()) + frozen
+            }
+            Self::CreateSchedule { spec, by, .. } => spec.approx_bytes() + said_bytes(None, by.as_ref()),
+            Self::FireSchedule(fire) => fire.job.as_ref().map_or(0, |job| job.approx_bytes()),
+            Self::SubmitWaiting { job, .. } => job.approx_bytes(),
+            Self::TriggerSchedule { job, by, .. } => {
+                job.as_ref().map_or(0, |job| job.approx_bytes()) + said_bytes(None, by.as_ref())
             }
             Self::NoteHosts { up, down } => (up.len() + down.len()) * 136,
             Self::StageRestore(part) => part.bytes.len(),

@@ -17,6 +17,7 @@
 //! - a host's `active_leases` is the number of leases held in its name;
 //! - within a priority, queued jobs are handed out in the order they were enqueued;
 //! - every claim has a fencing token greater than all before it;
+//! - a time that a schedule waited for is dealt with once;
 //! - an idempotent command given twice changes the state once;
 //! - the state goes back to a snapshot only while nothing is leased.
 
@@ -37,6 +38,7 @@ mod outcome;
 mod queue;
 pub mod restore;
 mod standing;
+mod schedule;
 mod state;
 mod subsets;
 mod supersets;
@@ -57,5 +59,6 @@ pub use model::{
 pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StagedPart, StoredReply};
 pub use restore::{KEPT_RESTORES, Restore, RollBack, SnapshotOf};
 pub use standing::Reason;
+pub use schedule::{Fire, Origin, Paused, Schedule, ScheduleSpec, Submission};
 pub use state::{Claimable, Counters, ServiceOffer, State};
 pub use supersets::Supersets;

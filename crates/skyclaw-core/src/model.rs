@@ -17,6 +17,7 @@ use skyclaw_proto::{
 use crate::bonds::Bonds;
 use crate::history::{Event, History};
 use crate::life::Life;
+use crate::schedule::Origin;
 
 /// A machine that runs work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +162,9 @@ pub struct Job {
     /// What happened to it; `None` before anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Arc<History>>,
+    /// The schedule that submitted it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Arc<Origin>>,
     /// Where it is in its life.
     pub phase: Phase,
 }

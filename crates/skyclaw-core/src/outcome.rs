@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::{
-    Capabilities, FreezeId, HostId, JobId, JobStatus, RestoreId, ServiceId, Timestamp, limits,
+    Capabilities, FreezeId, HostId, JobId, JobStatus, RestoreId, ScheduleId, ServiceId, Timestamp, limits,
 };
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use crate::command::IdempotencyKey;
 use crate::freeze::Freeze;
 use crate::model::{Host, Job, Service};
 use crate::restore::Restore;
+use crate::schedule::Schedule;
 
 /// What comes of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,15 @@ pub enum Reply {
     Freeze(Arc<Freeze>),
     /// The job that has the unique key of the one that was submitted, which is not there.
     Existing(Arc<Job>),
+    /// The schedule.
+    Schedule(Arc<Schedule>),
+    /// A schedule was to submit a job at once.
+    Triggered {
+        /// The schedule.
+        schedule: Arc<Schedule>,
+        /// The job; `None` when it is submitted as soon as the last one has ended.
+        job: Option<Arc<Job>>,
+    },
 }
 
 /// Why a command was not carried out. Nothing changed.
@@ -133,6 +143,33 @@ pub enum Refusal {
         limits::MAX_FREEZES
     )]
     TooManyFreezes,
+    /// There is no such schedule.
+    #[error("unknown schedule: {0}")]
+    UnknownSchedule(ScheduleId),
+    /// Another schedule has the name.
+    #[error("a schedule named {name} is there already: {id}; delete that one, or choose another name")]
+    ScheduleExists {
+        /// The name.
+        name: String,
+        /// The other one.
+        id: ScheduleId,
+    },
+    /// There are as many schedules as there may be.
+    #[error("there are {} schedules, which is the most there may be: delete some", limits::MAX_SCHEDULES)]
+    TooManySchedules,
+    /// The last job of a schedule has not ended, and the schedule does not submit another beside it.
+    #[error(
+        "schedule {name} submits nothing now: its job {job} has not ended{}; wait until it has, or cancel it",
+        if *waits { ", and another waits for that already" } else { "" }
+    )]
+    ScheduleBusy {
+        /// What the schedule is called.
+        name: String,
+        /// The job.
+        job: JobId,
+        /// Whether another is to be submitted when that has ended.
+        waits: bool,
+    },
     /// The host is up, or holds work.
     #[error("host {host} {why}: drain it and wait, or stop it, or remove it by force")]
     HostBusy {
@@ -233,6 +270,10 @@ pub enum Change {
     Freeze(Arc<Freeze>),
     /// The freeze with this number is forgotten.
     ForgetFreeze(u64),
+    /// A schedule as it is now.
+    Schedule(Arc<Schedule>),
+    /// A schedule is no more.
+    RemoveSchedule(ScheduleId),
 }
 
 /// A part of a snapshot that a cluster goes back to.
@@ -302,6 +343,11 @@ pub enum Effect {
     },
     /// Claims are answered again.
     ClaimsReleased,
+    /// A schedule waits for another time, or is no more.
+    ScheduleChanged {
+        /// The schedule.
+        schedule: ScheduleId,
+    },
     /// A service waits for a host, or a host must look at its services again.
     ServiceChanged {
         /// The service.

@@ -25,6 +25,7 @@ fn job(seq: u64, priority: u8, required: Capabilities) -> Job {
         life: None,
         bonds: None,
         history: None,
+        origin: None,
         phase: Phase::Queued,
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ServiceId, Timestamp};
+use skyclaw_proto::{
+    AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ScheduleId, ServiceId, Timestamp,
+};
 
 use crate::by_id::ById;
 use crate::dependents::Dependents;
@@ -16,6 +18,7 @@ use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
 use crate::restore::Restore;
 use crate::standing::{Due, Waiting};
+use crate::schedule::Schedule;
 
 /// Numbers that only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +71,9 @@ pub struct State {
     pub(crate) restores: Vec<Arc<Restore>>,
     /// The restore whose parts are laid by.
     pub(crate) staging: Option<RestoreId>,
+    /// By their ids, which are in the order of their making.
+    pub(crate) schedules: BTreeMap<ScheduleId, Arc<Schedule>>,
+    pub(crate) schedule_names: BTreeMap<String, ScheduleId>,
 }
 
 /// Whether a claim would find something.

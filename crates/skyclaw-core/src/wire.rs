@@ -12,6 +12,7 @@ use crate::model::{
     Assignment, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase, Run, Service,
 };
 use crate::restore::Restore;
+use crate::schedule::Origin;
 
 /// How a host does is said when there is something to say of it: who answers a client says the rest.
 impl From<&Host> for record::Host {
@@ -170,6 +171,8 @@ fn on_wire<P>(job: &Job, payload: P) -> record::Job<P> {
         expires_at: None,
         failed_attempts: 0,
         attempt_results: Vec::new(),
+        schedule_id: job.origin.as_ref().map(|origin| origin.schedule.clone()),
+        scheduled_at: job.origin.as_ref().map(|origin| origin.at),
     };
     let record = match &job.terms {
         Some(terms) => record.with_terms(terms),
@@ -251,6 +254,10 @@ impl From<&record::AttemptResult> for Attempt {
     }
 }
 
+fn origin_of<P>(job: &record::Job<P>) -> Option<Origin> {
+    Some(Origin { schedule: job.schedule_id.clone()?, at: job.scheduled_at? })
+}
+
 impl From<&Run> for record::JobResult {
     fn from(run: &Run) -> Self {
         Self {
@@ -327,6 +334,7 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
         }),
         life: adopt_life(job, matches!(phase, Phase::Queued)),
         history: None,
+        origin: origin_of(job).map(Arc::new),
         phase,
     }
 }

@@ -5,6 +5,7 @@
 //! differently from some version on gets a folder of its own beside the old one. To write a file that is
 //! not there yet, run the tests with `UPDATE_EXPECT=1`.
 
+mod schedules;
 mod second;
 mod third;
 mod tied;
@@ -234,7 +235,9 @@ fn all_operations() -> Result<Vec<(&'static str, &'static str, Operation)>, Fail
     let second = second::operations()?.into_iter().map(|(name, operation)| ("commands-v2", name, operation));
     let third = third::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
     let tied = tied::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
-    Ok(first.chain(second).chain(third).chain(tied).collect())
+    let scheduled =
+        schedules::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
+    Ok(first.chain(second).chain(third).chain(tied).chain(scheduled).collect())
 }
 
 /// A new kind of operation must be given a file: this does not compile until it has an arm, and the test
@@ -269,6 +272,13 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::NoteSwitch { .. } => "note_switch",
         Operation::RetryJob { .. } => "retry_job",
         Operation::PassTime { .. } => "pass_time",
+        Operation::CreateSchedule { .. } => "create_schedule",
+        Operation::PauseSchedule { .. } => "pause_schedule",
+        Operation::ResumeSchedule { .. } => "resume_schedule",
+        Operation::DeleteSchedule { .. } => "delete_schedule",
+        Operation::FireSchedule(_) => "fire_schedule",
+        Operation::SubmitWaiting { .. } => "submit_waiting",
+        Operation::TriggerSchedule { .. } => "trigger_schedule",
     }
 }
 
@@ -289,6 +299,9 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
             "note_hosts",
             "note_switch",
             "pass_time",
+            "fire_schedule",
+            "fire_schedule_missed",
+            "submit_waiting",
         ];
         let idempotency = (!own.contains(&name)).then(key);
         let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
@@ -297,7 +310,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 28, "one of each kind");
+    assert_eq!(kinds.len(), 35, "one of each kind");
     Ok(())
 }
 
@@ -336,6 +349,7 @@ fn job(phase: Phase) -> Result<Job, Failure> {
         life: None,
         bonds: None,
         history: None,
+        origin: None,
         phase,
     })
 }

@@ -57,6 +57,12 @@ pub enum ErrorCode {
     HostBusy,
     /// There are as many freezes as there may be.
     TooManyFreezes,
+    /// A schedule of that name is there already.
+    ScheduleExists,
+    /// There are as many schedules as there may be.
+    TooManySchedules,
+    /// The last job of the schedule has not ended, and the schedule does not submit another beside it.
+    ScheduleBusy,
     /// The public API is off.
     PublicApiDisabled,
     /// Fewer peers are known than the replication target needs.

@@ -137,6 +137,10 @@ id_type!(
     FreezeId, "freeze_"
 );
 id_type!(
+    /// What submits jobs at the times it names.
+    ScheduleId, "sched_"
+);
+id_type!(
     /// On whose behalf a job runs: all runs of one agent share one bound on a host.
     AgentId, "agent_"
 );

@@ -25,6 +25,7 @@ pub mod record;
 pub mod request;
 pub mod response;
 pub mod route;
+pub mod schedule;
 pub mod status;
 pub mod terms;
 pub mod time;
@@ -34,13 +35,13 @@ pub use enforces::Enforces;
 pub use error::{ErrorBody, ErrorCode};
 pub use explanation::Explanation;
 pub use freeze::Scope;
-pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
+pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ScheduleId, ServiceId};
 pub use links::{Concurrency, Links};
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
 pub use plan::{Plan, Retry};
 pub use request::Invalid;
 pub use status::{
-    AssignmentStatus, HostState, Isolation, JobStatus, OnDependencyFailure, OnLost, Resolution,
+    AssignmentStatus, HostState, Isolation, JobStatus, OnDependencyFailure, OnLost, Overlap, Resolution,
     ServiceStatus, Stopped,
 };
 pub use terms::{Mount, Resources, Terms};

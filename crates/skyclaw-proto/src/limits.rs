@@ -102,3 +102,19 @@ pub const MAX_DEPENDENCIES: usize = 64;
 pub const MAX_KEY_LEN: usize = 256;
 /// Most jobs with one key that may be asked to run at once.
 pub const MAX_CONCURRENCY: u32 = 1_000_000;
+/// Most schedules there may be.
+pub const MAX_SCHEDULES: usize = 10_000;
+/// Longest cron expression, in bytes.
+pub const MAX_CRON_LEN: usize = 256;
+/// Longest name of a time zone, in bytes.
+pub const MAX_TIME_ZONE_LEN: usize = 64;
+/// Most bytes of JSON the job of a schedule may take.
+pub const MAX_SCHEDULE_JOB_BYTES: usize = 16 * 1024;
+/// How late a schedule may make up for a time that was missed when it does not say, in milliseconds (an hour).
+pub const DEFAULT_CATCH_UP_MS: u64 = 3600 * 1000;
+/// The least of that, in milliseconds: what a change of leaders may take.
+pub const MIN_CATCH_UP_MS: u64 = 1000;
+/// The most of that, in milliseconds (a year).
+pub const MAX_CATCH_UP_MS: u64 = MAX_TIMEOUT_MS;
+/// Most events kept of a schedule: its newest.
+pub const MAX_SCHEDULE_EVENTS: usize = 16;

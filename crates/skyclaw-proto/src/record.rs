@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::object;
 use crate::payload::Env;
+pub use crate::schedule::Schedule;
 use crate::{
     AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState, Isolation,
     JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources, Retry,
-    Scope, ServiceId, ServiceStatus, Terms, Timestamp,
+    ScheduleId, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 /// A machine that runs work.
@@ -229,6 +230,12 @@ pub struct Job<P = Payload> {
     /// How its earlier attempts ended, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempt_results: Vec<AttemptResult>,
+    /// The schedule that submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<ScheduleId>,
+    /// The time of the schedule it was submitted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Timestamp>,
 }
 
 impl<P> Job<P> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Event, Freeze, Host, Job, Service};
+use crate::record::{Event, Freeze, Host, Job, Schedule, Service};
 use crate::{JobId, NodeId, Payload, RestoreId, ServiceId, Timestamp};
 
 /// `{"ok": true, "nodeId": …}`.
@@ -340,4 +340,32 @@ pub struct FreezeBody {
 pub struct FreezesBody {
     /// The freezes.
     pub freezes: Vec<Freeze>,
+}
+
+/// `{"schedule": …}`. (Ours.)
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleBody {
+    /// The schedule.
+    pub schedule: Schedule,
+}
+
+/// A page of schedules, oldest first. (Ours.)
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SchedulesBody {
+    /// The schedules.
+    pub schedules: Vec<Schedule>,
+    /// Names the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// The answer to a trigger. (Ours.)
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TriggeredBody {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// The job that was submitted; absent when that is done as soon as the last one has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
 }

@@ -1,6 +1,6 @@
 //! Paths and headers.
 
-use crate::id::{FreezeId, HostId, JobId, NodeId, RestoreId, ServiceId};
+use crate::id::{FreezeId, HostId, JobId, NodeId, RestoreId, ScheduleId, ServiceId};
 
 /// Carries the shared token of the core routes.
 pub const TOKEN_HEADER: &str = "x-skyclaw-token";
@@ -46,6 +46,33 @@ pub const RESTORES: &str = "/v1/restores";
 
 /// `POST`: freeze everything, or what a scope covers; `GET`: list what is frozen.
 pub const FREEZES: &str = "/v1/freezes";
+
+/// `POST`: create a schedule; `GET`: list schedules.
+pub const SCHEDULES: &str = "/v1/schedules";
+
+/// `GET`: one schedule, by its id or name; `DELETE`: it is no more.
+#[must_use]
+pub fn schedule(id: &ScheduleId) -> String {
+    format!("/v1/schedules/{id}")
+}
+
+/// `POST`: let a schedule submit nothing for the time being.
+#[must_use]
+pub fn pause_schedule(id: &ScheduleId) -> String {
+    format!("/v1/schedules/{id}/pause")
+}
+
+/// `POST`: let a paused schedule go on.
+#[must_use]
+pub fn resume_schedule(id: &ScheduleId) -> String {
+    format!("/v1/schedules/{id}/resume")
+}
+
+/// `POST`: submit the job of a schedule now, once.
+#[must_use]
+pub fn trigger_schedule(id: &ScheduleId) -> String {
+    format!("/v1/schedules/{id}/trigger")
+}
 
 /// `POST`: end a freeze.
 #[must_use]

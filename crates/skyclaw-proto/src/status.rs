@@ -162,6 +162,20 @@ status!(
     }
 );
 
+status!(
+    /// What becomes of a time at which a schedule is due while the last job it made has not ended.
+    #[derive(Default)]
+    Overlap {
+        /// Nothing is submitted at that time.
+        #[default]
+        Skip = "skip",
+        /// A job is submitted as soon as the last one has ended; one such time waits at most.
+        Queue = "queue",
+        /// The last job is called off, and another submitted as soon as it has ended.
+        Replace = "replace",
+    }
+);
+
 impl JobStatus {
     /// Whether nothing more will happen to a job in this state by itself.
     #[must_use]

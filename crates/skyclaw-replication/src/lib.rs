@@ -5,13 +5,14 @@
 //!                 (batches)                               ├─► effects (wake, count leases)
 //!                                                         └─► store, every 100 ms
 //!  Node::claim, heartbeat, reads ───────────────────────► Machine (memory), store (what has ended)
-//!  Keeper: ends leases, prunes, compacts; Due: has time pass for queued jobs
+//!  Keeper: ends leases, prunes, compacts; Due: has time pass for queued jobs; Scheduler: has schedules submit theirs
 //! ```
 //!
 //! Every write goes through the log, with one voter as with many. Nothing outside this crate sees
 //! openraft; nothing here knows of HTTP, configuration or the environment; the clock and the source of
 //! ids are handed in.
 
+mod calendar;
 mod cluster;
 mod discovery;
 mod due;
@@ -31,6 +32,8 @@ mod proposer;
 mod raft;
 mod read_index;
 mod restore;
+mod scheduler;
+mod schedules;
 mod serve;
 #[cfg(test)]
 mod simulation;
@@ -44,4 +47,5 @@ pub use node::{Health, Node, Written};
 pub use options::Options;
 pub use peer::{Answered, HttpWire, PEER_PATH, Refused, Wire, WireError};
 pub use restore::{Backup, BackupError};
+pub use schedules::ScheduleError;
 pub use skyclaw_store::{Export, JobFilter, Section};

@@ -27,6 +27,7 @@ use crate::peer::Peers;
 use crate::proposer::Proposer;
 use crate::raft::{Identity, Incoming, LogStore, Memo, Network, Place, Raft, StateMachine};
 use crate::read_index::ReadIndex;
+use crate::scheduler::Scheduler;
 use crate::target::Target;
 
 /// Databases up to this size are read as a whole before the start.
@@ -72,7 +73,8 @@ impl Node {
 
         let state = State::load(opened.hosts, opened.active_jobs, opened.services, opened.counters)
             .with_restores(opened.restores, opened.staging)
-            .with_freezes(opened.freezes);
+            .with_freezes(opened.freezes)
+            .with_schedules(opened.schedules);
         let start = machine::Options { state, position: opened.position, lease: options.lease };
         let (machine, applier) = Machine::start(start, opened.store, tracker);
         // What was found may be in the memory of the system only, and what the log purges must be on disk.
@@ -122,6 +124,15 @@ impl Node {
             stop: stop.clone(),
         };
         tracker.spawn(due.run());
+        let scheduler = Scheduler {
+            machine: machine.clone(),
+            proposer: proposer.clone(),
+            stamper: stamper.clone(),
+            new_uuid: options.new_uuid,
+            leading: leading.clone(),
+            stop: stop.clone(),
+        };
+        tracker.spawn(scheduler.run());
         let (forwarder, forwarded) = Forwarder::new();
         let (known, _) = watch::channel(BTreeSet::new());
         let (found, autopilot) = watch::channel(None);

@@ -67,6 +67,7 @@ fn job(seq: u64, life: Life) -> Result<Arc<Job>> {
         life: None,
         bonds: None,
         history: None,
+        origin: None,
         phase,
     }))
 }

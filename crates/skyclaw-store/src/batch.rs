@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skyclaw_core::model::{Host, Job, Phase, Service};
 use skyclaw_core::{
-    ById, Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Reply, Restore, StagedPart, StoredReply,
+    ById, Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Reply, Restore, Schedule, StagedPart,
+    StoredReply,
 };
-use skyclaw_proto::{HostId, JobId, Payload, ServiceId, Timestamp};
+use skyclaw_proto::{HostId, JobId, Payload, ScheduleId, ServiceId, Timestamp};
 
 /// A place in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,8 @@ pub struct Batch {
     pub(crate) restores: BTreeMap<u64, Arc<Restore>>,
     /// By their numbers; `None` for one that is forgotten.
     pub(crate) freezes: BTreeMap<u64, Option<Arc<Freeze>>>,
+    /// `None` for one that is no more.
+    pub(crate) schedules: BTreeMap<ScheduleId, Option<Arc<Schedule>>>,
     pub(crate) applied: Option<(Position, Counters)>,
     bytes: usize,
 }
@@ -146,6 +149,15 @@ impl Batch {
                     let old = self.freezes.insert(number, None);
                     self.shrink(old.flatten().map(|old| freeze_bytes(&old)));
                 }
+                Change::Schedule(schedule) => {
+                    self.grow(schedule.approx_bytes());
+                    let old = self.schedules.insert(schedule.id.clone(), Some(schedule));
+                    self.shrink(old.flatten().map(|old| old.approx_bytes()));
+                }
+                Change::RemoveSchedule(id) => {
+                    let old = self.schedules.insert(id, None);
+                    self.shrink(old.flatten().map(|old| old.approx_bytes()));
+                }
             }
         }
     }
@@ -192,7 +204,8 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let keeps_all = self.prune.is_none() && !self.drop_staged && self.removed_hosts.is_empty();
-        self.bytes == 0 && keeps_all && self.freezes.is_empty() && self.applied.is_none()
+        let is_quiet = self.freezes.is_empty() && self.schedules.is_empty();
+        self.bytes == 0 && keeps_all && is_quiet && self.applied.is_none()
     }
 
     fn prune(&mut self, before: Timestamp) {
@@ -287,6 +300,10 @@ fn reply_bytes(stored: &StoredReply) -> usize {
         Reply::ClaimedService(service) => service.as_ref().map_or(0, |service| service_bytes(service)),
         Reply::Restored(restore) => restore_bytes(restore),
         Reply::Freeze(freeze) => freeze_bytes(freeze),
+        Reply::Schedule(schedule) => schedule.approx_bytes(),
+        Reply::Triggered { schedule, job } => {
+            schedule.approx_bytes() + job.as_ref().map_or(0, |job| job_bytes(job))
+        }
         Reply::Merged(_) | Reply::Done => 0,
     };
     FIXED_BYTES + key.caller.len() + key.route.len() + key.key.len() + reply

@@ -24,6 +24,7 @@ pub(crate) async fn whole(conn: &mut SqliteConnection) -> Result<(), Error> {
     each(conn, "SELECT id, body, crc, expires_at FROM replies", reply).await?;
     each(conn, "SELECT number, body, crc FROM restores", |row| row::numbered::<Restore>(row).map(drop))
         .await?;
+    each(conn, "SELECT id, body, crc FROM schedules", |row| row::schedule(row).map(drop)).await?;
     each(conn, "SELECT number, body, crc FROM freezes", |row| row::numbered::<Freeze>(row).map(drop)).await?;
     each(conn, "SELECT bytes, crc, part FROM staged", staged).await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Service};
+use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Schedule, Service};
 use skyclaw_proto::RestoreId;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -20,6 +20,7 @@ pub(crate) struct Loaded {
     pub(crate) services: Vec<Arc<Service>>,
     pub(crate) restores: Vec<Arc<Restore>>,
     pub(crate) freezes: Vec<Arc<Freeze>>,
+    pub(crate) schedules: Vec<Arc<Schedule>>,
     /// The restore whose parts are staged.
     pub(crate) staging: Option<RestoreId>,
     pub(crate) applied: Option<(Position, Counters)>,
@@ -44,9 +45,10 @@ pub(crate) async fn load(conn: &mut SqliteConnection) -> Result<Loaded, Error> {
         all(&mut tx, "SELECT number, body, crc FROM restores ORDER BY number", row::numbered).await?;
     let freezes =
         all(&mut tx, "SELECT number, body, crc FROM freezes ORDER BY number", row::numbered).await?;
+    let schedules = all(&mut tx, "SELECT id, body, crc FROM schedules ORDER BY id", row::schedule).await?;
     let staging = staging(&mut tx).await?;
     let newest: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM jobs").fetch_one(&mut *tx).await?;
-    let empty = hosts.is_empty() && newest.is_none() && services.is_empty();
+    let empty = hosts.is_empty() && newest.is_none() && services.is_empty() && schedules.is_empty();
     match &applied {
         None if !empty => return Err(damaged("there are records, but no place in the log")),
         Some((_, counters)) if !newest.is_none_or(|seq| before(seq, counters.next_seq)) => {
@@ -55,7 +57,7 @@ pub(crate) async fn load(conn: &mut SqliteConnection) -> Result<Loaded, Error> {
         _ => {}
     }
     tx.rollback().await?;
-    Ok(Loaded { hosts, active_jobs, services, restores, freezes, staging, applied })
+    Ok(Loaded { hosts, active_jobs, services, restores, freezes, schedules, staging, applied })
 }
 
 /// How far in the log the file is.

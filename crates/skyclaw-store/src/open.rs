@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Service};
+use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Schedule, Service};
 use skyclaw_proto::RestoreId;
 use sqlx::sqlite::{SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
@@ -51,6 +51,8 @@ pub struct Opened {
     pub restores: Vec<Arc<Restore>>,
     /// What is frozen, and the newest of what was, oldest first.
     pub freezes: Vec<Arc<Freeze>>,
+    /// All schedules, oldest first.
+    pub schedules: Vec<Arc<Schedule>>,
     /// The restore whose parts are staged.
     pub staging: Option<RestoreId>,
     /// The numbers that come next.
@@ -134,6 +136,7 @@ impl Store {
             services: loaded.services,
             restores: loaded.restores,
             freezes: loaded.freezes,
+            schedules: loaded.schedules,
             staging: loaded.staging,
             counters,
             position,

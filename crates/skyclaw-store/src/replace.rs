@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Service};
+use skyclaw_core::{Counters, Freeze, Host, Job, Restore, Schedule, Service};
 use skyclaw_proto::RestoreId;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection};
@@ -37,6 +37,8 @@ pub struct Installed {
     pub restores: Vec<Arc<Restore>>,
     /// What is frozen, and the newest of what was, oldest first.
     pub freezes: Vec<Arc<Freeze>>,
+    /// All schedules, oldest first.
+    pub schedules: Vec<Arc<Schedule>>,
     /// The restore whose parts are staged.
     pub staging: Option<RestoreId>,
     /// The numbers that come next.
@@ -105,9 +107,9 @@ impl Store {
 
 impl Installed {
     pub(crate) fn of(loaded: Loaded) -> Self {
-        let Loaded { hosts, active_jobs, services, restores, freezes, staging, applied } = loaded;
+        let Loaded { hosts, active_jobs, services, restores, freezes, schedules, staging, applied } = loaded;
         let (position, counters) = applied.map_or((None, Counters::default()), |(p, c)| (Some(p), c));
-        Self { hosts, active_jobs, services, restores, freezes, staging, counters, position }
+        Self { hosts, active_jobs, services, restores, freezes, schedules, staging, counters, position }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use skyclaw_core::model::{Host, Job, Service};
-use skyclaw_core::{Counters, Freeze, Restore, StagedPart, StoredReply};
+use skyclaw_core::{Counters, Freeze, Restore, Schedule, StagedPart, StoredReply};
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, Row as _};
@@ -132,6 +132,25 @@ impl Insert for ServiceRow {
     }
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.seq)?;
+        values.add(self.id)?;
+        values.add(self.body.text)?;
+        values.add(i64::from(self.body.crc))
+    }
+}
+
+pub(crate) struct ScheduleRow {
+    pub(crate) id: String,
+    pub(crate) body: Body,
+}
+
+impl Insert for ScheduleRow {
+    const HEAD: &'static str = "INSERT INTO schedules (id, body, crc) ";
+    const ROW: &'static str = "(?, ?, ?)";
+    const CONFLICT: &'static str = " ON CONFLICT (id) DO UPDATE SET body = excluded.body, crc = excluded.crc";
+    fn bytes(&self) -> usize {
+        self.body.text.len()
+    }
+    fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.id)?;
         values.add(self.body.text)?;
         values.add(i64::from(self.body.crc))
@@ -263,6 +282,14 @@ pub(crate) fn service(row: &SqliteRow) -> Result<Service, Error> {
     let service: Service = body(row, 2, || format!("service {id}"))?;
     agree(i64::try_from(service.seq) == Ok(seq) && service.id.as_str() == id, || format!("service {id}"))?;
     Ok(service)
+}
+
+/// Reads `id, body, crc`.
+pub(crate) fn schedule(row: &SqliteRow) -> Result<Schedule, Error> {
+    let id: &str = row.try_get(0)?;
+    let schedule: Schedule = body(row, 1, || format!("schedule {id}"))?;
+    agree(schedule.id.as_str() == id, || format!("schedule {id}"))?;
+    Ok(schedule)
 }
 
 /// Reads `id, body, crc`.

@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use crate::batch::{Batch, Position};
 use crate::row::{
-    Body, HostRow, Insert, JobRow, LabelRow, NumberedRow, ReplyRow, ServiceRow, StagedRow, applied_crc, label,
+    Body, HostRow, Insert, JobRow, LabelRow, NumberedRow, ReplyRow, ScheduleRow, ServiceRow, StagedRow,
+    applied_crc, label,
 };
 use crate::schema::status_code;
 
@@ -82,7 +83,17 @@ pub(crate) async fn content(tx: &mut SqliteConnection, batch: &Batch) -> Result<
     drop_staged(tx, batch).await?;
     rows(tx, batch.staged.values().map(|part| Ok(StagedRow { part: Arc::clone(part) }))).await?;
     restores(tx, batch).await?;
-    freezes(tx, batch).await
+    freezes(tx, batch).await?;
+    schedules(tx, batch).await
+}
+
+async fn schedules(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
+    for (id, _) in batch.schedules.iter().filter(|(_, schedule)| schedule.is_none()) {
+        let gone = sqlx::query("DELETE FROM schedules WHERE id = ?").bind(id.as_str().to_owned());
+        gone.execute(&mut *conn).await?;
+    }
+    let kept = batch.schedules.values().flatten();
+    rows(conn, kept.map(|it| Ok(ScheduleRow { id: it.id.as_str().to_owned(), body: Body::of(it)? }))).await
 }
 
 async fn remove_hosts(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {

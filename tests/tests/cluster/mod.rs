@@ -15,6 +15,7 @@ mod membership;
 mod metrics;
 mod partitions;
 mod removal;
+mod schedules;
 mod succession;
 mod waiting;
 mod workers;

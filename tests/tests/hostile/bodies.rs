@@ -12,6 +12,7 @@ const RESOLVE: &str = "/v1/jobs/j1/resolve";
 const RETRY: &str = "/v1/jobs/j1/retry";
 const EVENTS: &str = "/v1/jobs/j1/events";
 const FREEZES: &str = "/v1/freezes";
+const SCHEDULES: &str = "/v1/schedules";
 const DRAIN: &str = "/v1/hosts/h1/drain";
 const REPORT: &str = "/v1/services/s1/report";
 const SNAPSHOT: &str = "/v1/replicate/snapshot";
@@ -227,6 +228,18 @@ const FIELDS: &[(&str, &str, &str)] = &[
     (FREEZES, r#"{"agentId":" "}"#, "agentId"),
     (FREEZES, r#"{"agentId":"a/b"}"#, "agentId"),
     (FREEZES, r#"{"reason":5}"#, "reason"),
+    (SCHEDULES, r#"{"name":5}"#, "name"),
+    (SCHEDULES, r#"{"name":"a/b"}"#, "name"),
+    (SCHEDULES, r#"{"name":"a","cron":5}"#, "cron"),
+    (SCHEDULES, r#"{"name":"a","cron":"* * * * *","job":[]}"#, "job"),
+    (SCHEDULES, r#"{"name":"a","cron":"* * * * *","job":{"payload":{"kind":"x"}}}"#, "job.payload.kind"),
+    (SCHEDULES, r#"{"name":"a","cron":"* * * * *","catchUpMs":-1}"#, "catchUpMs"),
+    (SCHEDULES, r#"{"name":"a","cron":"* * * * *","paused":"yes"}"#, "paused"),
+    (
+        SCHEDULES,
+        r#"{"name":"a","cron":"* * * * \u0000","job":{"payload":{"kind":"shell","command":"ls"}}}"#,
+        "cron",
+    ),
     (DRAIN, r#"{"deadlineMs":"5"}"#, "deadlineMs"),
     (DRAIN, r#"{"deadlineMs":99999999999999}"#, "deadlineMs"),
     (COMPLETE, r#"{"hostId":5,"success":true}"#, "hostId"),

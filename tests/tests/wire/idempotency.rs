@@ -31,6 +31,10 @@ impl Stage {
         for other in ["h2", "h3"] {
             wire.host(other, &[], 1);
         }
+        for name in ["paused", "yearly", "stays"] {
+            let schedule = json!({"name": name, "cron": "0 0 29 2 *", "job": shell_job(&json!({}))});
+            wire.post("/v1/schedules", &with(&schedule, &json!({"paused": name == "paused"}))).ok();
+        }
         let freeze = id(&wire.post("/v1/freezes", &json!({"labels": {"a": "b"}})).ok()["freeze"]);
         let service = |name: &str| {
             let body = json!({"name": name, "command": "node"});
@@ -62,6 +66,13 @@ impl Stage {
             (format!("/v1/jobs/{}/events", self.running["id"].as_str().expect("an id")), self.told()),
             ("/v1/freezes".to_owned(), json!({"agentId": "bot", "reason": "odd"})),
             (format!("/v1/freezes/{}/thaw", self.freeze), json!({"by": "ann"})),
+            (
+                "/v1/schedules".to_owned(),
+                json!({"name": "new", "cron": "0 0 29 2 *", "job": shell_job(&json!({}))}),
+            ),
+            ("/v1/schedules/yearly/pause".to_owned(), json!({"reason": "odd"})),
+            ("/v1/schedules/paused/resume".to_owned(), json!({"by": "ann"})),
+            ("/v1/schedules/stays/trigger".to_owned(), json!({"by": "ann"})),
             ("/v1/hosts/h2/drain".to_owned(), json!({"deadlineMs": 5000})),
             ("/v1/hosts/h2/undrain".to_owned(), json!({})),
             ("/v1/hosts/h3/remove".to_owned(), json!({"force": true})),

@@ -15,6 +15,7 @@ mod merging;
 mod network;
 mod polling;
 mod public;
+mod schedules;
 mod services;
 mod targets;
 mod terms;

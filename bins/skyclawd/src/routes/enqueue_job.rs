@@ -1,7 +1,5 @@
 //! `POST /v1/jobs`: a job joins the queue.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::response::Response;
 use skyclaw_core::Operation;
@@ -26,15 +24,5 @@ pub(crate) async fn handle(
 
 /// The operation that enqueues a job, under an id of our own.
 pub(super) fn operation(app: &App, job: EnqueueJob) -> Operation {
-    Operation::Enqueue {
-        id: JobId::from_uuid((app.new_uuid)()),
-        payload: Arc::new(job.payload),
-        required: job.required_capabilities.unwrap_or_default(),
-        submitted_by: job.submitted_by,
-        priority: job.priority,
-        labels: job.labels,
-        terms: job.terms.map(Into::into),
-        links: job.links.map(Into::into),
-        plan: job.plan.map(Into::into),
-    }
+    Operation::enqueue(JobId::from_uuid((app.new_uuid)()), job)
 }

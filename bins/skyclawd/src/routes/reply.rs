@@ -125,7 +125,7 @@ pub(super) fn merged(written: &Written) -> Result<bool, ApiError> {
 }
 
 /// A reply of another kind than the operation has: a fault of ours.
-fn unexpected(reply: &Reply) -> ApiError {
+pub(super) fn unexpected(reply: &Reply) -> ApiError {
     tracing::error!(?reply, "the state machine gave a reply of the wrong kind");
     ApiError::internal()
 }

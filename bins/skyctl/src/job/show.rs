@@ -70,6 +70,8 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
         ("unique key", job.unique_key.clone()),
         ("labels", listed(labels.join(","))),
         ("submitted by", job.submitted_by.clone()),
+        ("schedule", job.schedule_id.as_ref().map(ToString::to_string)),
+        ("scheduled", job.scheduled_at.map(|time| time.to_string())),
         ("created", Some(job.created_at.to_string())),
         ("updated", Some(job.updated_at.to_string())),
         ("lease until", job.lease_expires_at.map(|time| time.to_string())),
@@ -130,7 +132,8 @@ fn usage_line(usage: &Usage) -> String {
     cpu.into_iter().chain(memory).collect::<Vec<_>>().join(", ")
 }
 
-fn event_line(event: &Event) -> String {
+/// An event as one line.
+pub(crate) fn event_line(event: &Event) -> String {
     let host = event.host_id.as_ref().map(|host| format!(" {host}")).unwrap_or_default();
     let fence = event.fence.map(|fence| format!(" #{fence}")).unwrap_or_default();
     let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();

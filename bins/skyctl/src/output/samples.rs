@@ -52,6 +52,8 @@ pub(crate) fn job(id: &str, status: JobStatus) -> Job {
         expires_at: None,
         failed_attempts: 0,
         attempt_results: Vec::new(),
+        schedule_id: None,
+        scheduled_at: None,
     }
 }
 

@@ -47,6 +47,7 @@ impl Draft<'_> {
             life: Life::begin(plan, self.stamp.at),
             bonds,
             history: None,
+            origin: self.origin.clone(),
             phase: end.map_or(Phase::Queued, Phase::Ended),
         };
         Reply::Job(self.put_job(job))

@@ -9,6 +9,7 @@ mod lost;
 mod merge;
 mod restores;
 mod retries;
+mod schedules;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::archive::Archive;
 use crate::command::{Command, IdempotencyKey, Operation};
 use crate::model::{Host, Job, Phase, Service};
 use crate::outcome::{Change, Effect, Outcome, Refusal, Reply, StoredReply};
+use crate::schedule::Origin;
 use crate::state::{Stamp, State};
 
 /// Collects what a command brings about while it is applied.
@@ -36,6 +38,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) effects: Vec<Effect>,
     /// Jobs that ended by this command and that others wait for.
     settling: Vec<Settled>,
+    /// The schedule that a job comes from which is enqueued.
+    pub(crate) origin: Option<Arc<Origin>>,
 }
 
 impl State {
@@ -53,7 +57,7 @@ impl State {
         }
         // Room for what most commands bring about.
         let (changes, effects) = (Vec::with_capacity(2), Vec::with_capacity(2));
-        let mut draft = Draft { state: self, stamp, changes, effects, settling: Vec::new() };
+        let mut draft = Draft { state: self, stamp, changes, effects, settling: Vec::new(), origin: None };
         draft.state.lanes.forget_opened();
         let reply = draft.operate(&command.operation, archive);
         draft.settle();
@@ -100,7 +104,13 @@ fn found_nothing(reply: &Reply) -> bool {
         Reply::Claimed(jobs) => jobs.is_empty(),
         // With a service in it and no change, the host was reminded of one it has.
         Reply::ClaimedService(_) | Reply::Merged(_) | Reply::Done | Reply::Restored(_) => true,
-        Reply::Host(_) | Reply::Job(_) | Reply::Existing(_) | Reply::Service(_) | Reply::Freeze(_) => false,
+        Reply::Host(_)
+        | Reply::Job(_)
+        | Reply::Existing(_)
+        | Reply::Service(_)
+        | Reply::Freeze(_)
+        | Reply::Schedule(_)
+        | Reply::Triggered { .. } => false,
     }
 }
 
@@ -187,6 +197,23 @@ impl Draft<'_> {
             Operation::NoteSwitch { id, frozen, by } => self.note_switch(id, frozen.as_ref(), by.as_ref()),
             Operation::RetryJob { id, reason, by } => self.retry(id, reason.as_ref(), by.as_ref(), archive),
             Operation::PassTime { most } => Ok(self.pass_time(*most)),
+            Operation::CreateSchedule { id, spec, next_at, paused, by } => {
+                self.create_schedule(id, spec, *next_at, *paused, by.as_ref())
+            }
+            Operation::PauseSchedule { schedule, reason, by } => {
+                self.pause_schedule(schedule, reason.as_ref(), by.as_ref())
+            }
+            Operation::ResumeSchedule { schedule, next_at, by } => {
+                self.resume_schedule(schedule, *next_at, by.as_ref())
+            }
+            Operation::DeleteSchedule { schedule } => self.delete_schedule(schedule),
+            Operation::FireSchedule(fire) => Ok(self.fire_schedule(fire, archive)),
+            Operation::SubmitWaiting { schedule, at, job } => {
+                Ok(self.submit_waiting(schedule, *at, job, archive))
+            }
+            Operation::TriggerSchedule { schedule, job, by } => {
+                self.trigger_schedule(schedule, job.as_deref(), by.as_ref(), archive)
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod kit;
 mod lost;
 mod merge;
 mod restores;
+mod schedules;
 mod services;
 mod tied;
 mod times;

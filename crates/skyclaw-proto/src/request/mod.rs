@@ -12,6 +12,7 @@ mod jobs;
 mod links;
 mod plan;
 mod restore;
+mod schedules;
 mod services;
 mod terms;
 #[cfg(test)]
@@ -30,6 +31,9 @@ pub use self::jobs::{
 };
 pub use self::plan::{RetryBody, RetryJobBody};
 pub use self::restore::{CommitRestore, CommitRestoreBody};
+pub use self::schedules::{
+    ActOnScheduleBody, CreateSchedule, CreateScheduleBody, PauseSchedule, PauseScheduleBody, SCHEDULE_LABEL,
+};
 pub use self::services::{
     ClaimServiceBody, DeployService, DeployServiceBody, ReportService, ReportServiceBody,
 };

@@ -20,6 +20,7 @@ use super::leases::Leases;
 use super::orders::{Order, orders};
 use super::parking::{Parking, Woken};
 use super::seen::Seen;
+use super::timetable::Timetable;
 use super::watchers::Watchers;
 
 /// What the machine holds in memory.
@@ -34,6 +35,8 @@ pub(crate) struct Memory {
     pub(crate) leases: Leases,
     pub(crate) claims: Parking,
     pub(crate) jobs: Watchers<JobId>,
+    /// Which schedule is due when.
+    pub(crate) timetable: Timetable,
     pub(super) beats: Watchers<HostId>,
     last_seen: HashMap<HostId, Timestamp>,
     /// Which hosts are heard of.
@@ -82,8 +85,11 @@ pub(crate) struct Beat {
 
 impl Memory {
     pub(crate) fn new(state: State, lease: Duration) -> Self {
+        let mut timetable = Timetable::default();
+        timetable.restart(&state);
         Self {
             state,
+            timetable,
             unwritten: Unwritten::default(),
             seen: Seen::default(),
             leases: Leases::new(lease),
@@ -115,7 +121,11 @@ impl Memory {
                 Effect::LeaseOver { job } => self.leases.end(&job),
                 Effect::StopRun { host, .. } | Effect::TellHost { host } => self.beats.wake(&host),
                 Effect::HostChanged { host } => self.claims.wake_host(&host),
-                Effect::JobChanged { job } => self.jobs.wake(&job),
+                Effect::JobChanged { job } => {
+                    self.jobs.wake(&job);
+                    self.timetable.job_changed(&job, &self.state);
+                }
+                Effect::ScheduleChanged { schedule } => self.timetable.change(&schedule, &self.state),
                 Effect::ClaimsReleased => self.claims.wake_all(),
                 Effect::ServiceChanged { .. } => {}
             }
@@ -142,6 +152,7 @@ impl Memory {
         self.staging_since = None;
         self.last_seen.clear();
         self.hearing.restart(now);
+        self.timetable.restart(&self.state);
         self.told.clear();
         self.last_service.clear();
     }

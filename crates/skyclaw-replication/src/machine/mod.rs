@@ -23,6 +23,7 @@ mod parking;
 mod past;
 mod restore;
 mod seen;
+mod timetable;
 mod watchers;
 
 use std::future::Future;
@@ -225,8 +226,10 @@ impl Task {
         };
         let state =
             State::load(installed.hosts, installed.active_jobs, installed.services, installed.counters);
-        let state =
-            state.with_restores(installed.restores, installed.staging).with_freezes(installed.freezes);
+        let state = state
+            .with_restores(installed.restores, installed.staging)
+            .with_freezes(installed.freezes)
+            .with_schedules(installed.schedules);
         self.memory.replace(state);
         self.tell_due();
         self.meters.snapshots_installed.inc();

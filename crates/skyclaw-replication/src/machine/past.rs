@@ -61,7 +61,7 @@ impl Fetched {
 
 /// Whether carrying it out may make jobs under the ids it names.
 fn makes_jobs(operation: &Operation) -> bool {
-    match operation {
+    match operation.submission() {
         Operation::Enqueue { .. } | Operation::Merge { .. } => true,
         Operation::RegisterHost { .. }
         | Operation::Claim { .. }
@@ -88,7 +88,14 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::NoteHosts { .. }
         | Operation::NoteSwitch { .. }
         | Operation::RetryJob { .. }
-        | Operation::PassTime { .. } => false,
+        | Operation::PassTime { .. }
+        | Operation::CreateSchedule { .. }
+        | Operation::PauseSchedule { .. }
+        | Operation::ResumeSchedule { .. }
+        | Operation::DeleteSchedule { .. }
+        | Operation::FireSchedule(_)
+        | Operation::SubmitWaiting { .. }
+        | Operation::TriggerSchedule { .. } => false,
     }
 }
 

@@ -137,7 +137,8 @@ impl Task {
             State::load(installed.hosts, installed.active_jobs, installed.services, installed.counters);
         // A freeze ends by a command alone.
         let freezes = self.memory.state.freezes().to_vec();
-        self.memory.replace(state.with_restores(restores, None).with_freezes(freezes));
+        let state = state.with_restores(restores, None).with_freezes(freezes);
+        self.memory.replace(state.with_schedules(installed.schedules));
         self.tell_due();
         self.flush_at = None;
         let written = Written { position: installed.position.clone(), trouble: None };

@@ -80,7 +80,9 @@ impl Model {
                 | Change::Restore(_)
                 | Change::RemoveHost(_)
                 | Change::Freeze(_)
-                | Change::ForgetFreeze(_) => {}
+                | Change::ForgetFreeze(_)
+                | Change::Schedule(_)
+                | Change::RemoveSchedule(_) => {}
             }
         }
         dump

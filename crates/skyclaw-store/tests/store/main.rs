@@ -13,5 +13,6 @@ mod full_disk;
 mod pages;
 mod roll_back;
 mod round_trip;
+mod schedules;
 mod snapshots;
 mod support;

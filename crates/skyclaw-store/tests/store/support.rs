@@ -96,6 +96,7 @@ pub(crate) fn job(seq: u64, version: u64) -> Job {
         life: seq.is_multiple_of(5).then(|| Arc::new(life(seq))),
         bonds: None,
         history: None,
+        origin: None,
         phase: phase(version),
     }
 }

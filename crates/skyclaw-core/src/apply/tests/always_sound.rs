@@ -107,6 +107,9 @@ proptest! {
                     Change::Service(s) => {
                         (s.id.to_string(), old.services.get(&s.id).map(|r| r.version), s.version)
                     }
+                    Change::Schedule(s) => {
+                        (s.id.to_string(), old.schedules.get(&s.id).map(|r| r.version), s.version)
+                    }
                     Change::Reply(_)
                     | Change::PruneReplies(_)
                     | Change::Stage(_)
@@ -114,7 +117,8 @@ proptest! {
                     | Change::Restore(_)
                     | Change::RemoveHost(_)
                     | Change::Freeze(_)
-                    | Change::ForgetFreeze(_) => continue,
+                    | Change::ForgetFreeze(_)
+                    | Change::RemoveSchedule(_) => continue,
                 };
                 let then = seen.insert(id.clone(), now).or(then);
                 // Of two adopted records with one version the later one wins; and who is heard of is no version.

@@ -350,6 +350,8 @@ fn job_record() -> impl Strategy<Value = record::Job> {
             expires_at,
             failed_attempts: 0,
             attempt_results: Vec::new(),
+            schedule_id: None,
+            scheduled_at: None,
         },
     )
 }
@@ -399,6 +401,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         11 => job_operation().prop_map(Action::Do),
         5 => service_operation().prop_map(Action::Do),
+        4 => super::schedules::operation().prop_map(Action::Do),
         1 => merge().prop_map(Action::Do),
         3 => (0..JOBS.len(), prop::option::weighted(0.2, 0..3usize), fence(), any::<bool>(), stopped())
             .prop_map(|(job, host, fence, success, stopped)| {
@@ -490,6 +493,11 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         Operation::DrainHost { id, .. } => format!("drain {id}"),
         Operation::UndrainHost { id } => format!("undrain {id}"),
         Operation::RemoveHost { id, .. } => format!("remove {id}"),
+        Operation::CreateSchedule { .. } => "schedule".to_owned(),
+        Operation::PauseSchedule { schedule, .. } => format!("pause {schedule}"),
+        Operation::ResumeSchedule { schedule, .. } => format!("resume {schedule}"),
+        Operation::DeleteSchedule { schedule } => format!("delete {schedule}"),
+        Operation::TriggerSchedule { schedule, .. } => format!("trigger {schedule}"),
         Operation::RenewLeases { .. }
         | Operation::ExpireLeases { .. }
         | Operation::PruneReplies
@@ -500,7 +508,9 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         | Operation::NoteHosts { .. }
         | Operation::NoteSwitch { .. }
         | Operation::SettleDependents { .. }
-        | Operation::PassTime { .. } => {
+        | Operation::PassTime { .. }
+        | Operation::FireSchedule(_)
+        | Operation::SubmitWaiting { .. } => {
             return None;
         }
     };

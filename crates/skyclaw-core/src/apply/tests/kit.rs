@@ -7,7 +7,7 @@ use std::time::Duration;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
     AssignmentStatus, Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution,
-    RestoreId, Scope, ServiceId, Terms, Timestamp,
+    RestoreId, ScheduleId, Scope, ServiceId, Terms, Timestamp,
 };
 
 use crate::archive::Archive;
@@ -16,6 +16,7 @@ use crate::freeze::Freeze;
 use crate::model::{Host, Job, Service};
 use crate::outcome::{Change, Outcome, Refusal, Reply, StoredReply};
 use crate::restore::Restore;
+use crate::schedule::Schedule;
 use crate::state::{Counters, State};
 
 /// 2026-01-01T00:00:00Z.
@@ -60,6 +61,7 @@ pub(super) struct Records {
     pub(super) restores: BTreeMap<u64, Arc<Restore>>,
     pub(super) staged: Option<(RestoreId, BTreeMap<u32, Vec<u8>>)>,
     pub(super) freezes: BTreeMap<u64, Arc<Freeze>>,
+    pub(super) schedules: BTreeMap<ScheduleId, Arc<Schedule>>,
 }
 
 fn slot(key: &IdempotencyKey) -> [String; 3] {
@@ -91,6 +93,10 @@ impl Records {
                 }
                 Change::Freeze(freeze) => drop(self.freezes.insert(freeze.number, Arc::clone(freeze))),
                 Change::ForgetFreeze(number) => drop(self.freezes.remove(number)),
+                Change::Schedule(schedule) => {
+                    drop(self.schedules.insert(schedule.id.clone(), Arc::clone(schedule)));
+                }
+                Change::RemoveSchedule(id) => drop(self.schedules.remove(id)),
             }
         }
     }
@@ -137,6 +143,7 @@ pub(super) struct Memory {
     pub(super) restores: Vec<Arc<Restore>>,
     pub(super) staging: Option<RestoreId>,
     pub(super) freezes: Vec<Arc<Freeze>>,
+    pub(super) schedules: BTreeMap<ScheduleId, Arc<Schedule>>,
 }
 
 impl Memory {
@@ -149,6 +156,7 @@ impl Memory {
             restores: state.restores().to_vec(),
             staging: state.staging().cloned(),
             freezes: state.freezes().to_vec(),
+            schedules: state.schedules().map(|it| (it.id.clone(), Arc::clone(it))).collect(),
         }
     }
 }
@@ -174,7 +182,8 @@ impl World {
             self.records.restores.values().cloned(),
             self.records.staged.as_ref().map(|(restore, _)| restore.clone()),
         )
-        .with_freezes(self.records.freezes.values().cloned());
+        .with_freezes(self.records.freezes.values().cloned())
+        .with_schedules(self.records.schedules.values().cloned());
     }
 
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {

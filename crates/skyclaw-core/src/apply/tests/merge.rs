@@ -50,6 +50,8 @@ fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> re
         expires_at: None,
         failed_attempts: 0,
         attempt_results: Vec::new(),
+        schedule_id: None,
+        scheduled_at: None,
     }
 }
 
