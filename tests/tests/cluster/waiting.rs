@@ -20,9 +20,11 @@ fn what_waits_for_its_time_is_seen_to_by_the_next_leader() {
     let mut cluster = Cluster::start_with(3, |options| options.env("SKYCLAW_LEASE_MS", "60000"));
     let wire = cluster.wire(0);
     wire.host("h1", &[], 40);
-    let failing = id(&wire.enqueue_with(&json!({"retry": {"maxAttempts": 2, "backoffMs": 4000}})));
+    let failing = wire.enqueue_with(&json!({"retry": {"maxAttempts": 2, "backoffMs": 4000}}));
+    let made: jiff::Timestamp = failing["createdAt"].as_str().expect("a time").parse().expect("a time");
+    let failing = id(&failing);
     assert_eq!(wire.claim("h1")["id"], json!(failing));
-    let time = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
+    let time = made + jiff::SignedDuration::from_secs(4);
     let later = id(&wire.enqueue_with(&json!({"notBefore": format!("{time:.3}")})));
     let nobodys = json!({"ttlMs": 4000, "requirement": {"requiredCapabilities": ["nobody"]}});
     let expiring = id(&wire.enqueue_with(&nobodys));

@@ -81,12 +81,11 @@ fn a_job_for_later_wakes_a_claim_that_waits_within_moments_of_its_time() {
     let node = node();
     let wire = node.wire();
     wire.host("h1", &[], 9);
-    let later = Duration::from_millis(1500);
-    let at = Instant::now() + later;
-    let time = jiff::Timestamp::now() + jiff::SignedDuration::try_from(later).expect("a duration");
-    let job = id(&wire.enqueue_with(&json!({"notBefore": format!("{time:.3}")})));
+    // By the coordinator's clock, which tells whole milliseconds.
+    let (start, wait) = (Instant::now(), Duration::from_millis(1999));
+    let job = id(&wire.enqueue_with(&json!({"notBefore": after(&wire, 2)})));
     let claim = claimed(&wire, &job);
-    assert!(Instant::now() >= at, "not before its time");
+    assert!(start.elapsed() >= wait, "not before its time");
     assert!(claim.get("claimableAt").is_none(), "{claim}");
 }
 
@@ -199,10 +198,9 @@ fn what_is_due_is_not_kept_waiting_by_much_else_that_is() {
     let node = node();
     let wire = node.wire();
     wire.host("h1", &[], 9);
-    let time = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
-    let jobs: Vec<_> = (0..1200)
-        .map(|_| id(&wire.enqueue_with(&json!({"notBefore": format!("{time:.3}"), "ttlMs": 1}))))
-        .collect();
+    let time = after(&wire, 4);
+    let jobs: Vec<_> =
+        (0..1200).map(|_| id(&wire.enqueue_with(&json!({"notBefore": time, "ttlMs": 1})))).collect();
     // More than one command takes; each is either claimable for its one millisecond or expired.
     for job in jobs {
         status(&wire, &job, "expired");
