@@ -60,8 +60,8 @@ impl Builder {
     }
 
     pub(super) fn snapshot(&self, place: &Place) -> Snapshot<TypeConfig> {
-        let data =
-            SnapshotData::Here { machine: Box::new(self.machine.clone()), copies: self.copies.clone() };
+        let (machine, copies) = (Box::new(self.machine.clone()), self.copies.clone());
+        let data = SnapshotData::Here { machine, copies };
         Snapshot { meta: meta(place), snapshot: Box::new(data) }
     }
 }
