@@ -13,5 +13,6 @@ mod isolation;
 mod moving;
 mod secrets;
 mod snapshots;
+mod streams;
 mod tripped;
 mod wire;

@@ -26,6 +26,7 @@ pub mod command;
 mod freeze;
 mod history;
 pub mod model;
+mod notice;
 mod outcome;
 mod queue;
 pub mod restore;
@@ -44,6 +45,7 @@ pub use model::{
     Assignment, Condition, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase,
     Run, Service,
 };
+pub use notice::Notice;
 pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StagedPart, StoredReply};
 pub use restore::{KEPT_RESTORES, Restore, RollBack, SnapshotOf};
 pub use state::{Claimable, Counters, ServiceOffer, State};

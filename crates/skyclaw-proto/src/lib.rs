@@ -16,6 +16,7 @@ pub mod error;
 pub mod freeze;
 pub mod id;
 pub mod limits;
+pub mod notice;
 mod object;
 pub mod payload;
 pub mod record;
@@ -31,6 +32,7 @@ pub use enforces::Enforces;
 pub use error::{ErrorBody, ErrorCode};
 pub use freeze::Scope;
 pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
+pub use notice::{EventId, NoticeKind};
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
 pub use request::Invalid;
 pub use status::{

@@ -47,6 +47,9 @@ pub const RESTORES: &str = "/v1/restores";
 /// `POST`: freeze everything, or what a scope covers; `GET`: list what is frozen.
 pub const FREEZES: &str = "/v1/freezes";
 
+/// `GET`: the stream of all changes.
+pub const EVENTS: &str = "/v1/events";
+
 /// `POST`: end a freeze.
 #[must_use]
 pub fn thaw(id: &FreezeId) -> String {

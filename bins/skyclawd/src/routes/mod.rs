@@ -44,6 +44,7 @@ pub(crate) mod resolve_job;
 pub(crate) mod save_snapshot;
 pub(crate) mod stage_restore;
 pub(crate) mod state;
+pub(crate) mod stream_events;
 pub(crate) mod submit_public_job;
 pub(crate) mod tell_events;
 pub(crate) mod thaw;
