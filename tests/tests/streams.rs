@@ -16,7 +16,10 @@ fn node() -> Coordinator {
 /// What is told of events: what happened to what.
 fn told(events: &[Sent]) -> Vec<String> {
     let text = |sent: &Sent, name: &str| sent.data[name].as_str().unwrap_or("-").to_owned();
-    events.iter().map(|sent| format!("{} {} {}", sent.event, text(sent, "type"), text(sent, "recordId"))).collect()
+    events
+        .iter()
+        .map(|sent| format!("{} {} {}", sent.event, text(sent, "type"), text(sent, "recordId")))
+        .collect()
 }
 
 fn place(sent: &Sent) -> (u64, u32) {
@@ -33,7 +36,11 @@ fn assert_ordered(events: &[Sent]) {
 }
 
 /// Reads from one coordinator after the other, coming back wherever a connection ends, until `is_done`.
-fn read_over(urls: &[String], mut last: Option<String>, mut is_done: impl FnMut(&[Sent]) -> bool) -> Vec<Sent> {
+fn read_over(
+    urls: &[String],
+    mut last: Option<String>,
+    mut is_done: impl FnMut(&[Sent]) -> bool,
+) -> Vec<Sent> {
     let (mut all, mut turn) = (Vec::new(), 0);
     let mut stream: Option<Stream> = None;
     wait_until("all events are told", LONG, || {
@@ -115,7 +122,10 @@ fn everything_that_happens_is_told_as_it_happens_in_a_few_words() {
     assert_eq!(told(&events), expected);
     assert_ordered(&events);
     let claimed = &events[2].data;
-    assert_eq!((&claimed["hostId"], &claimed["attempt"], &claimed["fence"]), (&json!("h1"), &json!(1), &fence));
+    assert_eq!(
+        (&claimed["hostId"], &claimed["attempt"], &claimed["fence"]),
+        (&json!("h1"), &json!(1), &fence)
+    );
     assert_eq!((&claimed["status"], &claimed["detail"]), (&json!("leased"), &json!("attempt 1")));
     assert_eq!((&claimed["labels"], &claimed["submittedBy"]), (&json!({"team": "x"}), &json!("ann")));
     assert_eq!(events[3].data["detail"], json!("exit code 3"));
@@ -300,11 +310,28 @@ fn whatever_is_sent_as_the_last_id_is_refused_by_name_or_gone_on_from() {
     let wire = node.wire();
     wire.enqueue();
     let long = "9".repeat(10_000);
-    for bad in ["x", "1-", "-1", "1-2-3", "99999999999999999999", "1-4294967296", "1-0.", "1-0.zzzzzzzz", "'; DROP", &long] {
+    for bad in [
+        "x",
+        "1-",
+        "-1",
+        "1-2-3",
+        "99999999999999999999",
+        "1-4294967296",
+        "1-0.",
+        "1-0.zzzzzzzz",
+        "'; DROP",
+        &long,
+    ] {
         let refused = wire.get("/v1/events").header("last-event-id", bad).send();
-        assert_eq!((refused.status, &refused.json()["details"]), (400, &json!({"field": "last-event-id"})), "{bad:.20}");
+        assert_eq!(
+            (refused.status, &refused.json()["details"]),
+            (400, &json!({"field": "last-event-id"})),
+            "{bad:.20}"
+        );
     }
-    let head = format!("GET /v1/events HTTP/1.1\r\nhost: a\r\nx-skyclaw-token: {TOKEN}\r\nlast-event-id: \u{e9}\r\n\r\n");
+    let head = format!(
+        "GET /v1/events HTTP/1.1\r\nhost: a\r\nx-skyclaw-token: {TOKEN}\r\nlast-event-id: \u{e9}\r\n\r\n"
+    );
     let mut raw = TcpStream::connect(node.address()).expect("the daemon listens");
     raw.write_all(head.as_bytes()).expect("sent");
     let mut line = String::new();
@@ -386,5 +413,8 @@ fn a_host_whose_leases_alone_change_is_not_told_of() {
     let done = with(&skyclaw_tests::mesh::success_of("h1"), &json!({"fence": fence}));
     wire.post(&format!("/v1/jobs/{job}/complete"), &done).ok();
     let events = kept(&node.url(), "after=0&host=h1");
-    assert_eq!(told(&events), ["host registered h1".to_owned(), format!("job claimed {job}"), format!("job completed {job}")]);
+    assert_eq!(
+        told(&events),
+        ["host registered h1".to_owned(), format!("job claimed {job}"), format!("job completed {job}")]
+    );
 }

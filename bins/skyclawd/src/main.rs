@@ -97,10 +97,7 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
         max_voters: settings.max_voters,
         discovery: discovery(&settings, address),
         wire: Arc::new(HttpWire::new().map_err(anyhow::Error::msg)?),
-        events: Retention {
-            count: settings.event_retention_max,
-            age: settings.event_retention_ms.0,
-        },
+        events: Retention { count: settings.event_retention_max, age: settings.event_retention_ms.0 },
         min_replications: settings.min_replications,
         clock: clock::now,
         new_uuid: ids::uuid,

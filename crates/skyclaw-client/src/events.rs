@@ -109,7 +109,9 @@ impl EventStream {
         loop {
             let open = match &mut self.open {
                 Some(open) => open,
-                none => none.insert(connect(&self.client, &self.filter, self.place.as_deref(), self.stays).await?),
+                none => {
+                    none.insert(connect(&self.client, &self.filter, self.place.as_deref(), self.stays).await?)
+                }
             };
             while let Some(block) = open.blocks.pop_front() {
                 self.place = block.id.or(self.place.take());

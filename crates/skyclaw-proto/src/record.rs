@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::object;
 pub use crate::notice::{Gap, Notice};
+use crate::object;
 use crate::payload::Env;
 use crate::{
     AgentId, AssignmentStatus, Capabilities, Enforces, FreezeId, HostId, HostState, Isolation, JobId,

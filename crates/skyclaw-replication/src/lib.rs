@@ -39,8 +39,8 @@ mod target;
 
 pub use cluster::{ChangeError, Role};
 pub use discovery::Discovery;
-pub use events::{Follow, Told};
 pub use error::{ReadError, StartError, WriteError};
+pub use events::{Follow, Told};
 pub use node::{Health, Node, Written};
 pub use options::Options;
 pub use peer::{Answered, HttpWire, PEER_PATH, Refused, Wire, WireError};

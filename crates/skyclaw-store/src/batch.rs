@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skyclaw_core::model::{Host, Job, Phase, Service};
 use skyclaw_core::{
-    ById, Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Notice, Reply, Restore, StagedPart, StoredReply,
+    ById, Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Notice, Reply, Restore, StagedPart,
+    StoredReply,
 };
 use skyclaw_proto::{EventId, HostId, JobId, Payload, ServiceId, Timestamp};
 

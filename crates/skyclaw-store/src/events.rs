@@ -13,10 +13,10 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use skyclaw_core::Notice;
 use skyclaw_proto::{EventId, record};
+use sqlx::Arguments as _;
 use sqlx::Row as _;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::Arguments as _;
 
 use crate::batch::Batch;
 use crate::damage::Damage;
@@ -145,11 +145,7 @@ pub(crate) async fn write(conn: &mut SqliteConnection, batch: &Batch) -> Result<
 }
 
 /// Prunes the oldest rows, as far as they are too many or too old beside the newest, and not very many at once.
-pub(crate) async fn prune(
-    conn: &mut SqliteConnection,
-    keep: Retention,
-    added: i64,
-) -> Result<(), Failure> {
+pub(crate) async fn prune(conn: &mut SqliteConnection, keep: Retention, added: i64) -> Result<(), Failure> {
     if added == 0 {
         return Ok(());
     }
@@ -167,7 +163,8 @@ pub(crate) async fn prune(
         .bind(PRUNED_AT_ONCE.saturating_add(added.saturating_mul(4)))
         .fetch_all(&mut *conn)
         .await?;
-    let gone = oldest.iter().take_while(|(_, _, total, at, _)| *total <= least_total || *at < least_at).last();
+    let gone =
+        oldest.iter().take_while(|(_, _, total, at, _)| *total <= least_total || *at < least_at).last();
     let Some((index, n, _, _, count)) = gone else { return Ok(()) };
     sqlx::query("DELETE FROM events WHERE (last_index, last_n) < (?, ?)")
         .bind(index)

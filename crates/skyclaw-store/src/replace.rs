@@ -196,9 +196,13 @@ mod tests {
             .execute(&mut conn)
             .await
             .expect("it is there");
-        for table in
-            STATE_TABLES.iter().chain([&APPLIED_TABLE, &STAGED_TABLE, &RESTORES_TABLE, &FREEZES_TABLE, &EVENTS_TABLE])
-        {
+        for table in STATE_TABLES.iter().chain([
+            &APPLIED_TABLE,
+            &STAGED_TABLE,
+            &RESTORES_TABLE,
+            &FREEZES_TABLE,
+            &EVENTS_TABLE,
+        ]) {
             let [_, insert] = moves(table);
             let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {insert}")));
             let program = explain.fetch_all(&mut conn).await.expect("a program");

@@ -12,7 +12,7 @@ use skyclaw_proto::JobStatus;
 pub(crate) const APPLICATION_ID: u32 = 0x536b_7943;
 
 /// The schema this program writes: the version of the last migration.
-pub(crate) const VERSION: i64 = 5;
+pub(crate) const VERSION: i64 = 6;
 
 /// The migrations, oldest first. One that was released is never changed, only followed by another.
 pub(crate) fn migrator() -> Migrator {
@@ -24,7 +24,7 @@ pub(crate) fn migrator() -> Migrator {
         migration(2, "staged", include_str!("../migrations/0002_staged.sql")),
         migration(3, "restores", include_str!("../migrations/0003_restores.sql")),
         migration(4, "freezes", include_str!("../migrations/0004_freezes.sql")),
-        migration(VERSION, "events", include_str!("../migrations/0005_events.sql")),
+        migration(VERSION, "events", include_str!("../migrations/0006_events.sql")),
     ])
 }
 
@@ -109,7 +109,7 @@ mod tests {
             + include_str!("../migrations/0002_staged.sql")
             + include_str!("../migrations/0003_restores.sql")
             + include_str!("../migrations/0004_freezes.sql")
-            + include_str!("../migrations/0005_events.sql");
+            + include_str!("../migrations/0006_events.sql");
         let made: BTreeSet<&str> =
             sql.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" (")).collect();
         let others = [APPLIED_TABLE, STAGED_TABLE, RESTORES_TABLE, FREEZES_TABLE, EVENTS_TABLE];

@@ -300,7 +300,8 @@ mod tests {
         assert_eq!(Place::parse("after", "7"), place(EventId::after(7), None));
         assert_eq!(Place::parse("after", "7-2"), place(EventId::new(7, 2), None));
         assert_eq!(Place::parse("after", "7-2.00ff00ff"), place(EventId::new(7, 2), Some(0x00ff_00ff)));
-        let bad = ["", ".", "7.", ".00ff00ff", "7-2.0ff", "7-2.00ff00f+", "7-2.00ff00ff.", "-1", "7-", "x", "é"];
+        let bad =
+            ["", ".", "7.", ".00ff00ff", "7-2.0ff", "7-2.00ff00f+", "7-2.00ff00ff.", "-1", "7-", "x", "é"];
         for text in bad {
             assert_eq!(Place::parse("after", text).expect_err(text).field, "after");
         }
@@ -321,7 +322,8 @@ mod tests {
 
     #[tokio::test]
     async fn streams_are_bounded_and_end_with_the_daemon() {
-        let kit = Kit::with(|app| app.admission = crate::admission::Admission::new(10, 10).with_streams(1)).await;
+        let kit =
+            Kit::with(|app| app.admission = crate::admission::Admission::new(10, 10).with_streams(1)).await;
         let mut first = std::pin::pin!(kit.get("/v1/events", &[]));
         let meanwhile = async {
             let second = loop {

@@ -13,5 +13,6 @@ mod jobs;
 mod kit;
 mod lost;
 mod merge;
+mod notices;
 mod restores;
 mod services;

@@ -26,7 +26,8 @@ impl Ground {
         let dir = tempfile::tempdir().expect("a directory");
         let tracker = TaskTracker::new();
         let options = Options { events, ..Options::default() };
-        let store = Store::open(&dir.path().join("state.db"), options, &tracker).await.expect("a store").store;
+        let store =
+            Store::open(&dir.path().join("state.db"), options, &tracker).await.expect("a store").store;
         let state = State::load(Vec::new(), Vec::new(), Vec::new(), Counters::default());
         let options = machine::Options { state, position: None, lease: Duration::from_secs(60) };
         let (machine, applier) = Machine::start(options, store.clone(), &tracker);

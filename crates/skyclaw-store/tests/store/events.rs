@@ -62,7 +62,10 @@ async fn kept(store: &Store, mut after: EventId) -> (EventId, Vec<EventId>) {
 }
 
 fn ids(entries: impl IntoIterator<Item = (u64, u32)>) -> Vec<EventId> {
-    entries.into_iter().flat_map(|(index, changes)| (0..changes).map(move |n| EventId::new(index, n))).collect()
+    entries
+        .into_iter()
+        .flat_map(|(index, changes)| (0..changes).map(move |n| EventId::new(index, n)))
+        .collect()
 }
 
 #[tokio::test]
@@ -71,7 +74,8 @@ async fn each_change_is_told_once_in_the_order_of_the_ids_however_it_is_cut() {
     let path = dir.path().join("state.db");
     let running = open(&path, Retention::default()).await;
     // More than fits into a row, or into a page; a batch that is written twice; one that begins earlier.
-    let cuts: [&[(u64, u32)]; 4] = [&[(1, 700), (2, 1)], &[(3, 2), (5, 2500)], &[(3, 2), (5, 2500), (6, 1)], &[(7, 1)]];
+    let cuts: [&[(u64, u32)]; 4] =
+        [&[(1, 700), (2, 1)], &[(3, 2), (5, 2500)], &[(3, 2), (5, 2500), (6, 1)], &[(7, 1)]];
     for cut in cuts {
         for _ in 0..2 {
             running.store().commit(noted(cut.iter().copied())).await.expect("committed");
@@ -99,7 +103,10 @@ async fn what_is_too_much_is_pruned_from_the_oldest_on_and_leaves_a_mark() {
     }
     // Ten and what is in one row with them.
     let kept_after = EventId::new(26, 2);
-    assert_eq!(kept(running.store(), EventId::START).await, (kept_after, ids((27..=30).map(|index| (index, 3)))));
+    assert_eq!(
+        kept(running.store(), EventId::START).await,
+        (kept_after, ids((27..=30).map(|index| (index, 3))))
+    );
     assert_eq!(kept(running.store(), EventId::new(28, 1)).await.0, kept_after, "told to everybody");
     // A batch of nothing prunes nothing.
     running.store().commit(batch(31, [])).await.expect("committed");
@@ -174,7 +181,7 @@ async fn a_database_from_before_says_that_nothing_of_that_time_is_kept() {
     let running = support::open(&path).await;
     running.store().commit(batch(41, [Change::Job(Arc::new(job(1, 1)))])).await.expect("committed");
     running.close().await;
-    sql(&path, "DROP TABLE events; DELETE FROM _sqlx_migrations WHERE version >= 5").await;
+    sql(&path, "DROP TABLE events; DELETE FROM _sqlx_migrations WHERE version >= 6").await;
     let running = support::open(&path).await;
     assert_eq!(kept(running.store(), EventId::START).await, (EventId::after(41), Vec::new()));
     running.store().commit(noted([(42, 1)])).await.expect("committed");
