@@ -373,6 +373,10 @@ fn the_command_line_follows_over_a_restart_and_another_place() {
     let first = id(&wire.enqueue_with(&json!({"labels": {"team": "x"}})));
     let listed = skyctl(&node, &["events", "--label", "team=x"]).ok();
     assert!(listed.contains(&format!(" job queued {first}")), "{listed}");
+    let over = id(&wire.enqueue());
+    wire.call("POST", &format!("/v1/jobs/{over}/cancel")).ok();
+    let shown = skyctl(&node, &["job", "get", "--watch", &over]).ok();
+    assert!(shown.trim_end().ends_with(&format!("{over} cancelled")), "{shown}");
     let dir = tempfile::tempdir().expect("a directory");
     let urls = format!("http://127.0.0.1:1,{}", node.url());
     let mut command = skyclaw_tests::process::command(
@@ -381,7 +385,7 @@ fn the_command_line_follows_over_a_restart_and_another_place() {
         [("SKYCLAW_COORDINATOR_URLS", urls.as_str()), ("SKYCLAW_TOKEN", TOKEN)],
     );
     let mut follow = command
-        .args(["events", "-f", "--after", "0", "--kind", "job", "-o", "json"])
+        .args(["events", "-f", "--after", "0", "--type", "queued", "-o", "json"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("skyctl starts");
@@ -391,6 +395,7 @@ fn the_command_line_follows_over_a_restart_and_another_place() {
         serde_json::from_str(&line).expect("JSON")
     };
     assert_eq!(next()["recordId"], json!(first));
+    assert_eq!(next()["recordId"], json!(over));
     node.kill9();
     node.restart();
     let second = id(&node.wire().enqueue());

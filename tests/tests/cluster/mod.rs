@@ -16,6 +16,7 @@ mod metrics;
 mod partitions;
 mod removal;
 mod succession;
+mod waiting;
 mod workers;
 
 use skyclaw_tests::cluster::state;

@@ -326,18 +326,17 @@ mod tests {
             Kit::with(|app| app.admission = crate::admission::Admission::new(10, 10).with_streams(1)).await;
         let mut first = std::pin::pin!(kit.get("/v1/events", &[]));
         let meanwhile = async {
-            let second = loop {
-                // The first has its place as soon as it is asked for the first time.
-                let second = kit.get("/v1/events?follow=false", &[]).await;
-                if second.status != 200 {
-                    break second;
-                }
-            };
+            let second = kit.get("/v1/events?follow=false", &[]).await;
             assert_eq!((second.status, &second.json["code"]), (503, &json!("overloaded")));
             assert_eq!(second.header("retry-after"), Some("1"));
             kit.app.soft.cancel();
         };
-        let ((), ended) = tokio::join!(meanwhile, &mut first);
+        tokio::select! {
+            biased;
+            early = &mut first => panic!("it did not stay: {early:?}"),
+            () = meanwhile => {}
+        }
+        let ended = first.await;
         assert_eq!(ended.status, 200);
         assert_eq!(ended.header("content-type"), Some("text/event-stream"));
         assert_eq!(ended.header("x-accel-buffering"), Some("no"));

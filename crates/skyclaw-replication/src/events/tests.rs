@@ -148,6 +148,7 @@ async fn what_is_applied_while_the_database_is_read_is_told_once() {
 async fn what_is_not_kept_is_told_as_a_gap_before_what_is() {
     let mut ground = Ground::new(Retention { count: 4, age: Duration::from_secs(3600) }).await;
     let mut live = ground.follow(EventId::START).await;
+    assert_eq!(told(&mut live).await, (Vec::new(), Vec::new()));
     for _ in 0..10 {
         ground.apply(1).await;
         ground.machine.settle().await.expect("settled");

@@ -150,8 +150,8 @@ async fn under_endless_changes_the_file_stays_as_large_as_it_is() {
         running.store().checkpoint().await.expect("durable");
         sizes.push(std::fs::metadata(&path).expect("the file").len());
     }
-    // Two rounds until as much is pruned as is added.
-    assert!(sizes[7] <= sizes[2], "{sizes:?}");
+    // Ids get longer by a digit now and then.
+    assert!(sizes[7] <= sizes[2] + sizes[2] / 50, "{sizes:?}");
     running.close().await;
 }
 
