@@ -15,10 +15,13 @@ use std::time::{Duration, Instant};
 
 use skyclaw_tests::mesh::id;
 use skyclaw_tests::podman::{IMAGE, Service, Who};
-use skyclaw_tests::{Coordinator, Host, LONG, Options, Value, json, wait_until};
+use skyclaw_tests::{Coordinator, Host, LONG, Options, Value, Wire, json, wait_until};
 
 /// How closely is looked.
 const LOOK: Duration = Duration::from_micros(100);
+
+/// What follows the end of anything is over after this. Containers are made ahead when nothing is asked for.
+const REST: Duration = Duration::from_millis(800);
 
 fn main() {
     let rounds = std::env::args().nth(1).and_then(|given| given.parse().ok()).unwrap_or(15);
@@ -34,6 +37,8 @@ fn measure(who: Who, rounds: usize) {
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).expect("its mode");
     let node = Options::default().start();
     let mut host = host(&node, &service, &shared);
+    // One client throughout, as what submits jobs has: making one takes longer than a request.
+    let wire = node.wire();
     let mount = format!("{}:/shared", shared.display());
     let mut taken: [Vec<Duration>; 4] = Default::default();
     // The first two find cold caches, and no container that was made ahead.
@@ -41,14 +46,16 @@ fn measure(who: Who, rounds: usize) {
         let file = shared.join(format!("at-{round}"));
         let (outside, inside) = (file.display().to_string(), format!("/shared/at-{round}"));
         let all = [
-            until(&file, || drop(spawn(Command::new("touch").arg(&outside)))),
-            until(&file, || {
+            plain(&file, touch(&outside)),
+            plain(&file, {
                 // Without a network, as a job is when it asks for none.
                 let args = ["run", "--rm", "--network", "none", "-v", &mount, IMAGE, "touch", &inside];
-                drop(spawn(service.command().args(args)));
+                let mut run = service.command();
+                run.args(args);
+                run
             }),
-            job(&node, &file, &json!({"payload": payload(&outside)})),
-            job(&node, &file, &in_podman(&shared, &inside)),
+            job(&wire, &file, &json!({"payload": payload(&outside)})),
+            job(&wire, &file, &in_podman(&shared, &inside)),
         ];
         if round > 1 {
             taken.iter_mut().zip(all).for_each(|(times, one)| times.push(one));
@@ -90,14 +97,11 @@ fn in_podman(shared: &Path, file: &str) -> Value {
 
 /// A job's time from its submission; it has ended before the next begins, and its successor's container is
 /// there.
-fn job(node: &Coordinator, file: &Path, body: &Value) -> Duration {
+fn job(wire: &Wire, file: &Path, body: &Value) -> Duration {
     let mut submitted = String::new();
-    let taken = until(file, || submitted = id(&node.wire().enqueue_with(body)));
-    wait_until("the job has ended", LONG, || {
-        (node.wire().job(&submitted)["status"] == "completed").then_some(())
-    });
-    // Containers are made ahead when nothing is asked for.
-    std::thread::sleep(Duration::from_millis(800));
+    let taken = until(file, || submitted = id(&wire.enqueue_with(body)));
+    wait_until("the job has ended", LONG, || (wire.job(&submitted)["status"] == "completed").then_some(()));
+    std::thread::sleep(REST);
     taken
 }
 
@@ -114,10 +118,19 @@ fn until(file: &Path, begin: impl FnOnce()) -> Duration {
     taken
 }
 
-/// Starts it, and has it reaped when it has ended.
-fn spawn(command: &mut Command) -> std::thread::JoinHandle<()> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
-    std::thread::spawn(move || drop(child.wait()))
+fn touch(file: &str) -> Command {
+    let mut touch = Command::new("touch");
+    touch.arg(file);
+    touch
+}
+
+/// A command's time until the file is there. What it does after that is over before anything else begins.
+fn plain(file: &Path, mut command: Command) -> Duration {
+    let mut child = None;
+    let taken = until(file, || child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().ok());
+    child.expect("it starts").wait().expect("its end");
+    std::thread::sleep(REST);
+    taken
 }
 
 fn report(who: Who, rounds: usize, taken: &[Vec<Duration>; 4]) {

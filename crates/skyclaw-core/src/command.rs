@@ -13,7 +13,7 @@ use skyclaw_proto::{
 };
 
 use crate::history::Event;
-use crate::model::HostFreeze;
+use crate::model::{self, HostFreeze};
 use crate::outcome::StagedPart;
 use crate::restore::RollBack;
 
@@ -315,6 +315,15 @@ impl Command {
 }
 
 impl Operation {
+    /// What the job that it puts into the queue will ask of a host.
+    #[must_use]
+    pub fn asks_of_a_host(&self) -> Option<Capabilities> {
+        match self {
+            Self::Enqueue { required, terms, .. } => Some(model::needs(required, terms.as_deref())),
+            _ => None,
+        }
+    }
+
     fn approx_bytes(&self) -> usize {
         match self {
             Self::RegisterHost { name, capabilities, enforces, .. } => {

@@ -351,8 +351,7 @@ impl Job {
     /// Everything it asks of a host: the capabilities, and what the host must be able to enforce.
     #[must_use]
     pub fn needs(&self) -> Capabilities {
-        let Some(terms) = &self.terms else { return self.required.clone() };
-        with_words(&self.required, terms.needs())
+        needs(&self.required, self.terms.as_deref())
     }
 
     /// What happened to it, oldest first.
@@ -429,6 +428,14 @@ impl Host {
             Some(enforces) => with_words(&self.capabilities, enforces.words().map(str::to_owned)),
             None => with_words(&self.capabilities, [Isolation::Process.to_string()].into_iter()),
         }
+    }
+}
+
+/// What a job asks of a host.
+pub(crate) fn needs(required: &Capabilities, terms: Option<&Terms>) -> Capabilities {
+    match terms {
+        Some(terms) => with_words(required, terms.needs()),
+        None => required.clone(),
     }
 }
 

@@ -186,7 +186,8 @@ impl State {
     }
 
     /// Whether nobody is given a job at the moment.
-    pub(crate) fn claims_stopped(&self) -> bool {
+    #[must_use]
+    pub fn claims_stopped(&self) -> bool {
         self.claims_held() || self.is_all_frozen()
     }
 

@@ -3,16 +3,19 @@
 
 use std::time::Duration;
 
-use skyclaw_core::{IdempotencyKey, Operation, Refusal, Reply, ServiceOffer};
+use skyclaw_core::{Command, IdempotencyKey, Operation, Refusal, Reply, ServiceOffer};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response;
 use skyclaw_proto::{HostId, NodeId, ServiceId};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::WriteError;
+use crate::machine::Woken;
 use crate::machine::memory::{Beat, ClaimLook, Memory};
 use crate::node::{Inner, Written};
 use crate::peer::LeaderError;
+use crate::proposer::{Decided, Seat, Waiting};
 
 /// How long a heartbeat waits at most when its host was told before what it has to stop: the answer may have
 /// been lost on its way.
@@ -44,16 +47,23 @@ impl Inner {
                 ClaimLook::Wait(woken) if !ask_anyway => Some(woken),
                 ClaimLook::Wait(_) | ClaimLook::Found => None,
             };
-            if let Some(woken) = woken {
+            let seat = match woken {
+                None => None,
                 // An error says that nobody will ever wake it: the node is going down.
-                match tokio::time::timeout_at(deadline, woken).await {
-                    Ok(Ok(())) => continue,
+                Some(woken) => match tokio::time::timeout_at(deadline, woken).await {
+                    Ok(Ok(Woken::Look)) => continue,
+                    Ok(Ok(Woken::Ride(seat))) => Some(seat),
                     Ok(Err(_)) | Err(_) => return Ok(self.nothing_claimed()),
-                }
-            }
+                },
+            };
             let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
             let operation = Operation::Claim { host: host.clone(), max, lease_ms };
-            let written = self.decide(idempotency.clone(), operation, node.clone()).await?;
+            let decided = match seat {
+                None => Some(self.decide(idempotency.clone(), operation, node.clone()).await),
+                Some(seat) => self.ride(seat, idempotency.clone(), operation, node.clone()).await,
+            };
+            // The entry left without it.
+            let Some(written) = decided.transpose()? else { continue };
             let found = !matches!(&written.reply, Reply::Claimed(jobs) if jobs.is_empty());
             if found || ask_anyway || Instant::now() >= deadline {
                 return Ok(written);
@@ -73,11 +83,28 @@ impl Inner {
         operation: Operation,
         node: NodeId,
     ) -> Result<Written, LeaderError> {
+        let command = self.stamped(idempotency, operation, node);
+        told(self.proposer.propose(command).await)
+    }
+
+    /// The same in an entry that is about to leave; `None` when it has left.
+    async fn ride(
+        &self,
+        seat: Seat,
+        idempotency: Option<IdempotencyKey>,
+        operation: Operation,
+        node: NodeId,
+    ) -> Option<Result<Written, LeaderError>> {
+        let (decided, decision) = oneshot::channel();
+        let command = self.stamped(idempotency, operation, node);
+        seat.send(Waiting { command, decided }).ok()?;
+        Some(told(decision.await.unwrap_or(Err(WriteError::OutcomeUnknown))))
+    }
+
+    fn stamped(&self, idempotency: Option<IdempotencyKey>, operation: Operation, node: NodeId) -> Command {
         let mut command = self.stamper.stamp(idempotency, operation);
         command.node = node;
-        let (answer, index) = self.proposer.propose(command).await?;
-        let reply = answer.map_err(refused)?;
-        Ok(Written { reply, index })
+        command
     }
 
     /// Whether a reply is kept for a key.
@@ -195,6 +222,12 @@ impl Inner {
             }
         }
     }
+}
+
+/// What became of a command, for who asked.
+fn told(decided: Result<Decided, WriteError>) -> Result<Written, LeaderError> {
+    let (answer, index) = decided?;
+    Ok(Written { reply: answer.map_err(refused)?, index })
 }
 
 fn unknown(host: &HostId) -> LeaderError {

@@ -5,6 +5,9 @@
 //! for the clients that were just answered. So under load many commands share one fsync, and a lone command does
 //! not wait for company. Where another node leads, the batch is sent there ([`crate::forward`]).
 //!
+//! A job finds a claim that waits for it, when there is one, before it leaves: the claim goes into the same entry, so
+//! that a host has the job after one round through the log and not two.
+//!
 //! What is refused here was never proposed. Once a command is proposed, only the log knows its fate.
 
 use std::fmt;
@@ -33,6 +36,8 @@ pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 const WORTH_WAITING: usize = 8;
 /// How long an entry waits for commands of clients that were just answered.
 const GATHER_FOR: Duration = Duration::from_millis(1);
+/// How long an entry waits for a claim that was called. It is there at once, unless the processors are busy.
+const BOARD_WITHIN: Duration = Duration::from_millis(1);
 /// What the log must have room for beyond an entry: entries of its own, and an estimate that was low.
 pub(crate) const RESERVE_BYTES: u64 = 1024 * 1024;
 /// How long an entry may take to be committed before its clients are told that nobody knows.
@@ -47,6 +52,9 @@ pub(crate) struct Waiting {
     pub(crate) command: Command,
     pub(crate) decided: oneshot::Sender<Result<Decided, WriteError>>,
 }
+
+/// Room for a command in an entry that is about to leave.
+pub(crate) type Seat = oneshot::Sender<Waiting>;
 
 /// The commands that wait, bounded.
 pub(crate) type Queue = mpsc::Sender<Waiting>;
@@ -221,12 +229,34 @@ impl Task {
         while let Some(mut batch) = Batch::next(&mut queue).await {
             batch.gather(expected, &mut queue).await;
             let _on_its_way = self.gate.acquire().await;
+            self.board(&mut batch).await;
             let commands = batch.waiting.len();
             let meters = self.machine.meters();
             meters.batch_commands.observe(commands as f64);
             meters.batch_bytes.observe(batch.bytes as f64);
             self.propose(batch).await;
             expected = commands + queue.len();
+        }
+    }
+
+    /// Takes in the claims that wait for what these jobs ask for.
+    async fn board(&self, batch: &mut Batch) {
+        if !self.machine.has_parked() {
+            return;
+        }
+        let room = MAX_COMMANDS.saturating_sub(batch.waiting.len());
+        let wanted = batch.waiting.iter().filter_map(|waiting| waiting.command.operation.asks_of_a_host());
+        let wanted: Vec<_> = wanted.take(room).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let Ok(called) = self.machine.look(move |memory| memory.call_claims(&wanted)).await else { return };
+        let over = tokio::time::Instant::now() + BOARD_WITHIN;
+        for passenger in called {
+            // One that comes too late claims like everybody else.
+            if let Ok(Ok(claim)) = tokio::time::timeout_at(over, passenger).await {
+                batch.push(claim);
+            }
         }
     }
 

@@ -200,6 +200,35 @@ async fn a_claim_that_waits_is_woken_by_an_enqueue() {
     stop(node).await;
 }
 
+#[tokio::test]
+async fn a_claim_that_waits_goes_into_the_entry_of_the_job_it_waits_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = start(dir.path()).await;
+    register(&node.0, 1).await;
+    let mut rode = false;
+    // Whether a claim waits already is not to be seen from here: it may come too late some times.
+    for _ in 0..100 {
+        let there = node.0.clone();
+        let claim = async move { there.claim(&host(), 10, Duration::from_secs(60), None).await };
+        let waiting = node_task(&node.0, claim);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let queued = node.0.write(None, enqueue()).await.expect("enqueued");
+        let claimed = waiting.await.expect("joined").expect("claimed");
+        let (Reply::Job(job), Reply::Claimed(jobs)) = (&queued.reply, &claimed.reply) else {
+            panic!("{queued:?} {claimed:?}")
+        };
+        assert_eq!(job.status(), JobStatus::Queued, "it was told as it was queued");
+        assert_eq!(jobs.iter().map(|job| &job.id).collect::<Vec<_>>(), [&job.id]);
+        assert!(claimed.index >= queued.index);
+        rode |= claimed.index == queued.index;
+        node.0.write(None, completion(&job.id, Some(jobs[0].fence))).await.expect("completed");
+    }
+    assert!(rode, "no claim was in the entry of its job");
+    stop(node).await;
+}
+
 /// Runs beside the test, without a tracker: it is joined by the test itself.
 #[expect(clippy::disallowed_methods, reason = "the test joins it")]
 fn node_task<T: Send + 'static>(

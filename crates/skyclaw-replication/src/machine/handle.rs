@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use skyclaw_core::State;
@@ -44,6 +45,8 @@ pub(crate) struct Machine {
     applied: watch::Receiver<u64>,
     written: watch::Receiver<Written>,
     checkpointed: watch::Sender<Option<Position>>,
+    /// How many claims wait for a job.
+    parked: Arc<AtomicUsize>,
     store: Store,
     meters: Meters,
 }
@@ -71,8 +74,10 @@ impl Machine {
         // What was found may be in the memory of the system only: it is made durable before it is named.
         let (checkpointed, _) = watch::channel(None);
         let meters = Meters::new();
+        let memory = Memory::new(options.state, options.lease);
+        let parked = memory.claims.count();
         let task = Task {
-            memory: Memory::new(options.state, options.lease),
+            memory,
             store: store.clone(),
             applied: applied_tx,
             written: written_tx,
@@ -84,7 +89,7 @@ impl Machine {
             meters: meters.clone(),
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        (Self { looks, barriers, applied, written, checkpointed, store, meters }, Applier { orders })
+        (Self { looks, barriers, applied, written, checkpointed, parked, store, meters }, Applier { orders })
     }
 
     /// Looks something up in memory, between two applications.
@@ -160,6 +165,11 @@ impl Machine {
     /// Why the database cannot be written at the moment.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.written.borrow().trouble.clone()
+    }
+
+    /// Whether a claim waits for a job: a hint, which costs nothing to ask for.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed) > 0
     }
 
     /// What is measured of this node.

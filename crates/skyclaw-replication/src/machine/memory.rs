@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use skyclaw_core::{Claimable, Effect, HostFreeze, Job, Notice, State};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{self, Stop, StopReason};
-use skyclaw_proto::{EventId, HostId, HostState, JobId, RestoreId, ServiceId, Timestamp, record};
+use skyclaw_proto::{
+    Capabilities, EventId, HostId, HostState, JobId, RestoreId, ServiceId, Timestamp, record,
+};
 use skyclaw_store::Batch;
 use tokio::sync::oneshot;
 
@@ -19,7 +21,7 @@ use super::hearing::{Hearing, News};
 use super::leases::Leases;
 use super::live::Live;
 use super::orders::{Order, orders};
-use super::parking::Parking;
+use super::parking::{Parking, Woken};
 use super::seen::Seen;
 use super::watchers::Watchers;
 
@@ -73,7 +75,7 @@ impl Unwritten {
 pub(crate) enum ClaimLook {
     UnknownHost,
     Found,
-    Wait(oneshot::Receiver<()>),
+    Wait(oneshot::Receiver<Woken>),
 }
 
 /// The answer to a heartbeat, and what to wait for before it is sent.
@@ -109,6 +111,8 @@ impl Memory {
     pub(crate) fn take_in(&mut self, effects: impl IntoIterator<Item = Effect>, now: Instant) {
         for effect in effects {
             match effect {
+                // It was claimed in the entry that queued it.
+                Effect::JobQueued { .. } if self.state.queued() == 0 => {}
                 Effect::JobQueued { required } => {
                     let state = &self.state;
                     self.claims.wake_one(&required, |host| has_room(state, host));
@@ -176,6 +180,18 @@ impl Memory {
                 ClaimLook::Wait(self.claims.park(host.clone(), &set))
             }
         }
+    }
+
+    /// Calls claims that wait for jobs that ask for these and are about to be queued.
+    pub(crate) fn call_claims(
+        &mut self,
+        wanted: &[Capabilities],
+    ) -> Vec<oneshot::Receiver<crate::proposer::Waiting>> {
+        if self.holds_claims() || self.state.claims_stopped() {
+            return Vec::new();
+        }
+        let state = &self.state;
+        self.claims.call(wanted, |host| has_room(state, host))
     }
 
     /// Takes in a heartbeat. `None` when the host is unknown.

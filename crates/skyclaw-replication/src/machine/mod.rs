@@ -40,6 +40,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::handle::{Applier, Gone, Machine, Options};
 use self::memory::Memory;
+pub(crate) use self::parking::Woken;
 use self::past::{Fetched, Past};
 pub(crate) use self::restore::{GoBack, refusal, snapshot_of, with_causes};
 use self::restore::{Going, poll_back};

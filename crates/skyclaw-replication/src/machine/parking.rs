@@ -3,20 +3,38 @@
 //! Waiting claims are kept by the capabilities of their hosts, in the order they came. A job that is
 //! queued wakes one of them: the longest waiting of those that could take it. Being woken is a hint,
 //! not a reservation: whoever is woken claims like everybody else, and waits again if it came too late.
+//!
+//! A job that is only about to be queued calls one already: its claim then goes into the same entry of the log
+//! ([`Parking::call`]).
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use skyclaw_core::Supersets;
 use skyclaw_proto::{Capabilities, HostId};
 use tokio::sync::oneshot;
 
+use crate::proposer::Seat;
+
 type ClassId = u64;
 type Ticket = u64;
+
+/// What a claim that waits is told.
+#[derive(Debug)]
+pub(crate) enum Woken {
+    /// There may be something for it.
+    Look,
+    /// There will be something in an entry of the log that is about to leave, with a seat for the claim.
+    Ride(Seat),
+}
+
+type Wake = oneshot::Sender<Woken>;
 
 #[derive(Debug)]
 struct Waiting {
     host: HostId,
-    wake: oneshot::Sender<()>,
+    wake: Wake,
 }
 
 #[derive(Debug)]
@@ -34,13 +52,15 @@ pub(crate) struct Parking {
     /// Where the claims of each host wait.
     of_host: HashMap<HostId, Vec<(ClassId, Ticket)>>,
     /// Claims of hosts that hold as many jobs as they may: woken only by a change of their own host.
-    full: HashMap<HostId, Vec<oneshot::Sender<()>>>,
+    full: HashMap<HostId, Vec<Wake>>,
+    /// How many wait for a job; others read it.
+    waiting: Arc<AtomicUsize>,
     next: u64,
 }
 
 impl Parking {
     /// Lets a claim wait for a job its host could take.
-    pub(crate) fn park(&mut self, host: HostId, set: &Capabilities) -> oneshot::Receiver<()> {
+    pub(crate) fn park(&mut self, host: HostId, set: &Capabilities) -> oneshot::Receiver<Woken> {
         let (wake, woken) = oneshot::channel();
         self.next += 1;
         let ticket = self.next;
@@ -51,12 +71,13 @@ impl Parking {
         if let Some(found) = self.classes.get_mut(&class) {
             self.of_host.entry(host.clone()).or_default().push((class, ticket));
             found.waiting.insert(ticket, Waiting { host, wake });
+            self.waiting.fetch_add(1, Ordering::Relaxed);
         }
         woken
     }
 
     /// Lets a claim wait for its host to have room.
-    pub(crate) fn park_full(&mut self, host: HostId) -> oneshot::Receiver<()> {
+    pub(crate) fn park_full(&mut self, host: HostId) -> oneshot::Receiver<Woken> {
         let (wake, woken) = oneshot::channel();
         self.full.entry(host).or_default().push(wake);
         woken
@@ -65,28 +86,54 @@ impl Parking {
     /// A job that asks for `required` was queued: wakes the longest waiting claim that could take it
     /// and whose host has room. Those found without room wait on for their own host to change.
     pub(crate) fn wake_one(&mut self, required: &Capabilities, has_room: impl Fn(&HostId) -> bool) -> bool {
+        self.take_one(required, has_room).is_some_and(|wake| wake.send(Woken::Look).is_ok())
+    }
+
+    /// Jobs that ask for these are about to be queued: calls for each a claim that could take it, as
+    /// [`Self::wake_one`] does. Where they will be, unless they are gone by then.
+    pub(crate) fn call(
+        &mut self,
+        wanted: &[Capabilities],
+        has_room: impl Fn(&HostId) -> bool,
+    ) -> Vec<oneshot::Receiver<crate::proposer::Waiting>> {
+        let mut called = Vec::new();
+        for required in wanted {
+            let Some(wake) = self.take_one(required, &has_room) else { continue };
+            let (seat, passenger) = oneshot::channel();
+            if wake.send(Woken::Ride(seat)).is_ok() {
+                called.push(passenger);
+            }
+        }
+        called
+    }
+
+    /// How many wait for a job, to be read by others: a hint.
+    pub(crate) fn count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.waiting)
+    }
+
+    fn take_one(&mut self, required: &Capabilities, has_room: impl Fn(&HostId) -> bool) -> Option<Wake> {
         while let Some((class, ticket)) = self.longest_waiting(required) {
-            let Some(waiting) = self.take(class, ticket) else { return false };
+            let waiting = self.take(class, ticket)?;
             if waiting.wake.is_closed() {
                 continue;
             }
-            if !has_room(&waiting.host) {
-                self.full.entry(waiting.host).or_default().push(waiting.wake);
-            } else if waiting.wake.send(()).is_ok() {
-                return true;
+            if has_room(&waiting.host) {
+                return Some(waiting.wake);
             }
+            self.full.entry(waiting.host).or_default().push(waiting.wake);
         }
-        false
+        None
     }
 
     /// A host changed: wakes all its claims.
     pub(crate) fn wake_host(&mut self, host: &HostId) {
         for wake in self.full.remove(host).unwrap_or_default() {
-            let _ = wake.send(());
+            let _ = wake.send(Woken::Look);
         }
         for (class, ticket) in self.of_host.get(host).cloned().unwrap_or_default() {
             if let Some(waiting) = self.take(class, ticket) {
-                let _ = waiting.wake.send(());
+                let _ = waiting.wake.send(Woken::Look);
             }
         }
     }
@@ -108,13 +155,14 @@ impl Parking {
     pub(crate) fn wake_all(&mut self) {
         for class in std::mem::take(&mut self.classes).into_values() {
             for waiting in class.waiting.into_values() {
-                let _ = waiting.wake.send(());
+                let _ = waiting.wake.send(Woken::Look);
             }
         }
         for wake in std::mem::take(&mut self.full).into_values().flatten() {
-            let _ = wake.send(());
+            let _ = wake.send(Woken::Look);
         }
-        *self = Self { next: self.next, ..Self::default() };
+        self.waiting.store(0, Ordering::Relaxed);
+        *self = Self { next: self.next, waiting: Arc::clone(&self.waiting), ..Self::default() };
     }
 
     /// Forgets the claims whose clients are gone or have waited long enough.
@@ -167,6 +215,7 @@ impl Parking {
     fn take(&mut self, class: ClassId, ticket: Ticket) -> Option<Waiting> {
         let found = self.classes.get_mut(&class)?;
         let waiting = found.waiting.remove(&ticket)?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         if found.waiting.is_empty() {
             self.class_of.remove(&found.set);
             self.classes.remove(&class);
@@ -194,7 +243,7 @@ mod tests {
         Capabilities::new(list)
     }
 
-    fn woken(receiver: &mut oneshot::Receiver<()>) -> bool {
+    fn woken(receiver: &mut oneshot::Receiver<Woken>) -> bool {
         receiver.try_recv().is_ok()
     }
 
@@ -231,6 +280,26 @@ mod tests {
         parking.wake_host(&host("full"));
         assert!(woken(&mut full));
         assert_eq!(parking.len(), 0);
+    }
+
+    #[test]
+    fn jobs_that_are_about_to_be_queued_call_a_claim_each_and_how_many_wait_is_known() {
+        let mut parking = Parking::default();
+        let count = parking.count();
+        let mut first = parking.park(host("a"), &caps(&["x"]));
+        let mut other = parking.park(host("b"), &caps(&["y"]));
+        let mut second = parking.park(host("c"), &caps(&["x"]));
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+        let wanted = [caps(&["x"]), caps(&["x"]), caps(&["x"]), caps(&["z"])];
+        assert_eq!(parking.call(&wanted, |_| true).len(), 2);
+        for called in [&mut first, &mut second] {
+            assert!(matches!(called.try_recv(), Ok(Woken::Ride(_))));
+        }
+        assert!(!woken(&mut other));
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        parking.wake_all();
+        assert!(woken(&mut other));
+        assert_eq!(count.load(Ordering::Relaxed), 0);
     }
 
     #[test]
