@@ -83,22 +83,6 @@ impl Stream {
         Ok(Self { events, last_id: last_id.unwrap_or_default().to_owned() })
     }
 
-    /// The next event with data; `None` when the stream has ended.
-    ///
-    /// # Panics
-    /// When neither comes.
-    #[track_caller]
-    pub fn next(&mut self) -> Option<Sent> {
-        loop {
-            match self.events.recv_timeout(Duration::from_secs(60)) {
-                Ok(Line::Id(id)) => self.last_id = id,
-                Ok(Line::Sent(sent)) => return Some(sent),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => panic!("no event, and no end of the stream"),
-            }
-        }
-    }
-
     /// The next event with data if it is there, or that the stream has ended.
     ///
     /// # Errors
@@ -131,8 +115,25 @@ impl Stream {
     /// # Panics
     /// When it does not end.
     #[track_caller]
-    pub fn rest(mut self) -> Vec<Sent> {
-        std::iter::from_fn(|| self.next()).collect()
+    pub fn rest(self) -> Vec<Sent> {
+        self.collect()
+    }
+}
+
+/// Waits for each event with data, up to the end of the stream. Panics when neither comes.
+impl Iterator for Stream {
+    type Item = Sent;
+
+    #[track_caller]
+    fn next(&mut self) -> Option<Sent> {
+        loop {
+            match self.events.recv_timeout(Duration::from_secs(60)) {
+                Ok(Line::Id(id)) => self.last_id = id,
+                Ok(Line::Sent(sent)) => return Some(sent),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("no event, and no end of the stream"),
+            }
+        }
     }
 }
 

@@ -120,13 +120,14 @@ async fn next(events: &mut EventStream, follow: bool) -> Result<Option<Happened>
 
 /// One on a line, for tables and JSON; a document each for YAML.
 fn show(value: &impl Serialize, line: impl FnOnce() -> String, context: &Context<'_>) -> Result<(), Error> {
-    let encode = |error: String| Error::Encode(error);
     let text = match context.out.format {
         Format::Table => line(),
-        Format::Json => serde_json::to_string(value).map_err(|error| encode(error.to_string()))? + "\n",
+        Format::Json => {
+            serde_json::to_string(value).map_err(|error| Error::Encode(error.to_string()))? + "\n"
+        }
         Format::Yaml => {
             "---\n".to_owned()
-                + &serde_yaml_ng::to_string(value).map_err(|error| encode(error.to_string()))?
+                + &serde_yaml_ng::to_string(value).map_err(|error| Error::Encode(error.to_string()))?
         }
     };
     output::print(text.as_bytes())

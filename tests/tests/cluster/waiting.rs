@@ -15,7 +15,7 @@ fn who_waits_for_a_job_at_a_follower_is_woken_though_the_leader_is_lost_meanwhil
     let wire = cluster.wire(follower);
     let job = wire.enqueue();
     let path = format!("/v1/jobs/{}", id(&job));
-    wait_until("the follower knows the job", LONG, || wire.get(&path).send().status.eq(&200).then_some(()));
+    wait_until("the follower knows the job", LONG, || (wire.get(&path).send().status == 200).then_some(()));
     let waiting = format!("{path}?waitMs=30000&version={}", job["version"]);
     let (answer, took) = std::thread::scope(|scope| {
         let asking = scope.spawn(|| wire.get(&waiting).ok());
