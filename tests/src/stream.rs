@@ -2,12 +2,15 @@
 //! itself.
 
 use std::io::{BufRead as _, BufReader};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::TOKEN;
+
+/// Events that are read and not asked for yet; past it, no more is read.
+const QUEUE: usize = 1024;
 
 /// One event with data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +54,7 @@ impl Stream {
         if status != 200 {
             return Err((status, body.read_to_string().unwrap_or_default()));
         }
-        let (send, events) = channel();
+        let (send, events) = sync_channel(QUEUE);
         std::thread::spawn(move || {
             let (mut id, mut event, mut data) = (String::new(), String::new(), String::new());
             for line in BufReader::new(body.into_reader()).lines() {

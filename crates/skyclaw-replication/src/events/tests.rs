@@ -195,7 +195,7 @@ async fn a_reader_ends_with_the_node() {
     let ground = Ground::new(Retention::default()).await;
     let mut follow = ground.follow(EventId::START).await;
     told(&mut follow).await;
-    let ended = tokio::spawn(async move { follow.next().await });
+    let ended = TaskTracker::new().spawn(async move { follow.next().await });
     drop(ground.applier);
     assert!(matches!(ended.await.expect("no panic"), Err(ReadError::ShuttingDown)));
 }
