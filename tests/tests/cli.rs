@@ -282,6 +282,28 @@ fn the_same_idempotency_key_gives_the_same_job() {
 }
 
 #[test]
+fn jobs_are_tied_to_each_other_by_flags_and_shown_and_explained_so() {
+    let node = node();
+    let submit = |flags: &[&str]| {
+        let submitted = skyctl(&node.url(), &[&["job", "submit"], flags, &["--", "true"]].concat()).ok();
+        submitted.trim().to_owned()
+    };
+    let first = submit(&["--unique-key", "nightly"]);
+    assert_eq!(submit(&["--unique-key", "nightly"]), first);
+    let flags = ["--depends-on", &first, "--on-dependency-failure", "skip", "--concurrency-key", "db"];
+    let second = submit(&flags);
+    let shown = skyctl(&node.url(), &["job", "get", &second]).ok();
+    for line in ["depends on", "waits for", "db, 1 at once", "skip"] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let explained = skyctl(&node.url(), &["job", "explain", &second]).ok();
+    assert!(explained.contains(&format!("it waits for job {first}")), "{explained}");
+    assert!(explained.contains("no host is registered"), "{explained}");
+    skyctl(&node.url(), &["job", "cancel", &first]).ended(0);
+    assert_eq!(node.wire().job(&second)["status"], "cancelled");
+}
+
+#[test]
 fn a_queued_job_can_be_cancelled_and_who_waits_for_it_is_told() {
     let node = node();
     let job = id(&node.wire().enqueue());

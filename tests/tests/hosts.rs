@@ -59,6 +59,33 @@ fn a_job_is_run_and_its_output_and_exit_code_come_back() {
 }
 
 #[test]
+fn jobs_run_in_the_order_of_what_they_depend_on_also_when_the_coordinator_dies_in_between() {
+    let mut node = node();
+    let _host = Host::start(&node.url(), "h1", &[("SKYCLAW_MAX_PARALLEL", "4")]);
+    let (log, gate) = (node.data().join("order"), node.data().join("gate"));
+    let step = |node: &Coordinator, name: &str, on: &[&str]| {
+        let wait = format!("until [ -e {} ]; do sleep 0.01; done; ", gate.display());
+        let wait = if name == "b" { wait.as_str() } else { "" };
+        let mut body = script(&format!("{wait}echo {name} >> {}", log.display()));
+        body["dependsOn"] = json!(on);
+        id(&node.wire().enqueue_with(&body))
+    };
+    let a = step(&node, "a", &[]);
+    let (b, c) = (step(&node, "b", &[&a]), step(&node, "c", &[&a]));
+    let d = step(&node, "d", &[&b, &c]);
+    assert_eq!(ended(&node, &c)["status"], "completed");
+    node.kill9();
+    node.restart();
+    assert_eq!(node.wire().job(&d)["waitsFor"], json!([b]));
+    fs::write(&gate, "").expect("the gate opens");
+    for job in [&a, &b, &c, &d] {
+        let job = ended(&node, job);
+        assert_eq!((&job["status"], &job["attempts"]), (&json!("completed"), &json!(1)), "{job}");
+    }
+    assert_eq!(fs::read_to_string(&log).expect("what was run"), "a\nc\nb\nd\n");
+}
+
+#[test]
 fn a_command_off_the_list_is_not_started() {
     let node = node();
     let _host = Host::start(&node.url(), "h1", &[]);

@@ -11,6 +11,7 @@ mod hostile;
 mod hosts;
 mod isolation;
 mod moving;
+mod retrying;
 mod secrets;
 mod snapshots;
 mod streams;

@@ -100,6 +100,8 @@ impl From<Refusal> for ApiError {
             | Refusal::UnknownService(_)
             | Refusal::UnknownFreeze(_) => (Status::NOT_FOUND, Code::NotFound),
             Refusal::NotLost { .. } => (Status::CONFLICT, Code::NotLost),
+            Refusal::UnknownDependency(_) => (Status::CONFLICT, Code::UnknownDependency),
+            Refusal::NotToRetry { .. } | Refusal::UniqueKeyTaken { .. } => (Status::CONFLICT, Code::NotRetryable),
             Refusal::HostBusy { .. } => (Status::CONFLICT, Code::HostBusy),
             Refusal::TooManyFreezes => (Status::CONFLICT, Code::TooManyFreezes),
             Refusal::AssignedElsewhere { .. } | Refusal::NotAssigned { .. } => {

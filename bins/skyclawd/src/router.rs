@@ -83,8 +83,10 @@ fn core_working(routes: &mut Routes) {
     core.post("/v1/jobs/{id}/complete", routes::complete_job::handle);
     core.post("/v1/jobs/{id}/cancel", routes::cancel_job::handle);
     core.post("/v1/jobs/{id}/resolve", routes::resolve_job::handle);
+    core.post("/v1/jobs/{id}/retry", routes::retry_job::handle);
     core.post("/v1/jobs/{id}/events", routes::tell_events::handle);
     core.get("/v1/jobs/{id}/events", routes::list_events::handle);
+    core.get("/v1/jobs/{id}/explain", routes::explain_job::handle);
     core.post(route::FREEZES, routes::freeze::handle);
     core.get(route::FREEZES, routes::list_freezes::handle);
     core.post("/v1/freezes/{id}/thaw", routes::thaw::handle);

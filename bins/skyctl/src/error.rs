@@ -59,6 +59,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file holds no submission; nothing was submitted.
+    #[error("{} holds no job to submit: {fault}", path.display())]
+    Submission {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        fault: String,
+    },
     /// A snapshot cannot be read or is not to be trusted; nothing was changed.
     #[error(transparent)]
     Snapshot(skyclaw_store::snapshot::Error),
@@ -108,6 +116,7 @@ impl Error {
             | Self::Config(_)
             | Self::NoCommand
             | Self::NotConfirmed
+            | Self::Submission { .. }
             | Self::Ambiguous { .. } => Exit::Usage,
             Self::NoSuch { .. } => Exit::NotFound,
             _ if self.is_closed_pipe() => Exit::Success,

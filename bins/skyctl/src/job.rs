@@ -1,9 +1,14 @@
 //! `skyctl job …`.
 
+mod explain;
+mod file;
+mod links;
+mod plan;
 mod show;
 mod terms;
 mod watch;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -12,9 +17,11 @@ use skyclaw_client::JobFilter;
 use skyclaw_config::clock;
 use skyclaw_proto::limits::MAX_PAGE;
 use skyclaw_proto::record::{Event, Job};
-use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody, ResolveJobBody};
+use skyclaw_proto::request::{EnqueueJobBody, PayloadBody, RequirementBody, ResolveJobBody, RetryJobBody};
 use skyclaw_proto::{JobStatus, Resolution};
 
+use self::links::LinksArgs;
+use self::plan::PlanArgs;
 pub(crate) use self::show::details;
 use self::show::table;
 use self::terms::TermsArgs;
@@ -34,6 +41,8 @@ pub(crate) enum JobCommand {
     /// Examples:
     ///   skyctl job submit --wait -- echo hello
     ///   skyctl job submit --capability gpu --timeout 1h --label team=a -- python train.py
+    ///   skyctl job submit --max-attempts 5 --backoff 10s --ttl 1h -- ./fetch
+    ///   skyctl job submit --file job.yaml --priority 80
     #[command(verbatim_doc_comment)]
     Submit(Box<Submit>),
     /// List jobs, newest first
@@ -46,6 +55,11 @@ pub(crate) enum JobCommand {
         #[arg(long)]
         watch: bool,
     },
+    /// Say why a queued job is not running
+    Explain {
+        /// Its id, or the beginning of it
+        id: String,
+    },
     /// Wait until jobs have ended; prints their output and ends with the exit code of the first that failed
     Wait {
         /// Their ids, or the beginnings of them
@@ -57,6 +71,17 @@ pub(crate) enum JobCommand {
     /// Look first whether it was done. Its host may still report that it was, as long as nobody has decided.
     #[command(group = clap::ArgGroup::new("decision").required(true))]
     Resolve(Resolve),
+    /// Queue jobs again that failed, were cancelled or have expired
+    ///
+    /// What is known of their earlier runs is kept. A job that was done is not done again.
+    Retry {
+        /// Their ids, or the beginnings of them
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Call jobs off: queued ones at once, running ones by stopping them
     Cancel {
         /// Their ids, or the beginnings of them
@@ -90,6 +115,15 @@ pub(crate) struct Submit {
     submitted_by: Option<String>,
     #[command(flatten)]
     terms: TermsArgs,
+    #[command(flatten)]
+    links: LinksArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// A file with the submission as TOML, YAML or JSON, or - for stdin; flags take precedence over it
+    ///
+    /// Its fields are those of POST /v1/jobs: payload, requirement, priority, labels, retry and so on.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Wait for its end, print its output and end with its exit code
     #[arg(long)]
     wait: bool,
@@ -97,7 +131,12 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// The command and its arguments; it is run as it is, without a shell
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        required_unless_present = "file",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<String>,
 }
 
@@ -197,6 +236,13 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
             context.out.show(&shown, || details(&shown.job, &shown.events))?;
             Ok(Exit::Success)
         }
+        JobCommand::Explain { id } => {
+            let client = context.client()?;
+            let job = lookup::job(&client, &id).await?;
+            let explanation = client.explain_job(&job.id).await?;
+            context.out.show(&explanation, || explain::table(&explanation))?;
+            Ok(Exit::Success)
+        }
         JobCommand::Resolve(resolve) => {
             let client = context.client()?;
             let job = lookup::job(&client, &resolve.id).await?;
@@ -223,6 +269,17 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
             }
             Ok(exit)
         }
+        JobCommand::Retry { ids, reason } => {
+            let client = context.client()?;
+            let said = RetryJobBody { reason, by: requested_by() };
+            let mut jobs = Vec::new();
+            for id in &ids {
+                let job = lookup::job(&client, id).await?;
+                jobs.push(client.retry_job(&job.id, &said, None).await?);
+            }
+            show_all(jobs, context)?;
+            Ok(Exit::Success)
+        }
         JobCommand::Cancel { ids } => {
             let client = context.client()?;
             let mut jobs = Vec::new();
@@ -238,8 +295,16 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
 
 async fn run_submit(submit: Submit, context: &Context<'_>) -> Result<Exit, Error> {
     let client = context.client()?;
-    let (wait, key) = (submit.wait, submit.idempotency_key.clone());
-    let job = client.enqueue(&body(submit), key.as_deref()).await?;
+    let (wait, key, file) = (submit.wait, submit.idempotency_key.clone(), submit.file.clone());
+    let body = match file {
+        Some(path) => file::read(&path, &body(submit))?,
+        None => body(submit),
+    };
+    let submitted = client.submit(&body, key.as_deref()).await?;
+    let job = submitted.job;
+    if submitted.existing {
+        output::say(&format!("job {} with this unique key is there already, and has not ended", job.id));
+    }
     if wait {
         return wait::until_end(&client, job.id, context).await;
     }
@@ -255,27 +320,31 @@ pub(crate) fn show_submitted(job: &Job, context: &Context<'_>) -> Result<(), Err
     }
 }
 
+/// What the flags say. A file says the rest, so that nothing but what was given is in here if there is one.
 fn body(submit: Submit) -> EnqueueJobBody {
+    let is_command = !submit.command.is_empty();
     let mut command = submit.command.into_iter();
-    let capabilities =
-        if submit.capability.is_empty() { vec!["shell".to_owned()] } else { submit.capability };
-    submit.terms.put(EnqueueJobBody {
+    let usual = || submit.file.is_none().then(|| vec!["shell".to_owned()]);
+    let capabilities = Some(submit.capability).filter(|given| !given.is_empty()).or_else(usual);
+    let body = submit.terms.put(EnqueueJobBody {
         payload: Some(PayloadBody {
-            kind: Some("shell".to_owned()),
+            kind: is_command.then(|| "shell".to_owned()),
             command: command.next(),
-            args: Some(command.collect()),
+            args: is_command.then(|| command.collect()),
             cwd: submit.cwd,
             env: Some(submit.env.into_iter().collect())
                 .filter(|env: &skyclaw_proto::payload::Env| !env.is_empty()),
             timeout_ms: submit.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
             ..PayloadBody::default()
         }),
-        requirement: Some(RequirementBody { required_capabilities: Some(capabilities) }),
+        requirement: capabilities
+            .map(|capabilities| RequirementBody { required_capabilities: Some(capabilities) }),
         submitted_by: submit.submitted_by,
         priority: submit.priority,
         labels: Some(submit.label).filter(|labels| !labels.is_empty()).map(|l| l.into_iter().collect()),
         ..EnqueueJobBody::default()
-    })
+    });
+    submit.links.put(submit.plan.put(body))
 }
 
 async fn run_list(list: &List, context: &Context<'_>) -> Result<Exit, Error> {
@@ -352,6 +421,49 @@ mod tests {
         );
         let wrong = Cli::try_parse_from(["skyctl", "job", "submit", "--on-lost", "cry", "ls"]);
         assert!(wrong.expect_err("refused").to_string().contains("must be retry, fail or hold"));
+    }
+
+    #[test]
+    fn what_ties_a_job_to_others_has_its_place_in_the_body() {
+        let flags = "--depends-on job_a --depends-on job_b --on-dependency-failure skip --concurrency-key db \
+                     --concurrency-limit 2 --unique-key nightly train";
+        check_body(
+            &flags.split_whitespace().collect::<Vec<_>>(),
+            &expect![[
+                r#"{"payload":{"kind":"shell","command":"train","args":[]},"requirement":{"requiredCapabilities":["shell"]},"dependsOn":["job_a","job_b"],"onDependencyFailure":"skip","concurrencyKey":"db","concurrencyLimit":2,"uniqueKey":"nightly"}"#
+            ]],
+        );
+        for flags in [
+            "--on-dependency-failure skip",
+            "--concurrency-limit 2",
+            "--concurrency-key k --concurrency-limit 0",
+        ] {
+            let args = ["skyctl", "job", "submit"].into_iter().chain(flags.split(' ')).chain(["ls"]);
+            assert!(Cli::try_parse_from(args).is_err(), "{flags}");
+        }
+    }
+
+    #[test]
+    fn when_a_job_is_to_be_run_has_its_place_in_the_body() {
+        let flags = "--ttl 10m --not-before 2026-01-31T09:00:00+01:00 --max-attempts 5 --backoff 2s --max-backoff 1m x";
+        check_body(
+            &flags.split_whitespace().collect::<Vec<_>>(),
+            &expect![[
+                r#"{"payload":{"kind":"shell","command":"x","args":[]},"requirement":{"requiredCapabilities":["shell"]},"ttlMs":600000,"notBefore":"2026-01-31T08:00:00.000Z","retry":{"maxAttempts":5,"backoffMs":2000,"maxBackoffMs":60000}}"#
+            ]],
+        );
+        let parse = |flags: &str| {
+            let words = flags.split_whitespace();
+            Cli::try_parse_from(["skyctl", "job", "submit"].into_iter().chain(words)).map(drop)
+        };
+        assert!(parse("--backoff 2s x").is_err(), "there is nothing to wait between");
+        assert!(parse("--max-attempts 0 x").is_err() && parse("--max-attempts 101 x").is_err());
+        assert!(parse("").is_err() && parse("--file job.yaml").is_ok());
+    }
+
+    #[test]
+    fn beside_a_file_flags_say_only_what_they_say() {
+        check_body(&["--file", "job.yaml", "--priority", "9"], &expect![[r#"{"payload":{},"priority":9}"#]]);
     }
 
     #[test]

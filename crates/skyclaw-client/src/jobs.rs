@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use skyclaw_proto::record::{Event, Job};
-use skyclaw_proto::request::{ClaimBody, CompleteJobBody, EnqueueJobBody, JobEventsBody, ResolveJobBody};
-use skyclaw_proto::response::{ClaimedJobs, EventsBody, JobBody, JobPage};
-use skyclaw_proto::{HostId, JobId, JobStatus, route};
+use skyclaw_proto::request::{
+    ClaimBody, CompleteJobBody, EnqueueJobBody, JobEventsBody, ResolveJobBody, RetryJobBody,
+};
+use skyclaw_proto::response::{ClaimedJobs, EventsBody, JobBody, JobPage, SubmittedBody};
+use skyclaw_proto::{Explanation, HostId, JobId, JobStatus, route};
 
 use crate::Client;
 use crate::call::Call;
@@ -32,8 +34,24 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn enqueue(&self, job: &EnqueueJobBody, key: Option<&str>) -> Result<Job, Error> {
+        self.submit(job, key).await.map(|submitted| submitted.job)
+    }
+
+    /// The same, with whether the job was there before: one with the same unique key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn submit(&self, job: &EnqueueJobBody, key: Option<&str>) -> Result<SubmittedBody, Error> {
         let call = Call::post(route::JOBS, job)?.keyed(key)?;
-        self.fetch(&call).await.map(|JobBody { job }| job)
+        self.fetch(&call).await
+    }
+
+    /// `GET /v1/jobs/:id/explain`: why a job is not running.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn explain_job(&self, id: &JobId) -> Result<Explanation, Error> {
+        self.fetch(&Call::get(route::explain(id))).await
     }
 
     /// `GET /v1/jobs/:id`.
@@ -90,6 +108,15 @@ impl Client {
         key: Option<&str>,
     ) -> Result<Job, Error> {
         let call = Call::post(route::resolve(id), decision)?.keyed(key)?;
+        self.fetch(&call).await.map(|JobBody { job }| job)
+    }
+
+    /// `POST /v1/jobs/:id/retry`: queues a job again that ended without success.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn retry_job(&self, id: &JobId, said: &RetryJobBody, key: Option<&str>) -> Result<Job, Error> {
+        let call = Call::post(route::retry(id), said)?.keyed(key)?;
         self.fetch(&call).await.map(|JobBody { job }| job)
     }
 

@@ -125,6 +125,8 @@ impl Bench {
             priority: limits::DEFAULT_PRIORITY,
             labels,
             terms: None,
+            plan: None,
+            links: None,
         };
         Ok(self.apply(operation).1)
     }

@@ -22,15 +22,22 @@ pub trait Archive {
 impl Operation {
     /// The jobs that may have ended and that carrying this out may look up in the archive.
     pub fn named_jobs(&self) -> impl Iterator<Item = &JobId> {
+        self.own_jobs().chain(self.other_jobs())
+    }
+
+    /// Those among them that it makes, or is about, under the ids it gives.
+    pub fn own_jobs(&self) -> impl Iterator<Item = &JobId> {
         let (one, many): (Option<&JobId>, &[record::Job]) = match self {
             // A late copy of the command must not bring back a job that has ended since.
             Self::Enqueue { id, .. }
             | Self::Cancel { id }
             | Self::ResolveJob { id, .. }
+            | Self::RetryJob { id, .. }
             | Self::TellEvents { id, .. } => (Some(id), &[]),
             Self::Complete(completion) => (Some(&completion.id), &[]),
             Self::Merge { jobs, .. } => (None, jobs),
             Self::RegisterHost { .. }
+            | Self::SettleDependents { .. }
             | Self::Claim { .. }
             | Self::RenewLeases { .. }
             | Self::ExpireLeases { .. }
@@ -48,9 +55,20 @@ impl Operation {
             | Self::UndrainHost { .. }
             | Self::RemoveHost { .. }
             | Self::NoteHosts { .. }
-            | Self::NoteSwitch { .. } => (None, &[]),
+            | Self::NoteSwitch { .. }
+            | Self::PassTime { .. } => (None, &[]),
         };
         one.into_iter().chain(many.iter().map(|job| &job.id))
+    }
+
+    /// Those that it only needs to know of.
+    pub fn other_jobs(&self) -> impl Iterator<Item = &JobId> {
+        let others: &[JobId] = match self {
+            Self::Enqueue { links: Some(links), .. } => &links.depends_on,
+            Self::SettleDependents { ended } => ended,
+            _ => &[],
+        };
+        others.iter()
     }
 }
 

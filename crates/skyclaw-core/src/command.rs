@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::record::{self, Usage};
 use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
-    Capabilities, Enforces, FreezeId, HostId, JobId, NodeId, Payload, Resolution, RestoreId, Scope,
-    ServiceId, Stopped, Terms, Timestamp,
+    Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Plan, Resolution, RestoreId,
+    Scope, ServiceId, Stopped, Terms, Timestamp,
 };
 
 use crate::history::Event;
@@ -129,6 +129,12 @@ pub enum Operation {
         /// How it is to be run; `None` when nothing was said of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         terms: Option<Arc<Terms>>,
+        /// What ties it to other jobs; `None` when nothing does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        links: Option<Arc<Links>>,
+        /// When it is to be run, and how often; `None` when nothing was said of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<Arc<Plan>>,
     },
     /// A host takes jobs.
     Claim {
@@ -141,6 +147,11 @@ pub enum Operation {
     },
     /// A host reports the end of a run.
     Complete(Completion),
+    /// The leader found that these have ended and that others still wait for them: those are told.
+    SettleDependents {
+        /// The jobs that have ended.
+        ended: Vec<JobId>,
+    },
     /// A job is called off.
     Cancel {
         /// The job.
@@ -301,6 +312,22 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// Somebody wants a job that ended without success queued again.
+    RetryJob {
+        /// The job.
+        id: JobId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Who asks for it, as they say themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// The leader's clock says that queued jobs can be claimed now that were for later, or have waited too long.
+    PassTime {
+        /// How many at most are looked at.
+        most: u32,
+    },
 }
 
 impl Command {
@@ -315,10 +342,14 @@ impl Command {
 }
 
 impl Operation {
-    /// What the job that it puts into the queue will ask of a host.
+    /// What the job that it puts into the queue will ask of a host; `None` for one that is for later, or whose
+    /// turn depends on others.
     #[must_use]
     pub fn asks_of_a_host(&self) -> Option<Capabilities> {
         match self {
+            Self::Enqueue { plan: Some(plan), .. } if plan.not_before.is_some() => None,
+            // It may have to wait; if not, who waits for work is woken when it is there.
+            Self::Enqueue { links: Some(_), .. } => None,
             Self::Enqueue { required, terms, .. } => Some(model::needs(required, terms.as_deref())),
             _ => None,
         }
@@ -330,18 +361,22 @@ impl Operation {
                 let enforces = enforces.as_ref().map_or(0, |enforces| enforces.approx_bytes());
                 name.len() + set_bytes(capabilities) + enforces
             }
-            Self::Enqueue { payload, required, labels, terms, .. } => {
+            Self::Enqueue { payload, required, labels, terms, links, plan, .. } => {
                 let terms = terms.as_ref().map_or(0, |terms| terms.approx_bytes());
-                payload.approx_bytes() + set_bytes(required) + pairs_bytes(labels) + terms
+                let plan = plan.as_ref().map_or(0, |plan| plan.approx_bytes());
+                let links = links.as_ref().map_or(0, |links| links.approx_bytes());
+                payload.approx_bytes() + set_bytes(required) + pairs_bytes(labels) + terms + links + plan
             }
             Self::Complete(done) => {
                 let texts =
                     done.stdout.len() + done.stderr.len() + done.error.as_ref().map_or(0, String::len);
                 texts + events_bytes(&done.events)
             }
+            Self::SettleDependents { ended } => ended.len() * 136,
             Self::Claim { .. }
             | Self::Cancel { .. }
             | Self::PruneReplies
+            | Self::PassTime { .. }
             | Self::CancelRestore { .. }
             | Self::ReleaseClaims { .. }
             | Self::UndrainHost { .. }
@@ -355,7 +390,9 @@ impl Operation {
                 pairs_bytes(&scope.labels) + said_bytes(reason.as_ref(), by.as_ref())
             }
             Self::Thaw { by, .. } => said_bytes(None, by.as_ref()),
-            Self::DrainHost { reason, by, .. } => said_bytes(reason.as_ref(), by.as_ref()),
+            Self::DrainHost { reason, by, .. } | Self::RetryJob { reason, by, .. } => {
+                said_bytes(reason.as_ref(), by.as_ref())
+            }
             Self::NoteSwitch { frozen, by, .. } => {
                 let frozen = frozen.as_ref().map_or(0, |it| said_bytes(it.reason.as_ref(), it.by.as_ref()));
                 said_bytes(None, by.as_ref()) + frozen
@@ -410,11 +447,20 @@ fn set_bytes(set: &Capabilities) -> usize {
 
 fn merged_job_bytes(job: &record::Job) -> usize {
     let output = job.result.as_ref().map_or(0, |result| result.stdout.len() + result.stderr.len());
+    let results = job.attempt_results.iter();
+    let attempts: usize = results
+        .map(|attempt| {
+            let error = attempt.error.as_ref().map_or(0, String::len);
+            FIXED_RECORD + error + attempt.stdout.len() + attempt.stderr.len()
+        })
+        .sum();
     FIXED_RECORD
         + output
         + job.payload.approx_bytes()
         + set_bytes(&job.requirement.required_capabilities)
         + job.terms().approx_bytes()
+        + job.plan().approx_bytes()
+        + attempts
 }
 
 fn merged_service_bytes(service: &record::Service) -> usize {

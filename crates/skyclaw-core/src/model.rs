@@ -14,7 +14,9 @@ use skyclaw_proto::{
     Payload, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
+use crate::bonds::Bonds;
 use crate::history::{Event, History};
+use crate::life::Life;
 
 /// A machine that runs work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +152,12 @@ pub struct Job {
     /// How it is to be run; `None` when nothing was said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Arc<Terms>>,
+    /// What ties it to other jobs, and what has come of that; `None` when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bonds: Option<Arc<Bonds>>,
+    /// When and how often it is to be run, and what has come of that; `None` when nothing was said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Arc<Life>>,
     /// What happened to it; `None` before anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Arc<History>>,
@@ -160,11 +168,15 @@ pub struct Job {
 /// Where a job is in its life.
 ///
 /// ```text
+///   Ended(expired)
+///     ▲ waits too long
 ///   Queued ──claim──► Leased ──complete──► Ended(completed | failed)
 ///     ▲ │               │ │
 ///     │ └──cancel──┐    │ └──cancel──► (asked to stop) ──► Ended(cancelled)
 ///     │            ▼    │
 ///     │   Ended(cancelled)
+///     ├─ the run failed, and may be tried again
+///     ├─ somebody wants a job retried that Ended(failed | cancelled | expired)
 ///     └─ lease runs out, or its host had to stop it ─► Lost ──resolve──► Queued | Ended
 ///                                                        └─complete, cancel─► Ended
 /// ```

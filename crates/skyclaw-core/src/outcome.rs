@@ -47,6 +47,8 @@ pub enum Reply {
     Restored(Arc<Restore>),
     /// The freeze.
     Freeze(Arc<Freeze>),
+    /// The job that has the unique key of the one that was submitted, which is not there.
+    Existing(Arc<Job>),
 }
 
 /// Why a command was not carried out. Nothing changed.
@@ -94,6 +96,29 @@ pub enum Refusal {
     /// The job is not lost, so there is nothing to decide about it.
     #[error("job {job} is not lost but {status}")]
     NotLost {
+        /// The job.
+        job: JobId,
+        /// What it is.
+        status: JobStatus,
+    },
+    /// Another job has the unique key of one that is to be queued again.
+    #[error(
+        "job {job} has the unique key of job {holder}, which has not ended: wait until it has, or cancel it"
+    )]
+    UniqueKeyTaken {
+        /// The job.
+        job: JobId,
+        /// The one that has the key.
+        holder: JobId,
+    },
+    /// A job depends on one that is not there.
+    #[error(
+        "dependsOn names job {0}, which is not known here: submit it first, and the jobs that depend on it after it"
+    )]
+    UnknownDependency(JobId),
+    /// The job was done, or may yet be: it is not queued again.
+    #[error("job {job} {}", why_not_to_retry(*status))]
+    NotToRetry {
         /// The job.
         job: JobId,
         /// What it is.
@@ -167,6 +192,19 @@ pub enum Refusal {
     /// A restore came together with other commands, which no coordinator does.
     #[error("the last step of {0} was not alone in its entry of the log; ask again")]
     RestoreNotAlone(RestoreId),
+}
+
+fn why_not_to_retry(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Queued => "is queued already",
+        JobStatus::Leased => "has not ended: a host has it",
+        JobStatus::Lost => "is lost, and may have been done: find out and resolve it",
+        JobStatus::Completed => {
+            "was done, and is not done a second time: submit another one if that is meant"
+        }
+        // These are retried.
+        JobStatus::Failed | JobStatus::Cancelled | JobStatus::Expired => "has ended",
+    }
 }
 
 /// One thing that must be written down.

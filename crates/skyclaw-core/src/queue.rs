@@ -26,26 +26,26 @@ use crate::supersets::Supersets;
 
 /// Where a job stands: higher priority first, then the order of enqueueing. Unique by its `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+pub(crate) struct Place {
     priority: Reverse<u8>,
     seq: u64,
 }
 
 impl Place {
-    fn of(job: &Job) -> Self {
+    pub(crate) fn of(job: &Job) -> Self {
         Self { priority: Reverse(job.priority), seq: job.seq }
     }
 }
 
 /// What the jobs of a bucket have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Kind {
-    required: Capabilities,
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Kind {
+    pub(crate) required: Capabilities,
     priority: u8,
 }
 
 impl Kind {
-    fn of(job: &Job) -> Self {
+    pub(crate) fn of(job: &Job) -> Self {
         Self { required: job.needs(), priority: job.priority }
     }
 }
@@ -127,10 +127,15 @@ impl Queue {
 
     /// Adds a job.
     pub(crate) fn insert(&mut self, job: &Job) {
-        let id = self.bucket_for(Kind::of(job));
+        self.put(Kind::of(job), Place::of(job), &job.id);
+    }
+
+    /// The same by what the queue knows of a job.
+    pub(crate) fn put(&mut self, kind: Kind, place: Place, job: &JobId) {
+        let id = self.bucket_for(kind);
         let Some(bucket) = self.buckets.get_mut(&id) else { return };
-        let (place, old) = (Place::of(job), bucket.head());
-        if bucket.jobs.insert(place, job.id.clone()).is_none() {
+        let old = bucket.head();
+        if bucket.jobs.insert(place, job.clone()).is_none() {
             self.len += 1;
         }
         if old.is_none() {
@@ -143,9 +148,14 @@ impl Queue {
 
     /// Takes a job out, if it is there.
     pub(crate) fn remove(&mut self, job: &Job) {
-        let Some(id) = self.bucket_of.get(&Kind::of(job)) else { return };
+        self.take_out(&Kind::of(job), Place::of(job));
+    }
+
+    /// The same by what the queue knows of a job.
+    pub(crate) fn take_out(&mut self, kind: &Kind, place: Place) {
+        let Some(id) = self.bucket_of.get(kind) else { return };
         let Some(bucket) = self.buckets.get_mut(id) else { return };
-        if bucket.jobs.remove(&Place::of(job)).is_none() {
+        if bucket.jobs.remove(&place).is_none() {
             return;
         }
         self.len -= 1;
@@ -180,6 +190,15 @@ impl Queue {
             }
         };
         self.buckets.get(&first)?.jobs.first_key_value().map(|(_, id)| id)
+    }
+
+    /// How many jobs come before one, of those whose needs are `of_interest`, counted up to `most`.
+    pub(crate) fn ahead(&self, job: &Job, most: usize, of_interest: impl Fn(&Capabilities) -> bool) -> usize {
+        let place = Place::of(job);
+        let before = |bucket: &Bucket| bucket.head().is_some_and(|head| head < place);
+        let buckets =
+            self.buckets.values().filter(|bucket| before(bucket) && of_interest(&bucket.kind.required));
+        buckets.flat_map(|bucket| bucket.jobs.range(..place)).take(most).count()
     }
 
     /// All queued jobs, in no order.

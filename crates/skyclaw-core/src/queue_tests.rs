@@ -22,6 +22,8 @@ fn job(seq: u64, priority: u8, required: Capabilities) -> Job {
         submitted_by: None,
         fence: 0,
         terms: None,
+        life: None,
+        bonds: None,
         history: None,
         phase: Phase::Queued,
     }

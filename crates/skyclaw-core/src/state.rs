@@ -7,11 +7,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ServiceId, Timestamp};
 
-use crate::by_id::{ById, Ids};
+use crate::by_id::ById;
+use crate::dependents::Dependents;
 use crate::freeze::Freeze;
+use crate::keys::Unique;
+use crate::lanes::Lanes;
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
 use crate::restore::Restore;
+use crate::standing::{Due, Waiting};
 
 /// Numbers that only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +45,16 @@ pub struct State {
     /// Those that have not ended.
     pub(crate) jobs: ById<JobId, Arc<Job>>,
     pub(crate) queue: Queue,
-    /// Queued jobs that are not in the queue, as they are frozen.
-    pub(crate) withheld: Ids<JobId>,
+    /// Queued jobs that are not in the queue.
+    pub(crate) waiting: Waiting,
+    /// When there is something to do about a queued job.
+    pub(crate) due: Due,
+    /// The queued jobs with a concurrency key, and how many with each run.
+    pub(crate) lanes: Lanes,
+    /// The queued jobs that wait for others.
+    pub(crate) dependents: Dependents,
+    /// The active jobs with a unique key.
+    pub(crate) unique: Unique,
     /// The freezes in force and the newest of those that are over, oldest first.
     pub(crate) freezes: Vec<Arc<Freeze>>,
     /// Those in force alone.
@@ -99,6 +111,7 @@ impl State {
         for job in active_jobs {
             state.index(&job);
             if !job.is_ended() {
+                state.dependents.is_active(&job.id);
                 state.jobs.insert(job.id.clone(), job);
             }
         }
@@ -140,7 +153,7 @@ impl State {
     /// How many jobs are queued.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len() + self.withheld.len()
+        self.queue.len() + self.waiting.len() + self.lanes.behind()
     }
 
     /// What a job may ask of a host.
@@ -235,25 +248,47 @@ impl State {
         }
     }
 
-    /// Puts a job into the indexes its phase asks for.
-    pub(crate) fn index(&mut self, job: &Job) {
+    /// Puts a job into the indexes its phase asks for. True when it can be claimed.
+    pub(crate) fn index(&mut self, job: &Job) -> bool {
+        if job.bonds.is_some() {
+            self.index_bonds(job);
+        }
         match &job.phase {
-            Phase::Queued if self.is_withheld(job) => {
-                self.withheld.insert(job.id.clone());
-            }
-            Phase::Queued => self.queue.insert(job),
+            Phase::Queued => return self.stand(job),
             Phase::Leased(lease) => {
                 self.leases.entry(lease.host.clone()).or_default().insert(job.id.clone());
             }
             Phase::Ended(_) | Phase::Lost(_) => {}
         }
+        false
+    }
+
+    /// What ties an active job to others beyond its place among the queued ones.
+    fn index_bonds(&mut self, job: &Job) {
+        if let Some(key) = job.unique_key().filter(|_| !job.is_ended()) {
+            self.unique.insert(key, job.seq, &job.id);
+        }
+        if let Some(turn) = job.turn().filter(|_| job.may_run()) {
+            self.lanes.begin(&mut self.queue, &turn.key);
+        }
+    }
+
+    fn unindex_bonds(&mut self, job: &Job) {
+        if let Some(key) = job.unique_key().filter(|_| !job.is_ended()) {
+            self.unique.remove(&key, job.seq);
+        }
+        if let Some(turn) = job.turn().filter(|_| job.may_run()) {
+            self.lanes.end(&mut self.queue, &turn.key);
+        }
     }
 
     /// Takes a job out of the indexes of its phase.
     pub(crate) fn unindex(&mut self, job: &Job) {
+        if job.bonds.is_some() {
+            self.unindex_bonds(job);
+        }
         match &job.phase {
-            Phase::Queued if self.withheld.remove(&job.id) => {}
-            Phase::Queued => self.queue.remove(job),
+            Phase::Queued => self.leave(job),
             Phase::Leased(lease) => {
                 if let Some(held) = self.leases.get_mut(&lease.host) {
                     held.remove(&job.id);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use skyclaw_proto::{AssignmentStatus, HostState, JobStatus, Payload, limits};
 use skyclaw_proto::{record, response};
 
+use crate::bonds::Bonds;
 use crate::freeze::Freeze;
+use crate::life::{Attempt, Life};
 use crate::model::{
     Assignment, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase, Run, Service,
 };
@@ -155,10 +157,97 @@ fn on_wire<P>(job: &Job, payload: P) -> record::Job<P> {
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        depends_on: Vec::new(),
+        on_dependency_failure: None,
+        waits_for: Vec::new(),
+        concurrency_key: None,
+        concurrency_limit: None,
+        unique_key: None,
+        ttl_ms: None,
+        not_before: None,
+        retry: None,
+        claimable_at: None,
+        expires_at: None,
+        failed_attempts: 0,
+        attempt_results: Vec::new(),
     };
-    match &job.terms {
+    let record = match &job.terms {
         Some(terms) => record.with_terms(terms),
         None => record,
+    };
+    let record = match &job.bonds {
+        Some(bonds) => with_bonds(record, bonds, matches!(job.phase, Phase::Queued)),
+        None => record,
+    };
+    match &job.life {
+        Some(life) => with_life(record, life),
+        None => record,
+    }
+}
+
+fn with_bonds<P>(record: record::Job<P>, bonds: &Bonds, is_queued: bool) -> record::Job<P> {
+    let waits_for = if is_queued { bonds.waits_for.clone() } else { Vec::new() };
+    record::Job { waits_for, ..record.with_links(&bonds.links) }
+}
+
+fn with_life<P>(record: record::Job<P>, life: &Life) -> record::Job<P> {
+    record::Job {
+        claimable_at: life.claimable_at,
+        expires_at: life.expires_at,
+        failed_attempts: life.failures,
+        attempt_results: life.attempts.iter().map(|attempt| (&**attempt).into()).collect(),
+        ..record.with_plan(&life.plan)
+    }
+}
+
+/// What another mesh says of when a job is to be run; `None` when it says nothing.
+fn adopt_life(job: &record::Job, is_queued: bool) -> Option<Arc<Life>> {
+    let mut life = Life {
+        plan: Arc::new(job.plan()),
+        claimable_at: job.claimable_at.filter(|_| is_queued),
+        expires_at: job.expires_at.filter(|_| is_queued),
+        failures: job.failed_attempts,
+        ..Life::default()
+    };
+    for result in &job.attempt_results {
+        life.keep(result.into());
+    }
+    (life != Life::default()).then(|| Arc::new(life))
+}
+
+impl From<&Attempt> for record::AttemptResult {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            attempt: attempt.number,
+            status: attempt.status,
+            ended_at: attempt.ended_at,
+            host_id: attempt.host.clone(),
+            fence: (attempt.fence != 0).then_some(attempt.fence),
+            duration_ms: attempt.duration_ms,
+            exit_code: attempt.exit_code,
+            error: attempt.error.as_deref().map(str::to_owned),
+            stdout: attempt.stdout.to_string(),
+            stderr: attempt.stderr.to_string(),
+            oom: attempt.oom,
+        }
+    }
+}
+
+impl From<&record::AttemptResult> for Attempt {
+    fn from(result: &record::AttemptResult) -> Self {
+        Self {
+            number: result.attempt,
+            status: result.status,
+            ended_at: result.ended_at,
+            host: result.host_id.clone(),
+            fence: result.fence.unwrap_or(0),
+            duration_ms: result.duration_ms,
+            exit_code: result.exit_code,
+            error: result.error.as_deref().map(Into::into),
+            stdout: result.stdout.as_str().into(),
+            stderr: result.stderr.as_str().into(),
+            oom: result.oom,
+        }
     }
 }
 
@@ -232,6 +321,11 @@ pub(crate) fn adopt_job(job: &record::Job, seq: u64) -> Job {
         submitted_by: job.submitted_by.clone(),
         fence: job.fence.unwrap_or(0),
         terms: job.terms().kept().map(Into::into),
+        bonds: job.links().kept().map(|links| {
+            // Who is known to be completed here is found out when it is told so.
+            Arc::new(Bonds { waits_for: links.depends_on.clone(), links: links.into() })
+        }),
+        life: adopt_life(job, matches!(phase, Phase::Queued)),
         history: None,
         phase,
     }

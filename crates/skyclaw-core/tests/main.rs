@@ -6,6 +6,8 @@
 //! not there yet, run the tests with `UPDATE_EXPECT=1`.
 
 mod second;
+mod third;
+mod tied;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -167,7 +169,17 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
     let enqueue = |payload, submitted_by, labels| -> Result<Operation, Failure> {
         let (id, payload) = (id("job_1")?, Arc::new(payload));
         let required = Capabilities::new(["shell"]);
-        Ok(Operation::Enqueue { id, payload, required, submitted_by, priority: 50, labels, terms: None })
+        Ok(Operation::Enqueue {
+            id,
+            payload,
+            required,
+            submitted_by,
+            priority: 50,
+            labels,
+            terms: None,
+            plan: None,
+            links: None,
+        })
     };
     let host = || id("host_1");
     Ok(vec![
@@ -220,7 +232,9 @@ fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
 fn all_operations() -> Result<Vec<(&'static str, &'static str, Operation)>, Failure> {
     let first = operations()?.into_iter().map(|(name, operation)| ("commands-v1", name, operation));
     let second = second::operations()?.into_iter().map(|(name, operation)| ("commands-v2", name, operation));
-    Ok(first.chain(second).collect())
+    let third = third::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
+    let tied = tied::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
+    Ok(first.chain(second).chain(third).chain(tied).collect())
 }
 
 /// A new kind of operation must be given a file: this does not compile until it has an arm, and the test
@@ -231,6 +245,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::Enqueue { .. } => "enqueue",
         Operation::Claim { .. } => "claim",
         Operation::Complete(_) => "complete",
+        Operation::SettleDependents { .. } => "settle_dependents",
         Operation::Cancel { .. } => "cancel",
         Operation::RenewLeases { .. } => "renew_leases",
         Operation::ExpireLeases { .. } => "expire_leases",
@@ -252,6 +267,8 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::RemoveHost { .. } => "remove_host",
         Operation::NoteHosts { .. } => "note_hosts",
         Operation::NoteSwitch { .. } => "note_switch",
+        Operation::RetryJob { .. } => "retry_job",
+        Operation::PassTime { .. } => "pass_time",
     }
 }
 
@@ -264,12 +281,14 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         // Commands of the mesh's own have no key.
         let own = [
             "prune_replies",
+            "settle_dependents",
             "stage_restore",
             "cancel_restore",
             "roll_back",
             "release_claims",
             "note_hosts",
             "note_switch",
+            "pass_time",
         ];
         let idempotency = (!own.contains(&name)).then(key);
         let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
@@ -278,7 +297,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 25, "one of each kind");
+    assert_eq!(kinds.len(), 28, "one of each kind");
     Ok(())
 }
 
@@ -314,6 +333,8 @@ fn job(phase: Phase) -> Result<Job, Failure> {
         submitted_by: text("public:x"),
         fence: 9,
         terms: None,
+        life: None,
+        bonds: None,
         history: None,
         phase,
     })

@@ -49,6 +49,10 @@ pub enum ErrorCode {
     JobFinished,
     /// The job is not lost, so there is nothing to decide about it.
     NotLost,
+    /// `dependsOn` names a job that is not there.
+    UnknownDependency,
+    /// The job was done, or may yet be, so it is not queued again.
+    NotRetryable,
     /// The host is up, or holds work; it is drained or stopped first.
     HostBusy,
     /// There are as many freezes as there may be.

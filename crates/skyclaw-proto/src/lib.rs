@@ -13,12 +13,15 @@ pub mod canonical;
 pub mod capabilities;
 pub mod enforces;
 pub mod error;
+pub mod explanation;
 pub mod freeze;
 pub mod id;
 pub mod limits;
+pub mod links;
 pub mod notice;
 mod object;
 pub mod payload;
+pub mod plan;
 pub mod record;
 pub mod request;
 pub mod response;
@@ -30,13 +33,17 @@ pub mod time;
 pub use capabilities::Capabilities;
 pub use enforces::Enforces;
 pub use error::{ErrorBody, ErrorCode};
+pub use explanation::Explanation;
 pub use freeze::Scope;
 pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, ServiceId};
+pub use links::{Concurrency, Links};
 pub use notice::{EventId, NoticeKind};
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
+pub use plan::{Plan, Retry};
 pub use request::Invalid;
 pub use status::{
-    AssignmentStatus, HostState, Isolation, JobStatus, OnLost, Resolution, ServiceStatus, Stopped,
+    AssignmentStatus, HostState, Isolation, JobStatus, OnDependencyFailure, OnLost, Resolution,
+    ServiceStatus, Stopped,
 };
 pub use terms::{Mount, Resources, Terms};
 pub use time::Timestamp;

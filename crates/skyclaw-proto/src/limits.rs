@@ -52,6 +52,22 @@ pub const MAX_IMAGE_LEN: usize = 512;
 pub const MAX_NETWORK_LEN: usize = 128;
 /// Most mounts of a job.
 pub const MAX_MOUNTS: usize = 32;
+/// Longest a job may be asked to wait for a host, in milliseconds (a year).
+pub const MAX_TTL_MS: u64 = MAX_TIMEOUT_MS;
+/// Most attempts of a job.
+pub const MAX_ATTEMPTS: u32 = 100;
+/// Longest a job may be asked to wait between two attempts, in milliseconds (a year).
+pub const MAX_BACKOFF_MS: u64 = MAX_TIMEOUT_MS;
+/// How long a job waits after its first attempt that failed when its client named no time, in milliseconds.
+pub const DEFAULT_BACKOFF_MS: u64 = 1000;
+/// How long a job waits between two attempts at most when its client named no time, in milliseconds.
+pub const DEFAULT_MAX_BACKOFF_MS: u64 = 300_000;
+/// Most results of earlier attempts that are kept of a job: the newest.
+pub const MAX_ATTEMPT_RESULTS: usize = 100;
+/// How much is kept of what an earlier attempt wrote to each of its two outputs: the end, in bytes.
+pub const MAX_ATTEMPT_OUTPUT_LEN: usize = 2048;
+/// Most bytes the results of earlier attempts may take together: of the oldest ones the output is dropped first.
+pub const MAX_ATTEMPTS_BYTES: usize = 64 * 1024;
 /// Longest time a run may be given to stop by itself, in milliseconds.
 pub const MAX_GRACE_MS: u64 = 10 * 60 * 1000;
 /// Most of a processor a job may be bounded to, in thousandths of one.
@@ -80,3 +96,9 @@ pub const MAX_EVENT_DETAIL_LEN: usize = 1024;
 pub const MAX_JOB_EVENTS: usize = 64;
 /// Most bytes the events of a job may take together.
 pub const MAX_JOB_EVENT_BYTES: usize = 16 * 1024;
+/// Most jobs a job may depend on: what is done of them is kept as the bits of one number.
+pub const MAX_DEPENDENCIES: usize = 64;
+/// Longest key of jobs that must not run beside each other, or of which there must be one, in bytes.
+pub const MAX_KEY_LEN: usize = 256;
+/// Most jobs with one key that may be asked to run at once.
+pub const MAX_CONCURRENCY: u32 = 1_000_000;

@@ -8,8 +8,9 @@ pub use crate::notice::{Gap, Notice};
 use crate::object;
 use crate::payload::Env;
 use crate::{
-    AgentId, AssignmentStatus, Capabilities, Enforces, FreezeId, HostId, HostState, Isolation, JobId,
-    JobStatus, Mount, NodeId, OnLost, Payload, Resources, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
+    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState, Isolation,
+    JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources, Retry,
+    Scope, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 /// A machine that runs work.
@@ -190,9 +191,60 @@ pub struct Job<P = Payload> {
     /// How long it may take to stop by itself, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+    /// The jobs that must be completed first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<JobId>,
+    /// What becomes of it when one of those ends otherwise; absent means `fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_dependency_failure: Option<OnDependencyFailure>,
+    /// Those of `dependsOn` that it waits for, while it is queued.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<JobId>,
+    /// Of the jobs with this key, only so many run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// How many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_limit: Option<u32>,
+    /// While it has not ended, there is no second one with this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
+    /// How long it may wait for a host, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// It is not claimed before then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// How often it is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// When it can be claimed, while it cannot: for `notBefore`, or after an attempt that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimable_at: Option<Timestamp>,
+    /// When it expires unless it is claimed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// How many of the attempts that `retry` allows have failed or were lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_attempts: u32,
+    /// How its earlier attempts ended, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempt_results: Vec<AttemptResult>,
 }
 
 impl<P> Job<P> {
+    /// When it is to be run, and how often.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan { ttl_ms: self.ttl_ms, not_before: self.not_before, retry: self.retry }
+    }
+
+    /// The same job, to be run then and so often.
+    #[must_use]
+    pub fn with_plan(self, plan: &Plan) -> Self {
+        Self { ttl_ms: plan.ttl_ms, not_before: plan.not_before, retry: plan.retry, ..self }
+    }
+
     /// How it is to be run.
     #[must_use]
     pub fn terms(&self) -> Terms {
@@ -226,6 +278,36 @@ impl<P> Job<P> {
     }
 }
 
+impl<P> Job<P> {
+    /// What ties it to other jobs.
+    #[must_use]
+    pub fn links(&self) -> Links {
+        let limit = self.concurrency_limit.unwrap_or(1).max(1);
+        let concurrency = self.concurrency_key.as_deref();
+        Links {
+            depends_on: self.depends_on.clone(),
+            on_dependency_failure: self.on_dependency_failure.unwrap_or_default(),
+            concurrency: concurrency.map(|key| Concurrency { key: key.into(), limit }),
+            unique_key: self.unique_key.as_deref().map(Into::into),
+        }
+    }
+
+    /// The same job, tied to others like this.
+    #[must_use]
+    pub fn with_links(self, links: &Links) -> Self {
+        let concurrency = links.concurrency.as_ref();
+        let on_failure = links.on_dependency_failure;
+        Self {
+            depends_on: links.depends_on.clone(),
+            on_dependency_failure: Some(on_failure).filter(|it| *it != OnDependencyFailure::default()),
+            concurrency_key: concurrency.map(|concurrency| concurrency.key.to_string()),
+            concurrency_limit: concurrency.map(|concurrency| concurrency.limit),
+            unique_key: links.unique_key.as_ref().map(ToString::to_string),
+            ..self
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -244,6 +326,42 @@ pub struct JobResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// Whether it ran out of the memory it may use. (Ours.)
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oom: bool,
+}
+
+/// How an attempt ended after which the job was queued again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptResult {
+    /// Which of the job's attempts it was: what `attempts` said then.
+    pub attempt: u32,
+    /// How it ended: `failed`, `lost`, or as what the job had ended that was then retried.
+    pub status: JobStatus,
+    /// When that became known.
+    pub ended_at: Timestamp,
+    /// Who ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<HostId>,
+    /// The fencing token of its lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
+    /// How long it ran, as the host measured; absent when no host told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// The exit code; absent when no host told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Why it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The end of what it wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stdout: String,
+    /// The end of what it wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stderr: String,
+    /// Whether it ran out of the memory it may use.
     #[serde(default, skip_serializing_if = "is_false")]
     pub oom: bool,
 }
@@ -271,6 +389,11 @@ impl Usage {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// Something that happened to a job.

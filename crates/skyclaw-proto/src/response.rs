@@ -87,6 +87,16 @@ pub struct JobBody<P = Payload> {
     pub job: Job<P>,
 }
 
+/// The answer to a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmittedBody<P = Payload> {
+    /// The job.
+    pub job: Job<P>,
+    /// Whether it was there before: a job with the same unique key that has not ended. (Ours.)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing: bool,
+}
+
 /// The answer to a claim: `job` is the first of `jobs`, or `null`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimedJobs {

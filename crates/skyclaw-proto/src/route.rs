@@ -80,6 +80,18 @@ pub fn resolve(id: &JobId) -> String {
     format!("/v1/jobs/{id}/resolve")
 }
 
+/// `GET`: why a job is not running.
+#[must_use]
+pub fn explain(id: &JobId) -> String {
+    format!("/v1/jobs/{id}/explain")
+}
+
+/// `POST`: queue a job again that ended without success.
+#[must_use]
+pub fn retry(id: &JobId) -> String {
+    format!("/v1/jobs/{id}/retry")
+}
+
 /// `POST`: tell what happened to a run; `GET`: what happened to a job.
 #[must_use]
 pub fn job_events(id: &JobId) -> String {

@@ -101,6 +101,18 @@ status!(
 );
 
 status!(
+    /// What becomes of a job when one that it depends on does not complete.
+    #[derive(Default)]
+    OnDependencyFailure {
+        /// It has failed.
+        #[default]
+        Fail = "fail",
+        /// It is cancelled: there is nothing for it to do.
+        Skip = "skip",
+    }
+);
+
+status!(
     /// What keeps a run apart from the rest of its host.
     Isolation {
         /// A process of its own.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use openraft::ServerState;
 use skyclaw_core::Operation;
-use skyclaw_proto::Timestamp;
+use skyclaw_proto::{JobId, Timestamp};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,10 @@ const TICK: Duration = Duration::from_millis(200);
 const LEASES_AT_ONCE: usize = 1000;
 /// Most hosts of each kind that one command speaks of.
 const HOSTS_AT_ONCE: usize = 1000;
+/// Most jobs that have ended of which one command tells those who wait for them.
+const JOBS_AT_ONCE: usize = 16;
+/// How many such commands follow each other before the other duties are looked at again.
+const SETTLED_IN_A_ROW: usize = 20;
 /// How often replies that were kept long enough are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked which hosts are heard of.
@@ -105,6 +109,7 @@ impl Keeper {
             tracing::info!(term, "this coordinator leads");
         }
         self.look_after_leases().await?;
+        self.look_after_dependents().await?;
         self.look_after_restores().await?;
         self.look_after_hosts(seen).await?;
         if seen.pruned.elapsed() > PRUNE_EVERY {
@@ -173,6 +178,20 @@ impl Keeper {
         Ok(())
     }
 
+    /// Has those told whom no command has told that what they wait for has ended, as there were too many of them
+    /// for the command that ended it.
+    async fn look_after_dependents(&self) -> Result<(), Gone> {
+        for _ in 0..SETTLED_IN_A_ROW {
+            let unsettled =
+                |memory: &mut Memory| memory.state.unsettled().take(JOBS_AT_ONCE).cloned().collect();
+            let ended: Vec<JobId> = self.machine.look(unsettled).await?;
+            if ended.is_empty() || !self.propose(Operation::SettleDependents { ended }).await {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn look_after_restores(&self) -> Result<(), Gone> {
         let look = |memory: &mut Memory| {
             let now = Instant::now();
@@ -190,15 +209,17 @@ impl Keeper {
         Ok(())
     }
 
-    /// What does not get through now is proposed again at one of the next ticks.
-    async fn propose(&self, operation: Operation) {
+    /// What does not get through now, which is what `false` says, is proposed again at one of the next ticks.
+    async fn propose(&self, operation: Operation) -> bool {
         let proposed = self.proposer.propose(self.stamper.stamp(None, operation)).await;
-        let waited = self.waits.swap(proposed.is_err(), Ordering::Relaxed);
+        let is_done = proposed.is_ok();
+        let waited = self.waits.swap(!is_done, Ordering::Relaxed);
         match proposed {
             // Said once, not at every tick for as long as the disk is full.
             Err(error) if !waited => tracing::warn!(%error, "the duties of the leader have to wait"),
             Ok(_) if waited => tracing::info!("the duties of the leader are done again"),
             Ok(_) | Err(_) => {}
         }
+        is_done
     }
 }

@@ -5,7 +5,7 @@
 //!                 (batches)                               ├─► effects (wake, count leases)
 //!                                                         └─► store, every 100 ms
 //!  Node::claim, heartbeat, reads ───────────────────────► Machine (memory), store (what has ended)
-//!  Keeper: ends leases, prunes, compacts
+//!  Keeper: ends leases, prunes, compacts; Due: has time pass for queued jobs
 //! ```
 //!
 //! Every write goes through the log, with one voter as with many. Nothing outside this crate sees
@@ -14,6 +14,7 @@
 
 mod cluster;
 mod discovery;
+mod due;
 mod duties;
 mod error;
 mod events;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use skyclaw_core::{Freeze, HostFreeze, IdempotencyKey, Job, Operation, Reply, Service};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response;
-use skyclaw_proto::{HostId, JobId, NodeId, ServiceId, record};
+use skyclaw_proto::{Explanation, HostId, JobId, NodeId, ServiceId, record};
 use skyclaw_store::{Export, JobFilter, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -202,6 +202,23 @@ impl Node {
             return Ok(Some(job));
         }
         Ok(self.0.machine.store().job(id).await?)
+    }
+
+    /// Why a job is not running, as far as this node has applied the log.
+    ///
+    /// # Errors
+    /// As [`Self::job`].
+    pub async fn explain(&self, id: &JobId) -> Result<Option<Explanation>, ReadError> {
+        let sought = id.clone();
+        let look = move |memory: &mut crate::machine::memory::Memory| {
+            memory.job(&sought).map(|job| memory.state.explain(&job))
+        };
+        if let Some(explanation) = self.0.machine.look(look).await? {
+            return Ok(Some(explanation));
+        }
+        let job = self.0.machine.store().job(id).await?;
+        // What is not in memory has ended, and there is nothing to explain about it.
+        Ok(job.map(|job| Explanation { job_id: job.id.clone(), status: job.status(), reasons: Vec::new() }))
     }
 
     /// A job, as soon as it is of another version than the one known, or has ended; as it is after

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::{Autopilot, Elections, Forming, LeaderSigns, NoRoom, Standing, elections, is_sole};
+use crate::due::Due;
 use crate::error::{StartError, damaged};
 use crate::forward::Forwarder;
 use crate::keeper::Keeper;
@@ -114,6 +115,14 @@ impl Node {
             leading: leading_tx,
         };
         tracker.spawn(keeper.run());
+        let due = Due {
+            proposer: proposer.clone(),
+            stamper: stamper.clone(),
+            next: machine.watch_due(),
+            leading: leading.clone(),
+            stop: stop.clone(),
+        };
+        tracker.spawn(due.run());
         let (forwarder, forwarded) = Forwarder::new();
         let (known, _) = watch::channel(BTreeSet::new());
         let (found, autopilot) = watch::channel(None);

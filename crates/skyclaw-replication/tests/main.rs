@@ -81,6 +81,8 @@ fn enqueue() -> Operation {
         priority: 50,
         labels: Default::default(),
         terms: None,
+        plan: None,
+        links: None,
     }
 }
 

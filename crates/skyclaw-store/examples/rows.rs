@@ -64,6 +64,8 @@ fn job(seq: u64, life: Life) -> Result<Arc<Job>> {
         submitted_by: None,
         fence: 0,
         terms: None,
+        life: None,
+        bonds: None,
         history: None,
         phase,
     }))

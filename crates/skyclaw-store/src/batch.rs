@@ -259,6 +259,8 @@ fn job_bytes(job: &Job) -> usize {
     FIXED_BYTES
         + output
         + job.terms.as_ref().map_or(0, |terms| terms.approx_bytes())
+        + job.bonds.as_ref().map_or(0, |bonds| bonds.approx_bytes())
+        + job.life.as_ref().map_or(0, |life| life.approx_bytes())
         + job.history.as_ref().map_or(0, |history| history.approx_bytes())
         + args.iter().flatten().map(|arg| arg.len() + 3).sum::<usize>()
         + env.as_ref().map_or(0, pairs)
@@ -291,7 +293,7 @@ fn reply_bytes(stored: &StoredReply) -> usize {
     let key = &stored.key;
     let reply = match &stored.reply {
         Reply::Host(host) => host_bytes(host),
-        Reply::Job(job) => job_bytes(job),
+        Reply::Job(job) | Reply::Existing(job) => job_bytes(job),
         Reply::Claimed(jobs) => jobs.iter().map(|job| job_bytes(job)).sum(),
         Reply::Service(service) => service_bytes(service),
         Reply::ClaimedService(service) => service.as_ref().map_or(0, |service| service_bytes(service)),

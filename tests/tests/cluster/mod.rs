@@ -17,6 +17,7 @@ mod partitions;
 mod removal;
 mod succession;
 mod waiting;
+mod watching;
 mod workers;
 
 use skyclaw_tests::cluster::state;

@@ -9,6 +9,7 @@ const HEARTBEAT: &str = "/v1/hosts/h1/heartbeat";
 const CLAIM: &str = "/v1/hosts/h1/claim";
 const SERVICES: &str = "/v1/services";
 const RESOLVE: &str = "/v1/jobs/j1/resolve";
+const RETRY: &str = "/v1/jobs/j1/retry";
 const EVENTS: &str = "/v1/jobs/j1/events";
 const FREEZES: &str = "/v1/freezes";
 const DRAIN: &str = "/v1/hosts/h1/drain";
@@ -107,6 +108,29 @@ const FIELDS: &[(&str, &str, &str)] = &[
     (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":0.5}}"#, "timeoutMs"),
     (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":18446744073709551615}}"#, "timeoutMs"),
     (JOBS, r#"{"payload":{"kind":"shell","command":"a","timeoutMs":1e308}}"#, "timeoutMs"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"dependsOn":"j1"}"#, "dependsOn"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"dependsOn":[5]}"#, "dependsOn"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"dependsOn":["../x"]}"#, "dependsOn"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"dependsOn":["a","a"]}"#, "dependsOn"),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"dependsOn":["a"],"onDependencyFailure":"x"}"#,
+        "onDependencyFailure",
+    ),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"concurrencyKey":5}"#, "concurrencyKey"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"concurrencyKey":"a\u0000"}"#, "concurrencyKey"),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"concurrencyKey":"a","concurrencyLimit":0}"#,
+        "concurrencyLimit",
+    ),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"concurrencyKey":"a","concurrencyLimit":-1}"#,
+        "concurrencyLimit",
+    ),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"concurrencyLimit":1}"#, "concurrencyLimit"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"uniqueKey":["a"]}"#, "uniqueKey"),
     (JOBS, r#"{"payload":{"kind":"openclaw-run"},"requirement":5}"#, "requirement"),
     (JOBS, r#"{"payload":{"kind":"openclaw-run"},"requirement":["a"]}"#, "requirement"),
     (
@@ -170,6 +194,21 @@ const FIELDS: &[(&str, &str, &str)] = &[
         r#"{"hostId":"h1","success":false,"durationMs":1,"exitCode":0,"stdout":"","stderr":"","usage":{"cpuMs":-1}}"#,
         "cpuMs",
     ),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"ttlMs":0}"#, "ttlMs"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"ttlMs":1.5}"#, "ttlMs"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"notBefore":"soon"}"#, "notBefore"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"notBefore":5}"#, "notBefore"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"notBefore":"99999-01-01T00:00:00Z"}"#, "notBefore"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"retry":[]}"#, "retry"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"retry":{"maxAttempts":0}}"#, "retry.maxAttempts"),
+    (JOBS, r#"{"payload":{"kind":"openclaw-run"},"retry":{"maxAttempts":-1}}"#, "maxAttempts"),
+    (
+        JOBS,
+        r#"{"payload":{"kind":"openclaw-run"},"retry":{"backoffMs":9,"maxBackoffMs":8}}"#,
+        "retry.maxBackoffMs",
+    ),
+    (RETRY, r#"{"reason":5}"#, "reason"),
+    (RETRY, r#"{"by":"a\u0000"}"#, "by"),
     (RESOLVE, r#"{}"#, "action"),
     (RESOLVE, r#"{"action":"forget"}"#, "action"),
     (RESOLVE, r#"{"action":"fail","result":{}}"#, "result"),

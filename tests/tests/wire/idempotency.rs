@@ -50,13 +50,15 @@ impl Stage {
 
     /// Each mutating route that keeps a record, with a body it takes.
     fn routes(&self) -> Vec<(String, Value)> {
-        let another = self.wire.enqueue();
+        let (another, off) = (self.wire.enqueue(), self.wire.enqueue());
+        self.wire.call("POST", &format!("/v1/jobs/{}/cancel", id(&off))).ok();
         vec![
             ("/v1/hosts/register".to_owned(), json!({"name": "fresh", "capabilities": ["a"]})),
             ("/v1/hosts/h1/claim".to_owned(), json!({})),
             ("/v1/jobs".to_owned(), shell_job(&json!({"submittedBy": "me"}))),
             (format!("/v1/jobs/{}/complete", self.leased), success_of("h1")),
             (format!("/v1/jobs/{}/cancel", id(&another)), json!({})),
+            (format!("/v1/jobs/{}/retry", id(&off)), json!({"by": "ann"})),
             (format!("/v1/jobs/{}/events", self.running["id"].as_str().expect("an id")), self.told()),
             ("/v1/freezes".to_owned(), json!({"agentId": "bot", "reason": "odd"})),
             (format!("/v1/freezes/{}/thaw", self.freeze), json!({"by": "ann"})),

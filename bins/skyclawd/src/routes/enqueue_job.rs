@@ -21,7 +21,7 @@ pub(crate) async fn handle(
     let key = key.bind(&app, CORE, route::JOBS, &body)?;
     let job = body.take().check()?;
     let written = app.node.write(key, operation(&app, job)).await?;
-    reply::job(&written)
+    reply::submitted(&written)
 }
 
 /// The operation that enqueues a job, under an id of our own.
@@ -34,5 +34,7 @@ pub(super) fn operation(app: &App, job: EnqueueJob) -> Operation {
         priority: job.priority,
         labels: job.labels,
         terms: job.terms.map(Into::into),
+        links: job.links.map(Into::into),
+        plan: job.plan.map(Into::into),
     }
 }

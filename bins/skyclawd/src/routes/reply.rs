@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use skyclaw_core::Reply;
-use skyclaw_proto::response::{ClaimedService, FreezeBody, HostBody, JobBody, ServiceBody};
+use skyclaw_proto::response::{ClaimedService, FreezeBody, HostBody, JobBody, ServiceBody, SubmittedBody};
 use skyclaw_proto::{HostState, Payload, record};
 use skyclaw_replication::Written;
 
@@ -64,11 +64,25 @@ pub(super) fn job(written: &Written) -> Result<Response, ApiError> {
     lent_job(written).map(At::into_response)
 }
 
-/// The job as whoever has a key may see it.
-pub(super) fn public_job(written: &Written) -> Result<Response, ApiError> {
-    let mut answer = lent_job(written)?;
+/// The job that was submitted, or the one that was there before.
+pub(super) fn submitted(written: &Written) -> Result<Response, ApiError> {
+    lent_submission(written).map(At::into_response)
+}
+
+/// The same as whoever has a key may see it.
+pub(super) fn publicly_submitted(written: &Written) -> Result<Response, ApiError> {
+    let mut answer = lent_submission(written)?;
     answer.body.job.submitted_by = None;
     Ok(answer.into_response())
+}
+
+fn lent_submission(written: &Written) -> Result<At<SubmittedBody<&Payload>>, ApiError> {
+    let (job, existing) = match &written.reply {
+        Reply::Job(job) => (job, false),
+        Reply::Existing(job) => (job, true),
+        other => return Err(unexpected(other)),
+    };
+    Ok(at(written, SubmittedBody { job: job.lent(), existing }))
 }
 
 fn lent_job(written: &Written) -> Result<At<JobBody<&Payload>>, ApiError> {

@@ -44,7 +44,7 @@ pub(crate) async fn handle(
     let key = key.bind(&app, &rule.caller, route::PUBLIC_JOBS, &body)?;
     let job = allowed(body.take().check()?, &rule)?;
     let written = app.node.write(key, enqueue_job::operation(&app, job)).await?;
-    reply::public_job(&written)
+    reply::publicly_submitted(&written)
 }
 
 /// The job as the key's rule has it.

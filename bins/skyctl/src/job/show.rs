@@ -1,8 +1,8 @@
 //! Jobs as tables.
 
 use skyclaw_proto::payload::Payload;
-use skyclaw_proto::record::{Event, Job, Usage};
-use skyclaw_proto::{Mount, Resources, Timestamp};
+use skyclaw_proto::record::{AttemptResult, Event, Job, Usage};
+use skyclaw_proto::{JobId, Mount, Resources, Retry, Timestamp};
 
 use crate::output::{Table, age, command_line};
 
@@ -38,6 +38,7 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
     let labels: Vec<_> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mounts: Vec<_> = job.mounts.iter().map(mount_line).collect();
     let events: Vec<_> = events.iter().map(event_line).collect();
+    let earlier: Vec<_> = job.attempt_results.iter().map(attempt_line).collect();
     let wants: Vec<_> = job.requirement.required_capabilities.iter().map(AsRef::as_ref).collect();
     let listed = |items: String| Some(items).filter(|text| !text.is_empty());
     let result = job.result.as_ref();
@@ -49,6 +50,11 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
         ("host", job.assigned_host_id.as_ref().map(ToString::to_string)),
         ("attempts", Some(job.attempts.to_string())),
         ("priority", job.priority.map(|priority| priority.to_string())),
+        ("ttl", job.ttl_ms.map(|ms| format!("{ms}ms"))),
+        ("not before", job.not_before.map(|time| time.to_string())),
+        ("retry", job.retry.as_ref().map(|retry| retry_line(retry, job.failed_attempts))),
+        ("claimable", job.claimable_at.map(|time| time.to_string())),
+        ("expires", job.expires_at.map(|time| time.to_string())),
         ("on lost", job.on_lost.map(|on_lost| on_lost.to_string())),
         ("isolation", job.isolation.map(|isolation| isolation.to_string())),
         ("image", job.image.clone()),
@@ -57,6 +63,11 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
         ("network", job.network.clone()),
         ("mounts", listed(mounts.join("\n"))),
         ("grace", job.grace_ms.map(|ms| format!("{ms}ms"))),
+        ("depends on", listed(ids(&job.depends_on))),
+        ("on dependency failure", job.on_dependency_failure.map(|it| it.to_string())),
+        ("waits for", listed(ids(&job.waits_for))),
+        ("concurrency key", job.concurrency_key.as_ref().map(|key| concurrency_line(key, job))),
+        ("unique key", job.unique_key.clone()),
         ("labels", listed(labels.join(","))),
         ("submitted by", job.submitted_by.clone()),
         ("created", Some(job.created_at.to_string())),
@@ -69,10 +80,33 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
         ("usage", result.and_then(|result| result.usage.as_ref()).map(usage_line)),
         ("out of memory", result.filter(|result| result.oom).map(|_| "yes".to_owned())),
         ("error", job.error.clone()),
+        ("earlier", listed(earlier.join("\n"))),
         ("events", listed(events.join("\n"))),
         ("stdout", result.and_then(|result| listed(result.stdout.clone()))),
         ("stderr", result.and_then(|result| listed(result.stderr.clone()))),
     ])
+}
+
+fn ids(all: &[JobId]) -> String {
+    all.iter().map(JobId::as_str).collect::<Vec<_>>().join("\n")
+}
+
+fn concurrency_line(key: &str, job: &Job) -> String {
+    format!("{key}, {} at once", job.concurrency_limit.unwrap_or(1))
+}
+
+fn retry_line(retry: &Retry, failed: u32) -> String {
+    let Retry { max_attempts, backoff_ms, max_backoff_ms } = retry;
+    format!("{failed} of {max_attempts} attempts failed; {backoff_ms}ms to {max_backoff_ms}ms in between")
+}
+
+fn attempt_line(attempt: &AttemptResult) -> String {
+    let host = attempt.host_id.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+    let code = attempt.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+    let took = attempt.duration_ms.map(|ms| format!(" after {ms}ms")).unwrap_or_default();
+    let error = attempt.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let (at, number, status) = (attempt.ended_at, attempt.attempt, attempt.status);
+    format!("{at} attempt {number}{host} {status}{took}{code}{error}")
 }
 
 fn mount_line(mount: &Mount) -> String {
@@ -143,6 +177,64 @@ mod tests {
             error      exited with 3
             stdout     out
         "]]
+        .assert_eq(&details(&job, &[]).render(Look::PLAIN));
+    }
+
+    #[test]
+    fn what_ties_a_job_to_others_is_shown() {
+        let id = |id: &str| JobId::parse(id).expect("an id");
+        let mut job = samples::job("job_1", JobStatus::Queued);
+        job.depends_on = vec![id("job_a"), id("job_b")];
+        job.waits_for = vec![id("job_b")];
+        job.concurrency_key = Some("db".into());
+        job.concurrency_limit = Some(2);
+        job.unique_key = Some("nightly".into());
+        expect![[r"
+            id               job_1
+            status           queued
+            command          echo 'hello world'
+            attempts         0
+            depends on       job_a
+                             job_b
+            waits for        job_b
+            concurrency key  db, 2 at once
+            unique key       nightly
+            created          2026-01-01T00:00:00.000Z
+            updated          2026-01-01T00:00:01.000Z
+        "]]
+        .assert_eq(&details(&job, &[]).render(Look::PLAIN));
+    }
+
+    #[test]
+    fn earlier_attempts_are_told_beside_what_is_to_come() {
+        let mut job = samples::job("job_1", JobStatus::Queued);
+        job.retry = Some(Retry { max_attempts: 3, ..Retry::default() });
+        (job.attempts, job.failed_attempts) = (1, 1);
+        job.claimable_at = Some(Timestamp::from_millis(1_767_225_602_000));
+        job.attempt_results = vec![AttemptResult {
+            attempt: 1,
+            status: JobStatus::Failed,
+            ended_at: Timestamp::from_millis(1_767_225_601_000),
+            host_id: skyclaw_proto::HostId::parse("h1").ok(),
+            fence: Some(7),
+            duration_ms: Some(12),
+            exit_code: Some(3),
+            error: Some("broke".into()),
+            stdout: "out".into(),
+            stderr: String::new(),
+            oom: false,
+        }];
+        expect![[r#"
+            id         job_1
+            status     queued
+            command    echo 'hello world'
+            attempts   1
+            retry      1 of 3 attempts failed; 1000ms to 300000ms in between
+            claimable  2026-01-01T00:00:02.000Z
+            created    2026-01-01T00:00:00.000Z
+            updated    2026-01-01T00:00:01.000Z
+            earlier    2026-01-01T00:00:01.000Z attempt 1 on h1 failed after 12ms, exit code 3: broke
+        "#]]
         .assert_eq(&details(&job, &[]).render(Look::PLAIN));
     }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use skyclaw_proto::limits::MAX_FREEZES;
-use skyclaw_proto::{AssignmentStatus, FreezeId, Scope};
+use skyclaw_proto::{AssignmentStatus, FreezeId, JobId, Scope};
 
 use super::Draft;
 use crate::freeze::{Freeze, KEPT_FREEZES, Thawed};
@@ -68,23 +68,19 @@ impl State {
             return;
         }
         let queued = self.jobs.values().filter(|job| matches!(job.phase, Phase::Queued));
-        let withheld: Vec<Arc<Job>> = queued.filter(|job| self.is_withheld(job)).cloned().collect();
-        for job in withheld {
-            if self.withheld.insert(job.id.clone()) {
-                self.queue.remove(&job);
-            }
+        let withheld: Vec<JobId> =
+            queued.filter(|job| self.is_withheld(job)).map(|job| job.id.clone()).collect();
+        for id in withheld {
+            self.stand_anew(&id);
         }
     }
 
     /// Puts withheld jobs that are not any more back into the queue.
     fn release(&mut self) {
         let is_free = |id: &_| self.jobs.get(id).is_some_and(|job| !self.is_withheld(job));
-        let free: Vec<_> = self.withheld.iter().filter(|id| is_free(*id)).cloned().collect();
+        let free: Vec<_> = self.waiting.frozen().filter(|id| is_free(*id)).cloned().collect();
         for id in free {
-            self.withheld.remove(&id);
-            if let Some(job) = self.jobs.get(&id) {
-                self.queue.insert(job);
-            }
+            self.stand_anew(&id);
         }
     }
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, Payload, Terms};
+use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, Payload, Plan, Terms};
 
 use super::Draft;
 use crate::archive::Archive;
+use crate::bonds::Bonds;
 use crate::command::Completion;
 use crate::history::Event;
+use crate::life::Life;
 use crate::model::{EndStatus, Ended, Job, Lease, Phase, Run};
 use crate::outcome::{Effect, Refusal, Reply};
 
@@ -21,9 +23,11 @@ impl Draft<'_> {
         payload: &Arc<Payload>,
         required: &Capabilities,
         submitted_by: Option<&String>,
-        priority: u8,
-        labels: &BTreeMap<String, String>,
+        (priority, labels): (u8, &BTreeMap<String, String>),
         terms: Option<&Arc<Terms>>,
+        plan: Option<&Arc<Plan>>,
+        bonds: Option<Arc<Bonds>>,
+        end: Option<Ended>,
     ) -> Reply {
         let job = Job {
             id: id.clone(),
@@ -40,8 +44,10 @@ impl Draft<'_> {
             submitted_by: submitted_by.cloned(),
             fence: 0,
             terms: terms.cloned(),
+            life: Life::begin(plan, self.stamp.at),
+            bonds,
             history: None,
-            phase: Phase::Queued,
+            phase: end.map_or(Phase::Queued, Phase::Ended),
         };
         Reply::Job(self.put_job(job))
     }
@@ -64,6 +70,7 @@ impl Draft<'_> {
             job.fence = self.state.counters.next_fence;
             job.phase = Phase::Leased(Lease { host: id.clone(), expires_at, cancel_requested_at: None });
             self.state.counters.next_fence += 1;
+            job.life = job.life.map(Life::waits_no_more);
             let claimed_now = Event::new(self.stamp.at, "claimed", format!("attempt {}", job.attempts));
             job.remember(Event { host: Some(id.clone()), fence: job.fence, ..claimed_now });
             let job = self.put_job(job);
@@ -111,7 +118,11 @@ impl Draft<'_> {
             (false, true) => EndStatus::Cancelled,
             (false, false) => EndStatus::Failed,
         };
-        Ok(Reply::Job(self.end(&Arc::new(told), self.ended(status, done))))
+        let ended = self.ended(status, done);
+        Ok(Reply::Job(match status {
+            EndStatus::Failed => self.failed(told, ended),
+            _ => self.end(&Arc::new(told), ended),
+        }))
     }
 
     /// How a run ended, as its host reports it.
@@ -166,6 +177,7 @@ impl Draft<'_> {
         };
         let kind = JobStatus::from(ended.status).as_str();
         let mut over = Job { phase: Phase::Ended(ended), ..(**job).clone() };
+        over.life = over.life.map(Life::waits_no_more);
         // What nobody ever took has no history beyond its record.
         if over.history.is_some() {
             over.remember(Event { fence: over.fence, ..Event::new(self.stamp.at, kind, detail) });

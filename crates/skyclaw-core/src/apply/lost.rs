@@ -26,9 +26,19 @@ impl Draft<'_> {
         ended: Option<Ended>,
     ) -> Arc<Job> {
         let on_lost = job.on_lost();
+        // That its host had to stop a run says nothing against the job. That the host is gone may be its doing.
+        let is_lost = ended.is_none();
+        let spent = match on_lost {
+            OnLost::Retry if is_lost => self.count_loss(&mut job, host, why),
+            OnLost::Retry | OnLost::Hold | OnLost::Fail => None,
+        };
         let event = Event::new(self.stamp.at, kind, format!("{why} (onLost: {on_lost})"));
         job.remember(Event { host: Some(host.clone()), fence: job.fence, ..event });
         job.phase = match on_lost {
+            OnLost::Retry if spent.is_some() => {
+                let (status, host) = (EndStatus::Failed, Some(host.clone()));
+                Phase::Ended(Ended { status, host, run: None, error: spent })
+            }
             OnLost::Retry => Phase::Queued,
             OnLost::Hold => Phase::Lost(Lost { host: host.clone(), since: self.stamp.at, why: why.into() }),
             OnLost::Fail => {

@@ -73,6 +73,10 @@ impl Draft<'_> {
         let seq = own.as_ref().map_or_else(|| self.state.next_seq(), |job| job.seq);
         let mut job = adopt_job(incoming, seq);
         job.history = own.as_ref().and_then(|job| job.history.clone());
+        // What a job of ours is tied to, another mesh may not know.
+        if let Some(own) = &own {
+            job.bonds.clone_from(&own.bonds);
+        }
         let held_before = own.as_ref().and_then(|job| job.lease()).map(|lease| lease.host.clone());
         if let Phase::Leased(Lease { host, .. }) = &job.phase {
             // Our fencing tokens grow over all jobs; whatever number the other mesh used means nothing.

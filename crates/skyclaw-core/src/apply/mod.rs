@@ -1,5 +1,6 @@
 //! Applying a command: total, deterministic, and the only way the state changes.
 
+mod dependents;
 mod freezes;
 mod hosts;
 mod jobs;
@@ -7,15 +8,19 @@ mod leases;
 mod lost;
 mod merge;
 mod restores;
+mod retries;
 mod services;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use skyclaw_proto::HostId;
 
+pub use self::dependents::SETTLED_AT_ONCE;
+use self::dependents::{Settled, Tied};
 pub use self::restores::Verdict;
 use crate::archive::Archive;
 use crate::command::{Command, IdempotencyKey, Operation};
@@ -29,6 +34,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) stamp: Stamp,
     pub(crate) changes: Vec<Change>,
     pub(crate) effects: Vec<Effect>,
+    /// Jobs that ended by this command and that others wait for.
+    settling: Vec<Settled>,
 }
 
 impl State {
@@ -46,8 +53,14 @@ impl State {
         }
         // Room for what most commands bring about.
         let (changes, effects) = (Vec::with_capacity(2), Vec::with_capacity(2));
-        let mut draft = Draft { state: self, stamp, changes, effects };
+        let mut draft = Draft { state: self, stamp, changes, effects, settling: Vec::new() };
+        draft.state.lanes.forget_opened();
         let reply = draft.operate(&command.operation, archive);
+        draft.settle();
+        if draft.state.lanes.has_opened() {
+            let opened = draft.state.lanes.take_opened();
+            draft.effects.extend(opened.map(|required| Effect::JobQueued { required }));
+        }
         let Draft { mut changes, mut effects, .. } = draft;
         match (&reply, &command.idempotency) {
             (Err(_), _) => {
@@ -87,7 +100,7 @@ fn found_nothing(reply: &Reply) -> bool {
         Reply::Claimed(jobs) => jobs.is_empty(),
         // With a service in it and no change, the host was reminded of one it has.
         Reply::ClaimedService(_) | Reply::Merged(_) | Reply::Done | Reply::Restored(_) => true,
-        Reply::Host(_) | Reply::Job(_) | Reply::Service(_) | Reply::Freeze(_) => false,
+        Reply::Host(_) | Reply::Job(_) | Reply::Existing(_) | Reply::Service(_) | Reply::Freeze(_) => false,
     }
 }
 
@@ -107,17 +120,36 @@ impl Draft<'_> {
             Operation::RegisterHost { id, name, capabilities, max_parallel, enforces } => {
                 Ok(self.register_host(id, name, capabilities, *max_parallel, enforces.as_ref()))
             }
-            Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms } => {
+            Operation::Enqueue {
+                id,
+                payload,
+                required,
+                submitted_by,
+                priority,
+                labels,
+                terms,
+                links,
+                plan,
+            } => {
                 // The proposer's ids are new; one that is there already is this very command, come twice,
                 // and the job may have ended in between.
                 if let Some(job) = self.known(id, archive) {
                     return Ok(Reply::Job(job));
                 }
-                let submitted_by = submitted_by.as_ref();
-                Ok(self.enqueue(id, payload, required, submitted_by, *priority, labels, terms.as_ref()))
+                let (submitted_by, terms, plan) = (submitted_by.as_ref(), terms.as_ref(), plan.as_ref());
+                let (bonds, end) = match links.as_ref().map(|links| self.tie(links, submitted_by, archive)) {
+                    None => (None, None),
+                    Some(tied) => match tied? {
+                        Tied::Existing(job) => return Ok(Reply::Existing(job)),
+                        Tied::To(bonds, end) => (Some(bonds), end),
+                    },
+                };
+                let labels = (*priority, labels);
+                Ok(self.enqueue(id, payload, required, submitted_by, labels, terms, plan, bonds, end))
             }
             Operation::Claim { host, max, lease_ms } => self.claim(host, *max, *lease_ms),
             Operation::Complete(completion) => self.complete(completion, archive),
+            Operation::SettleDependents { ended } => Ok(self.settle_dependents(ended, archive)),
             Operation::Cancel { id } => self.cancel(id, archive),
             Operation::RenewLeases { leases, lease_ms } => Ok(self.renew_leases(leases, *lease_ms)),
             Operation::ExpireLeases { leases } => Ok(self.expire_leases(leases)),
@@ -153,6 +185,8 @@ impl Draft<'_> {
             Operation::RemoveHost { id, force } => self.remove_host(id, *force),
             Operation::NoteHosts { up, down } => Ok(self.note_hosts(up, down)),
             Operation::NoteSwitch { id, frozen, by } => self.note_switch(id, frozen.as_ref(), by.as_ref()),
+            Operation::RetryJob { id, reason, by } => self.retry(id, reason.as_ref(), by.as_ref(), archive),
+            Operation::PassTime { most } => Ok(self.pass_time(*most)),
         }
     }
 
@@ -167,17 +201,25 @@ impl Draft<'_> {
     /// The same for a job that keeps its version and stamp.
     fn adopt_job(&mut self, job: Job) -> Arc<Job> {
         let job = Arc::new(job);
-        let old = match job.is_ended() {
-            true => self.state.jobs.remove(&job.id),
-            false => self.state.jobs.insert(job.id.clone(), Arc::clone(&job)),
+        let old = match &job.phase {
+            Phase::Ended(ended) => {
+                if self.state.dependents.ended(&job.id) {
+                    self.settling.push((job.id.clone(), Some(ended.status)));
+                }
+                self.state.jobs.remove(&job.id)
+            }
+            Phase::Queued | Phase::Leased(_) | Phase::Lost(_) => {
+                self.state.dependents.is_active(&job.id);
+                self.state.jobs.insert(job.id.clone(), Arc::clone(&job))
+            }
         };
         if let Some(old) = old {
             self.state.unindex(&old);
         }
-        self.state.index(&job);
+        let can_be_claimed = self.state.index(&job);
         self.changes.push(Change::Job(Arc::clone(&job)));
         self.effects.push(Effect::JobChanged { job: job.id.clone() });
-        if matches!(job.phase, Phase::Queued) {
+        if can_be_claimed {
             self.effects.push(Effect::JobQueued { required: job.needs() });
         }
         job

@@ -5,7 +5,9 @@
 
 mod always_exact;
 mod always_fair;
+mod always_in_time;
 mod always_sound;
+mod always_tied;
 mod frozen;
 mod generate;
 mod idempotency;
@@ -16,3 +18,5 @@ mod merge;
 mod notices;
 mod restores;
 mod services;
+mod tied;
+mod times;

@@ -89,6 +89,8 @@ pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
                 priority: 50,
                 labels: BTreeMap::new(),
                 terms: Some(Arc::new(terms()?)),
+                plan: None,
+                links: None,
             },
         ),
         (

@@ -9,12 +9,15 @@ use super::check::{
     self, arguments, capabilities, environment, optional_text, required_host, required_text, timeout,
 };
 use super::events::{self, EventBody};
+use super::links;
+use super::plan::{self, RetryBody};
 use super::terms::{self, MountBody};
 use crate::limits;
+use crate::links::Links;
 use crate::object;
 use crate::payload::{Env, OpenclawPayload, Payload, ShellPayload};
 use crate::record::{Event, Usage};
-use crate::{Capabilities, HostId, Resolution, Resources, Stopped, Terms};
+use crate::{Capabilities, HostId, Plan, Resolution, Resources, Stopped, Terms};
 
 /// The `payload` of a submission, of either kind.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -124,6 +127,30 @@ pub struct EnqueueJobBody {
     /// How long it may take to stop by itself, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+    /// The jobs that must be completed first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depends_on: Option<Vec<String>>,
+    /// `fail` or `skip`: what becomes of it when one of those ends otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_dependency_failure: Option<String>,
+    /// Of the jobs with this key, only so many run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// How many; 1 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_limit: Option<u32>,
+    /// While a job with this key has not ended, submitting another one answers with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
+    /// How long it may wait for a host, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// An RFC 3339 time before which it is not claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// How often it is tried.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
+    pub retry: Option<RetryBody>,
 }
 
 /// A checked [`EnqueueJobBody`].
@@ -141,6 +168,10 @@ pub struct EnqueueJob {
     pub labels: BTreeMap<String, String>,
     /// How it is to be run; `None` when nothing was said of it.
     pub terms: Option<Box<Terms>>,
+    /// What ties it to other jobs; `None` when nothing does.
+    pub links: Option<Box<Links>>,
+    /// When it is to be run, and how often; `None` when nothing was said of it.
+    pub plan: Option<Box<Plan>>,
 }
 
 impl EnqueueJobBody {
@@ -150,6 +181,8 @@ impl EnqueueJobBody {
     /// The first field that is not as it must be.
     pub fn check(self) -> Result<EnqueueJob, Invalid> {
         let terms = terms::check(&self)?.kept();
+        let links = links::check(&self)?.kept();
+        let plan = plan::check(&self)?.kept();
         let payload = self.payload.ok_or_else(|| Invalid::required("payload"))?.check()?;
         let required_capabilities = self
             .requirement
@@ -163,7 +196,7 @@ impl EnqueueJobBody {
             .map(|s| s.trim().to_owned());
         let labels = self.labels.unwrap_or_default();
         check::labels(&labels)?;
-        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels, terms })
+        Ok(EnqueueJob { payload, required_capabilities, submitted_by, priority, labels, terms, links, plan })
     }
 }
 

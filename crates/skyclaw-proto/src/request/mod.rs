@@ -9,6 +9,8 @@ mod events;
 mod freezes;
 mod hosts;
 mod jobs;
+mod links;
+mod plan;
 mod restore;
 mod services;
 mod terms;
@@ -26,6 +28,7 @@ pub use self::jobs::{
     CompleteJob, CompleteJobBody, EnqueueJob, EnqueueJobBody, FoundResult, PayloadBody, RequirementBody,
     ResolveJob, ResolveJobBody,
 };
+pub use self::plan::{RetryBody, RetryJobBody};
 pub use self::restore::{CommitRestore, CommitRestoreBody};
 pub use self::services::{
     ClaimServiceBody, DeployService, DeployServiceBody, ReportService, ReportServiceBody,

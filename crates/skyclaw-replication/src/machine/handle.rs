@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use skyclaw_core::State;
+use skyclaw_proto::Timestamp;
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -44,6 +45,7 @@ pub(crate) struct Machine {
     barriers: mpsc::Sender<()>,
     applied: watch::Receiver<u64>,
     written: watch::Receiver<Written>,
+    due: watch::Receiver<Option<Timestamp>>,
     checkpointed: watch::Sender<Option<Position>>,
     /// How many claims wait for a job.
     parked: Arc<AtomicUsize>,
@@ -73,6 +75,7 @@ impl Machine {
         let (written_tx, written) = watch::channel(start);
         // What was found may be in the memory of the system only: it is made durable before it is named.
         let (checkpointed, _) = watch::channel(None);
+        let (due_tx, due) = watch::channel(options.state.next_due());
         let meters = Meters::new();
         let memory = Memory::new(options.state, options.lease);
         let parked = memory.claims.count();
@@ -81,6 +84,7 @@ impl Machine {
             store: store.clone(),
             applied: applied_tx,
             written: written_tx,
+            due: due_tx,
             checkpointed: checkpointed.clone(),
             commit: None,
             flush_at: None,
@@ -89,7 +93,8 @@ impl Machine {
             meters: meters.clone(),
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        (Self { looks, barriers, applied, written, checkpointed, parked, store, meters }, Applier { orders })
+        let machine = Self { looks, barriers, applied, written, due, checkpointed, parked, store, meters };
+        (machine, Applier { orders })
     }
 
     /// Looks something up in memory, between two applications.
@@ -126,6 +131,11 @@ impl Machine {
     /// The same, to be watched.
     pub(crate) fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied.clone()
+    }
+
+    /// When the next queued job is due, to be watched.
+    pub(crate) fn watch_due(&self) -> watch::Receiver<Option<Timestamp>> {
+        self.due.clone()
     }
 
     /// Waits until the task has ended: all that could be written is written.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyclaw_core::{Command, Effect, Notice, Refusal, Reply, State};
-use skyclaw_proto::EventId;
+use skyclaw_proto::{EventId, Timestamp};
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -110,6 +110,8 @@ struct Task {
     store: Store,
     applied: watch::Sender<u64>,
     written: watch::Sender<Written>,
+    /// When the next queued job is due.
+    due: watch::Sender<Option<Timestamp>>,
     /// How far the database is known to be durable.
     checkpointed: watch::Sender<Option<Position>>,
     commit: Option<Commit>,
@@ -184,11 +186,20 @@ impl Task {
         // Whoever reads at this index must find it applied, and whoever is woken must find what woke it.
         self.applied.send_replace(index);
         self.memory.live.tell();
+        self.tell_due();
         let now = std::time::Instant::now();
         self.memory.take_in(effects, now);
         self.meters.apply_seconds.observe((now - began).as_secs_f64());
         self.meters.pending_bytes.set(self.pending_bytes());
         let _ = apply.answers.send(Ok(answers));
+    }
+
+    /// Has whoever waits for what is due next know when that is.
+    fn tell_due(&self) {
+        let next = self.memory.state.next_due();
+        if *self.due.borrow() != next {
+            self.due.send_replace(next);
+        }
     }
 
     /// `index` is that of the command's entry, and `changes` how many there were in the entry so far: those that
@@ -238,6 +249,7 @@ impl Task {
         let state =
             state.with_restores(installed.restores, installed.staging).with_freezes(installed.freezes);
         self.memory.replace(state);
+        self.tell_due();
         self.meters.snapshots_installed.inc();
         self.flush_at = None;
         let written = Written { position: installed.position.clone(), trouble: None };

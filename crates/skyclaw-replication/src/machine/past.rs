@@ -33,7 +33,7 @@ impl Fetched {
         for command in commands {
             let known =
                 |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
-            let named = command.operation.named_jobs();
+            let named = command.operation.own_jobs();
             if makes_jobs(&command.operation) {
                 if seen.is_blank() {
                     seen.begin(store.greatest_job_id().await?.as_ref());
@@ -43,6 +43,7 @@ impl Fetched {
             } else {
                 jobs.extend(named.filter(|id| !known(id)).cloned());
             }
+            jobs.extend(command.operation.other_jobs().filter(|id| !known(id)).cloned());
             keys.extend(command.idempotency.clone());
         }
         let mut fetched = Self::default();
@@ -65,6 +66,7 @@ fn makes_jobs(operation: &Operation) -> bool {
         Operation::RegisterHost { .. }
         | Operation::Claim { .. }
         | Operation::Complete(_)
+        | Operation::SettleDependents { .. }
         | Operation::Cancel { .. }
         | Operation::RenewLeases { .. }
         | Operation::ExpireLeases { .. }
@@ -84,7 +86,9 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::UndrainHost { .. }
         | Operation::RemoveHost { .. }
         | Operation::NoteHosts { .. }
-        | Operation::NoteSwitch { .. } => false,
+        | Operation::NoteSwitch { .. }
+        | Operation::RetryJob { .. }
+        | Operation::PassTime { .. } => false,
     }
 }
 

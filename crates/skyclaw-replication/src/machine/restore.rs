@@ -139,6 +139,7 @@ impl Task {
         // A freeze ends by a command alone.
         let freezes = self.memory.state.freezes().to_vec();
         self.memory.replace(state.with_restores(restores, None).with_freezes(freezes));
+        self.tell_due();
         self.flush_at = None;
         let written = Written { position: installed.position.clone(), trouble: None };
         self.applied.send_replace(written.index());

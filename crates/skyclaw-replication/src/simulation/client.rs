@@ -281,6 +281,8 @@ pub(super) fn enqueue(id: JobId) -> Operation {
         priority: 50,
         labels: Default::default(),
         terms: None,
+        plan: None,
+        links: None,
     }
 }
 

@@ -48,6 +48,23 @@ async fn every_record_is_read_back_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn a_job_that_ended_and_is_queued_again_is_active_under_its_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("state.db");
+    let running = open(&path).await;
+    let ended = job(5, 2);
+    assert!(ended.is_ended());
+    running.store().commit(batch(1, vec![Change::Job(Arc::new(ended.clone()))])).await.expect("a commit");
+    let again = Arc::new(Job { phase: skyclaw_core::Phase::Queued, version: 9, ..ended });
+    running.store().commit(batch(2, vec![Change::Job(Arc::clone(&again))])).await.expect("a commit");
+    running.close().await;
+    let opened = open(&path).await;
+    assert_eq!(opened.opened.active_jobs, [Arc::clone(&again)]);
+    assert_eq!(opened.store().job(&again.id).await.expect("a read"), Some(again));
+    opened.close().await;
+}
+
+#[tokio::test]
 async fn the_greatest_id_is_that_of_a_uuid_of_version_7_whatever_else_there_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let running = open(&dir.path().join("state.db")).await;

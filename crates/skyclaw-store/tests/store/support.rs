@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use skyclaw_core::model::{Assignment, EndStatus, Ended, Host, Job, Lease, Lost, Phase, Run, Service};
-use skyclaw_core::{Change, Counters, IdempotencyKey, Reply, StoredReply};
+use skyclaw_core::{Attempt, Change, Counters, IdempotencyKey, Life, Reply, StoredReply};
 use skyclaw_proto::payload::ShellPayload;
-use skyclaw_proto::{AssignmentStatus, Capabilities, NodeId, Payload, ServiceStatus, Timestamp};
+use skyclaw_proto::{
+    AssignmentStatus, Capabilities, JobStatus, NodeId, Payload, Plan, Retry, ServiceStatus, Timestamp,
+};
 use skyclaw_store::{Batch, OpenError, Opened, Options, Position, Section, Store};
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +53,30 @@ pub(crate) fn phase(n: u64) -> Phase {
     }
 }
 
+fn life(seq: u64) -> Life {
+    let attempt = Attempt {
+        number: 1,
+        status: JobStatus::Failed,
+        ended_at: at(5),
+        host: Some(id("h1")),
+        fence: seq,
+        duration_ms: Some(7),
+        exit_code: Some(3),
+        error: Some("broke".into()),
+        stdout: "so far".into(),
+        stderr: "ünïcode".into(),
+        oom: false,
+    };
+    let retry = Some(Retry { max_attempts: 3, ..Retry::default() });
+    Life {
+        plan: Arc::new(Plan { ttl_ms: Some(1000), not_before: Some(at(6)), retry }),
+        claimable_at: Some(at(9)),
+        expires_at: Some(at(10)),
+        failures: 1,
+        attempts: vec![Arc::new(attempt)],
+    }
+}
+
 pub(crate) fn job(seq: u64, version: u64) -> Job {
     Job {
         id: id(format!("job_{seq:04}")),
@@ -67,6 +93,8 @@ pub(crate) fn job(seq: u64, version: u64) -> Job {
         submitted_by: (seq % 2 == 1).then(|| "public:web".into()),
         fence: version,
         terms: None,
+        life: seq.is_multiple_of(5).then(|| Arc::new(life(seq))),
+        bonds: None,
         history: None,
         phase: phase(version),
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use skyclaw_proto::HostId;
 
+use super::always_tied::is_found;
 use super::generate::{commands, play, steps};
 use super::kit::{Memory, World, job_id, lease_of};
 use crate::command::{Command, Operation};
-use crate::model::{Job, Phase};
+use crate::model::Job;
 use crate::outcome::{Effect, Reply};
 
 fn assert_held(world: &World, host: &HostId, jobs: &[Arc<Job>]) -> Result<(), TestCaseError> {
@@ -121,8 +122,10 @@ proptest! {
             let want: BTreeMap<_, _> =
                 leased.map(|(job, lease)| (job.id.clone(), (job.fence, lease.host.clone()))).collect();
             prop_assert_eq!(&held, &want);
-            for job in turn.after.state.active_jobs().filter(|job| job.phase == Phase::Queued) {
-                let waited = turn.before.0.active.get(&job.id).is_some_and(|then| then.phase == Phase::Queued);
+            let released = turn.outcome.effects.contains(&Effect::ClaimsReleased);
+            let (before, after) = (&turn.before.0, Memory::of(&turn.after.state));
+            for job in after.active.values().filter(|job| !released && is_found(&after, job)) {
+                let waited = before.active.get(&job.id).is_some_and(|then| is_found(before, then));
                 prop_assert!(waited || woken.contains(&&job.needs()), "nobody is woken for {}", job.id);
             }
             Ok(())

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use skyclaw_proto::JobId;
 
+use super::always_tied::{has_turn, running, waits};
 use super::generate::{Turn, ids, play, steps};
 use crate::archive::Archive;
 use crate::command::Operation;
@@ -24,10 +25,6 @@ impl Order {
             self.0.entry(job.id.clone()).or_insert(next);
         }
     }
-}
-
-fn frozen(memory: &super::kit::Memory, job: &crate::model::Job) -> bool {
-    memory.freezes.iter().any(|f| f.is_in_force() && f.scope.covers(&job.labels, job.agent()))
 }
 
 /// Whether a host is given nothing, by the cluster's operators or by its own.
@@ -56,10 +53,18 @@ proptest! {
                 let room = (host.max_parallel as usize).saturating_sub(held).min(*max as usize);
                 let mut fitting: Vec<_> = memory.active.values().cloned().collect();
                 fitting.retain(|j| j.phase == Phase::Queued && host.offers().covers(&j.needs()));
-                fitting.retain(|job| !is_held_back(host) && !frozen(memory, job));
+                fitting.retain(|job| !is_held_back(host) && !waits(memory, job));
                 fitting.sort_by_key(|job| (Reverse(job.priority), order.0[&job.id]));
-                fitting.truncate(room);
-                prop_assert_eq!(got, ids(&fitting));
+                let (mut running, mut want) = (running(memory), Vec::new());
+                while let Some(first) = fitting.iter().position(|job| has_turn(&running, job)) {
+                    let job = fitting.remove(first);
+                    if let Some(turn) = job.turn() {
+                        *running.entry(turn.key).or_default() += 1;
+                    }
+                    want.push(job);
+                }
+                want.truncate(room);
+                prop_assert_eq!(got, ids(&want));
             }
             order.note(&turn);
             Ok(())
@@ -74,7 +79,8 @@ proptest! {
             let Some(lowest) = got.iter().map(|id| job(id).priority).min() else { return Ok(()) };
             let offers = turn.before.0.hosts[host].offers();
             for left in turn.after.state.active_jobs().filter(|j| j.phase == Phase::Queued) {
-                let free = !frozen(&turn.before.0, left);
+                let after = super::kit::Memory::of(&turn.after.state);
+                let free = !waits(&turn.before.0, left) && has_turn(&running(&after), left);
                 let passed_over = free && offers.covers(&left.needs()) && left.priority > lowest;
                 prop_assert!(!passed_over, "{} waits while {got:?} went", left.id);
             }
@@ -91,7 +97,10 @@ proptest! {
                 let everything = memory.freezes.iter().any(|f| f.is_in_force() && f.scope.is_all());
                 let full = host.active_leases >= host.max_parallel || is_held_back(&host);
                 let fits = turn.after.state.active_jobs().any(|job| {
-                    job.phase == Phase::Queued && host.offers().covers(&job.needs()) && !frozen(&memory, job)
+                    job.phase == Phase::Queued
+                        && host.offers().covers(&job.needs())
+                        && !waits(&memory, job)
+                        && has_turn(&running(&memory), job)
                 });
                 let want = match (full, fits) {
                     _ if everything => crate::Claimable::Nothing,

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use skyclaw_proto::JobStatus;
 
 use super::generate::{play, steps};
 use crate::archive::Archive;
 use crate::command::Operation;
-use crate::model::Phase;
+use crate::model::{EndStatus, Phase};
 use crate::outcome::{Change, Effect};
 
 proptest! {
@@ -54,13 +55,18 @@ proptest! {
                 state.active_jobs().filter(|job| is_in(&job.phase)).map(|job| &job.id).collect()
             };
             let (queued, held) = (of(|p| matches!(p, Phase::Queued)), of(|p| matches!(p, Phase::Leased(_))));
-            let queue: Vec<_> = state.queue.jobs().chain(&state.withheld).collect();
-            prop_assert_eq!(queue.len(), state.queued());
-            prop_assert_eq!(queue.iter().copied().collect::<BTreeSet<_>>(), queued.clone());
-            prop_assert_eq!(queue.len(), queued.len());
+            let queue: Vec<_> = state.queue.jobs().chain(state.waiting.jobs()).collect();
+            prop_assert_eq!(queue.len() + state.lanes.behind(), state.queued());
+            let all: BTreeSet<_> = queue.iter().copied().chain(state.lanes.jobs()).collect();
+            prop_assert_eq!(all, queued.clone());
+            prop_assert_eq!(state.queued(), queued.len());
             for job in state.active_jobs().filter(|job| matches!(job.phase, Phase::Queued)) {
-                prop_assert_eq!(state.withheld.contains(&job.id), state.is_withheld(job), "{}", job.id);
+                prop_assert_eq!(state.waiting.reason(&job.id), state.reasons(job).next(), "{}", job.id);
             }
+            let due = state.active_jobs().filter(|job| matches!(job.phase, Phase::Queued));
+            let due: BTreeMap<_, _> =
+                due.filter_map(|job| Some(((job.due()?, job.seq), job.id.clone()))).collect();
+            prop_assert_eq!(&state.due, &due);
             let leased: Vec<_> = state.leases.values().flatten().collect();
             prop_assert_eq!(leased.iter().copied().collect::<BTreeSet<_>>(), held.clone());
             prop_assert_eq!(leased.len(), held.len());
@@ -135,12 +141,14 @@ proptest! {
     }
 
     #[test]
-    fn an_ended_job_never_changes_but_by_a_merge(steps in steps()) {
+    fn an_ended_job_never_changes_but_by_a_merge_or_a_retry(steps in steps()) {
         play(&steps, |turn| {
             for change in &turn.outcome.changes {
                 let Change::Job(job) = change else { continue };
                 let had_ended = turn.before.1.job(&job.id).is_some();
-                prop_assert!(turn.is_merge() || !had_ended, "{} changed after its end", job.id);
+                let is_retried = matches!(turn.command.operation, Operation::RetryJob { .. });
+                let was_done = turn.before.1.job(&job.id).is_some_and(|then| then.status() == JobStatus::Completed);
+                prop_assert!(turn.is_merge() || !had_ended || (is_retried && !was_done), "{} changed after its end", job.id);
             }
             Ok(())
         })?;
@@ -169,7 +177,10 @@ proptest! {
             for change in &turn.outcome.changes {
                 let Change::Job(job) = change else { continue };
                 let decided = matches!(turn.command.operation, Operation::ResolveJob { .. }) || turn.is_merge();
-                if decided || job.on_lost() != skyclaw_proto::OnLost::Hold {
+                // A run that failed is over, and was not lost.
+                let failed = matches!(turn.command.operation, Operation::RetryJob { .. })
+                    || matches!(&turn.command.operation, Operation::Complete(done) if !done.success && done.stopped.is_none());
+                if decided || failed || job.on_lost() != skyclaw_proto::OnLost::Hold {
                     taken.remove(&job.id);
                     continue;
                 }
@@ -198,6 +209,50 @@ proptest! {
                 prop_assert!(memory.hosts[host].drain().is_none(), "{host} is drained");
                 prop_assert!(memory.hosts[host].offers().covers(&job.needs()), "{} asks for more", job.id);
             }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn nothing_is_claimed_or_expires_before_its_time(steps in steps()) {
+        let mut latest = skyclaw_proto::Timestamp::EPOCH;
+        play(&steps, |turn| {
+            latest = latest.max(turn.command.at);
+            for change in &turn.outcome.changes {
+                let Change::Job(job) = change else { continue };
+                let Some(then) = turn.before.0.active.get(&job.id).and_then(|then| then.life.as_ref()) else {
+                    continue;
+                };
+                if turn.is_merge() {
+                    continue;
+                }
+                match &job.phase {
+                    Phase::Leased(_) => {
+                        prop_assert_eq!(then.claimable_at, None, "{} is claimed too early", job.id);
+                        let not_before = then.plan.not_before.filter(|_| job.attempts == 1);
+                        prop_assert!(not_before.is_none_or(|time| time <= latest));
+                    }
+                    Phase::Ended(ended) if ended.status == EndStatus::Expired => {
+                        prop_assert!(then.expires_at.is_some_and(|time| time <= turn.command.at));
+                        prop_assert!(job.fence == 0 || turn.before.1.jobs[&job.id].phase == Phase::Queued);
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_is_due_is_done_and_nothing_else_is(steps in steps()) {
+        play(&steps, |turn| {
+            let Operation::PassTime { most } = turn.command.operation else { return Ok(()) };
+            let due = |job: &&std::sync::Arc<crate::Job>| {
+                job.phase == Phase::Queued && job.due().is_some_and(|due| due <= turn.command.at)
+            };
+            let before = turn.before.0.active.values().filter(due).count();
+            let done = turn.outcome.changes.len();
+            prop_assert_eq!(done, before.min(most as usize));
             Ok(())
         })?;
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobStatus, OnLost, Payload,
-    Resolution, RestoreId, Scope, ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, canonical, record,
+    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation, JobStatus, Links,
+    OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope, ServiceStatus,
+    ShellPayload, Stopped, Terms, Timestamp, canonical, record,
 };
 use uuid::Uuid;
 
@@ -110,11 +111,13 @@ fn job_operation() -> impl Strategy<Value = Operation> {
             let (id, name, capabilities) = (host_id(host), host.into(), capabilities.clone());
             Operation::RegisterHost { id, name, capabilities, max_parallel, enforces }
         })),
-        8 => (one_of(&JOBS), capabilities(), prop::sample::select(vec![0u8, 50, 50, 50, 100]), terms(), labels())
-            .prop_map(|(job, caps, priority, wanted, pairs)| {
+        8 => (one_of(&JOBS), capabilities(), prop::sample::select(vec![0u8, 50, 50, 50, 100]), terms(), plan(), (labels(), links()))
+            .prop_map(|(job, caps, priority, wanted, when, (pairs, ties))| {
                 let mut operation = enqueue(job, &caps, priority);
-                if let Operation::Enqueue { terms, labels, .. } = &mut operation {
+                if let Operation::Enqueue { terms, plan, labels, links, submitted_by, .. } = &mut operation {
+                    (*links, *submitted_by) = (ties.0.kept().map(Into::into), ties.1);
                     *terms = wanted.kept().map(Into::into);
+                    *plan = when.kept().map(Into::into);
                     *labels = pairs;
                 }
                 operation
@@ -122,6 +125,9 @@ fn job_operation() -> impl Strategy<Value = Operation> {
         8 => (host(), 0u32..4).prop_map(|(host, max)| claim(host, max)),
         2 => one_of(&JOBS).prop_map(|job| Operation::Cancel { id: job_id(job) }),
         1 => Just(Operation::PruneReplies),
+        3 => (0u32..4).prop_map(|most| Operation::PassTime { most }),
+        2 => prop::sample::subsequence(&JOBS[..], 0..4)
+            .prop_map(|ids| Operation::SettleDependents { ended: ids.into_iter().map(job_id).collect() }),
         1 => restore_operation(),
         4 => operators_operation(),
     ]
@@ -149,6 +155,37 @@ fn terms() -> impl Strategy<Value = Terms> {
     )
 }
 
+fn plan() -> impl Strategy<Value = Plan> {
+    let retry = (1u32..4, 0u64..5000, 0u64..9000).prop_map(|(max_attempts, backoff_ms, max_backoff_ms)| {
+        Retry { max_attempts, backoff_ms, max_backoff_ms }
+    });
+    let times = (prop::option::weighted(0.2, 1u64..20_000), prop::option::weighted(0.2, time()));
+    (times, prop::option::weighted(0.3, retry)).prop_map(|((ttl_ms, not_before), retry)| Plan {
+        ttl_ms,
+        not_before,
+        retry,
+    })
+}
+
+/// What ties a job to others, and who submits it.
+fn links() -> impl Strategy<Value = (Links, Option<String>)> {
+    let depends_on = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => prop::sample::subsequence(&JOBS[..], 1..4).prop_map(|ids| ids.into_iter().map(job_id).collect())
+    ];
+    let concurrency =
+        (one_of(&["x", "y"]), 1u32..4).prop_map(|(key, limit)| Concurrency { key: key.into(), limit });
+    let unique = prop::option::weighted(0.1, one_of(&["u", "v"]));
+    let by = prop::option::weighted(0.2, one_of(&["public:a", "public:b", "ann"]));
+    let on_failure = prop::sample::select(OnDependencyFailure::ALL);
+    (depends_on, on_failure, prop::option::weighted(0.4, concurrency), unique, by).prop_map(
+        |(depends_on, on_dependency_failure, concurrency, unique, by)| {
+            let unique_key = unique.map(Into::into);
+            (Links { depends_on, on_dependency_failure, concurrency, unique_key }, by.map(str::to_owned))
+        },
+    )
+}
+
 fn labels() -> impl Strategy<Value = std::collections::BTreeMap<String, String>> {
     prop::option::weighted(0.3, one_of(&["a", "b"]))
         .prop_map(|team| team.map(|team| ("team".to_owned(), team.to_owned())).into_iter().collect())
@@ -167,6 +204,7 @@ fn operators_operation() -> impl Strategy<Value = Operation> {
         2 => (one_of(&JOBS), prop::sample::select(Resolution::ALL)).prop_map(|(job, action)| {
             Operation::ResolveJob { id: job_id(job), action, reason: None, by: None, result: None }
         }),
+        3 => one_of(&JOBS).prop_map(|job| Operation::RetryJob { id: job_id(job), reason: None, by: None }),
         2 => (one_of(&FREEZES), scope())
             .prop_map(|(id, scope)| Operation::Freeze { id: freeze_id(id), scope, reason: None, by: None }),
         4 => one_of(&FREEZES).prop_map(|id| Operation::Thaw { id: freeze_id(id), by: None }),
@@ -263,8 +301,15 @@ fn host_record() -> impl Strategy<Value = record::Host> {
 fn job_record() -> impl Strategy<Value = record::Job> {
     let who = (one_of(&JOBS), prop::option::of(one_of(&HOSTS)), one_of(&NODES), capabilities());
     let what = (prop::sample::select(JobStatus::ALL), prop_oneof![Just(0), Just(u32::MAX)], 0u64..9);
-    (who, what, version(), time(), time()).prop_map(
-        |((id, host, node, caps), (status, attempts, fence), version, created_at, updated_at)| record::Job {
+    let times = (prop::option::weighted(0.2, time()), prop::option::weighted(0.2, time()));
+    (who, what, (version(), times), time(), time()).prop_map(
+        |(
+            (id, host, node, caps),
+            (status, attempts, fence),
+            (version, (claimable_at, expires_at)),
+            created_at,
+            updated_at,
+        )| record::Job {
             id: job_id(id),
             created_at,
             updated_at,
@@ -292,6 +337,19 @@ fn job_record() -> impl Strategy<Value = record::Job> {
             network: None,
             mounts: Vec::new(),
             grace_ms: None,
+            depends_on: Vec::new(),
+            on_dependency_failure: None,
+            waits_for: Vec::new(),
+            concurrency_key: None,
+            concurrency_limit: None,
+            unique_key: None,
+            ttl_ms: None,
+            not_before: None,
+            retry: None,
+            claimable_at,
+            expires_at,
+            failed_attempts: 0,
+            attempt_results: Vec::new(),
         },
     )
 }
@@ -426,6 +484,7 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         Operation::Merge { .. } => "merge".to_owned(),
         Operation::ResolveJob { id, .. } => format!("resolve {id}"),
         Operation::TellEvents { id, .. } => format!("events {id}"),
+        Operation::RetryJob { id, .. } => format!("retry {id}"),
         Operation::Freeze { .. } => "freeze".to_owned(),
         Operation::Thaw { id, .. } => format!("thaw {id}"),
         Operation::DrainHost { id, .. } => format!("drain {id}"),
@@ -439,7 +498,9 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         | Operation::RollBack(_)
         | Operation::ReleaseClaims { .. }
         | Operation::NoteHosts { .. }
-        | Operation::NoteSwitch { .. } => {
+        | Operation::NoteSwitch { .. }
+        | Operation::SettleDependents { .. }
+        | Operation::PassTime { .. } => {
             return None;
         }
     };

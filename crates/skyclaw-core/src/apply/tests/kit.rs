@@ -311,6 +311,8 @@ pub(super) fn enqueue(job: &str, required: &[&str], priority: u8) -> Operation {
         priority,
         labels: BTreeMap::new(),
         terms: None,
+        plan: None,
+        links: None,
     }
 }
 

@@ -37,6 +37,19 @@ fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> re
         network: None,
         mounts: Vec::new(),
         grace_ms: None,
+        depends_on: Vec::new(),
+        on_dependency_failure: None,
+        waits_for: Vec::new(),
+        concurrency_key: None,
+        concurrency_limit: None,
+        unique_key: None,
+        ttl_ms: None,
+        not_before: None,
+        retry: None,
+        claimable_at: None,
+        expires_at: None,
+        failed_attempts: 0,
+        attempt_results: Vec::new(),
     }
 }
 

@@ -1,0 +1,64 @@
+//! What is written since jobs can wait for a time, expire and be tried again.
+
+use std::sync::Arc;
+
+use skyclaw_core::{Attempt, Job, Life, Operation, Phase};
+use skyclaw_proto::{Capabilities, JobStatus, Plan, Retry};
+
+use crate::{Failure, at, frozen_in, id, job, shell, text};
+
+fn plan() -> Plan {
+    Plan {
+        ttl_ms: Some(60_000),
+        not_before: Some(at(30)),
+        retry: Some(Retry { max_attempts: 5, backoff_ms: 250, max_backoff_ms: 4000 }),
+    }
+}
+
+/// What can be said since time decides when a job is run.
+pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
+    Ok(vec![
+        (
+            "enqueue_with_plan",
+            Operation::Enqueue {
+                id: id("job_1")?,
+                payload: Arc::new(shell()),
+                required: Capabilities::default(),
+                submitted_by: None,
+                priority: 50,
+                labels: Default::default(),
+                terms: None,
+                plan: Some(Arc::new(plan())),
+                links: None,
+            },
+        ),
+        ("retry_job", Operation::RetryJob { id: id("job_1")?, reason: text("fixed"), by: text("ann") }),
+        ("pass_time", Operation::PassTime { most: 1000 }),
+    ])
+}
+
+#[test]
+fn records_of_the_third_version_are_read_and_written_as_ever() -> Result<(), Failure> {
+    let attempt = Attempt {
+        number: 2,
+        status: JobStatus::Failed,
+        ended_at: at(7),
+        host: Some(id("host_1")?),
+        fence: 9,
+        duration_ms: Some(1234),
+        exit_code: Some(3),
+        error: Some("broke".into()),
+        stdout: "out\n".into(),
+        stderr: "ünïcode".into(),
+        oom: true,
+    };
+    let life = Life {
+        plan: Arc::new(plan()),
+        claimable_at: Some(at(8)),
+        expires_at: Some(at(90)),
+        failures: 2,
+        attempts: vec![Arc::new(attempt)],
+    };
+    let waiting = Job { life: Some(Arc::new(life)), ..job(Phase::Queued)? };
+    frozen_in("records-v3", "job_waiting", &waiting)
+}
