@@ -28,6 +28,7 @@ pub mod process;
 pub mod raw;
 pub mod registry;
 pub mod shape;
+pub mod stream;
 pub mod wait;
 pub mod wire;
 pub mod witnessed;

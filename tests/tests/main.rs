@@ -14,5 +14,6 @@ mod moving;
 mod retrying;
 mod secrets;
 mod snapshots;
+mod streams;
 mod tripped;
 mod wire;

@@ -2,7 +2,8 @@
 //!
 //! A request holds a [`Permit`] while it is worked on. One that is parked (a claim that waits for a
 //! job) gives it back for a place among the parked, of which there are many more: ten thousand hosts
-//! that wait cost next to nothing. Past either bound the answer is 503 at once; nothing queues here.
+//! that wait cost next to nothing. A stream of events has a place of a third kind for as long as it lasts. Past a
+//! bound the answer is 503 at once; nothing queues here.
 
 use std::sync::Arc;
 
@@ -14,11 +15,12 @@ use crate::app::Shared;
 use crate::error::ApiError;
 use crate::metrics::{Shed, Sheds};
 
-/// The two bounds.
+/// The bounds.
 #[derive(Debug)]
 pub struct Admission {
     work: Arc<Semaphore>,
     parked: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     sheds: Sheds,
 }
 
@@ -36,6 +38,15 @@ pub struct Parked {
     _place: OwnedSemaphorePermit,
 }
 
+/// Streams of events at once, where nobody says otherwise.
+const STREAMS: usize = 256;
+
+/// A place among the streams of events.
+#[derive(Debug)]
+pub struct Stream {
+    _place: OwnedSemaphorePermit,
+}
+
 impl Admission {
     /// Up to `work` requests at once, and `parked` that wait.
     #[must_use]
@@ -46,8 +57,26 @@ impl Admission {
     /// The same, with requests that are turned away counted.
     #[must_use]
     pub fn counting(work: usize, parked: usize, sheds: Sheds) -> Self {
-        let semaphore = |bound: usize| Arc::new(Semaphore::new(bound.min(Semaphore::MAX_PERMITS)));
-        Self { work: semaphore(work), parked: semaphore(parked), sheds }
+        Self { work: semaphore(work), parked: semaphore(parked), streams: semaphore(STREAMS), sheds }
+    }
+
+    /// The same with room for so many streams of events.
+    #[must_use]
+    pub fn with_streams(self, streams: usize) -> Self {
+        Self { streams: semaphore(streams), ..self }
+    }
+
+    /// Lets one more stream of events begin.
+    ///
+    /// # Errors
+    /// 503 when there are as many as may be.
+    pub fn stream(&self) -> Result<Stream, ApiError> {
+        let place = Arc::clone(&self.streams).try_acquire_owned();
+        let place = place.map_err(|_| {
+            self.sheds.count(Shed::Streams);
+            ApiError::overloaded("too many streams of events; try again later")
+        })?;
+        Ok(Stream { _place: place })
     }
 
     /// Lets one more request in.
@@ -62,6 +91,10 @@ impl Admission {
         })?;
         Ok(Permit { _work: work, parked: Arc::clone(&self.parked), sheds: self.sheds.clone() })
     }
+}
+
+fn semaphore(bound: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(bound.min(Semaphore::MAX_PERMITS)))
 }
 
 impl Permit {

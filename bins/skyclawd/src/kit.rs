@@ -61,6 +61,7 @@ impl Kit {
             max_voters: 5,
             discovery: None,
             wire: Arc::new(skyclaw_replication::HttpWire::new().expect("a client")),
+            events: skyclaw_replication::Retention::default(),
             min_replications: 1,
             clock: clock::now,
             new_uuid: ids::uuid,

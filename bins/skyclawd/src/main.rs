@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use skyclaw_config::{Environment, Loaded, Shutdown, clock, ids, logging};
-use skyclaw_replication::{Discovery, HttpWire, Node};
+use skyclaw_replication::{Discovery, HttpWire, Node, Retention};
 use skyclawd::admission::Admission;
 use skyclawd::app::App;
 use skyclawd::metrics::{Metrics, Sheds};
@@ -97,6 +97,7 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
         max_voters: settings.max_voters,
         discovery: discovery(&settings, address),
         wire: Arc::new(HttpWire::new().map_err(anyhow::Error::msg)?),
+        events: Retention { count: settings.event_retention_max, age: settings.event_retention_ms.0 },
         min_replications: settings.min_replications,
         clock: clock::now,
         new_uuid: ids::uuid,
@@ -156,7 +157,8 @@ fn app(
         token: checked.token,
         public_keys: checked.public_keys,
         cors_origin: checked.cors_origin,
-        admission: Admission::counting(settings.max_in_flight, settings.max_parked, sheds.clone()),
+        admission: Admission::counting(settings.max_in_flight, settings.max_parked, sheds.clone())
+            .with_streams(settings.max_streams),
         bulk: Arc::new(Semaphore::new(BULK)),
         body_timeout: settings.body_timeout_ms.0,
         idempotency_ttl: settings.idempotency_ttl_ms.0,

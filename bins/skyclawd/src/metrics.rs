@@ -28,6 +28,8 @@ pub enum Shed {
     Work,
     /// As many requests wait as may.
     Parked,
+    /// As many streams of events as may be.
+    Streams,
 }
 
 impl EncodeLabelValue for Shed {
@@ -36,6 +38,7 @@ impl EncodeLabelValue for Shed {
             Self::Connections => "connections",
             Self::Work => "work",
             Self::Parked => "parked",
+            Self::Streams => "streams",
         };
         text.encode(encoder)
     }
@@ -99,7 +102,7 @@ impl Metrics {
         );
         http.register("requests_in_flight", "Requests that are not answered yet", in_flight.clone());
         // Told from the start, so that the first one can be seen to happen.
-        for bound in [Shed::Connections, Shed::Work, Shed::Parked] {
+        for bound in [Shed::Connections, Shed::Work, Shed::Parked, Shed::Streams] {
             drop(sheds.0.get_or_create(&ShedLabels { bound }));
         }
         http.register(

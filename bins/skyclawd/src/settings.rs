@@ -57,6 +57,12 @@ skyclaw_config::settings! {
         max_in_flight: usize = "4096", env "SKYCLAW_MAX_IN_FLIGHT";
         /// Most requests that wait for something to happen. Further ones are answered 503.
         max_parked: usize = "16384", env "SKYCLAW_MAX_PARKED";
+        /// Most streams of events at once. Further ones are answered 503.
+        max_streams: usize = "256", env "SKYCLAW_MAX_STREAMS";
+        /// How many of the newest events are kept for who comes back to the stream of them.
+        event_retention_max: u64 = "1000000", env "SKYCLAW_EVENT_RETENTION_MAX";
+        /// How long events are kept, in milliseconds, if they are not too many before.
+        event_retention_ms: Millis = "86400000", env "SKYCLAW_EVENT_RETENTION_MS";
         /// How long a connection may take to send the head of a request, in milliseconds. Being idle
         /// counts.
         idle_timeout_ms: Millis = "60000", env "SKYCLAW_IDLE_TIMEOUT_MS";
@@ -126,6 +132,7 @@ impl Settings {
             (self.max_connections, "SKYCLAW_MAX_CONNECTIONS"),
             (self.max_in_flight, "SKYCLAW_MAX_IN_FLIGHT"),
             (self.max_parked, "SKYCLAW_MAX_PARKED"),
+            (self.max_streams, "SKYCLAW_MAX_STREAMS"),
         ];
         let spans = [
             (self.lease_ms, "SKYCLAW_LEASE_MS"),

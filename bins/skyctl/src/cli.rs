@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::classic::ClassicCommand;
 use crate::cluster::ClusterCommand;
+use crate::events::EventsArgs;
 use crate::freeze::{FreezeArgs, ThawArgs};
 use crate::host::HostCommand;
 use crate::job::JobCommand;
@@ -21,6 +22,7 @@ Examples:
   skyctl job submit --wait -- echo hello       run a command and show its output
   skyctl job list --status failed
   skyctl freeze --reason \"odd trades\"          stop everything at once
+  skyctl events -f                             everything that happens, as it happens
   skyctl cluster members                       the coordinators, who leads, who is behind
   skyctl enqueue-shell bash -lc \"echo hello\"
 
@@ -107,6 +109,13 @@ pub(crate) enum Command {
     /// Look at services
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Show what happened to jobs, hosts and services, and follow what happens
+    ///
+    /// Examples:
+    ///   skyctl events --status failed
+    ///   skyctl events -f --kind job --label team=a -o json
+    #[command(verbatim_doc_comment)]
+    Events(Box<EventsArgs>),
     /// Look at the coordinators' cluster and change it
     #[command(subcommand)]
     Cluster(ClusterCommand),

@@ -6,6 +6,7 @@ mod links;
 mod plan;
 mod show;
 mod terms;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,6 +51,9 @@ pub(crate) enum JobCommand {
     Get {
         /// Its id, or the beginning of it, with or without job_
         id: String,
+        /// Show where it is again each time that changes, until it has ended or is lost
+        #[arg(long)]
+        watch: bool,
     },
     /// Say why a queued job is not running
     Explain {
@@ -200,6 +204,9 @@ pub(crate) struct List {
     /// All of them, however many
     #[arg(long)]
     all: bool,
+    /// Show them again each time something happens to jobs, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
 }
 
 fn status(text: &str) -> Result<JobStatus, String> {
@@ -217,8 +224,14 @@ struct Jobs {
 pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Exit, Error> {
     match command {
         JobCommand::Submit(submit) => run_submit(*submit, context).await,
+        JobCommand::List(list) if list.watch => watch::list(&list, context).await,
         JobCommand::List(list) => run_list(&list, context).await,
-        JobCommand::Get { id } => {
+        JobCommand::Get { id, watch: true } => {
+            let client = context.client()?;
+            let job = lookup::job(&client, &id).await?;
+            watch::one(&client, job.id, context).await
+        }
+        JobCommand::Get { id, watch: false } => {
             let client = context.client()?;
             let job = lookup::job(&client, &id).await?;
             let events = match client.job_events(&job.id).await {

@@ -10,6 +10,7 @@ mod cluster;
 mod context;
 mod demo;
 mod error;
+mod events;
 mod exit;
 mod freeze;
 mod host;
@@ -49,6 +50,7 @@ pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
         Command::Thaw(args) => freeze::thaw(args, &context).await,
         Command::Schedule(command) => schedule::run(command, &context).await,
         Command::Service(command) => service::run(command, &context).await,
+        Command::Events(args) => events::run(*args, &context).await,
         Command::Cluster(command) => cluster::run(command, &context).await,
         Command::State(command) => state::run(command, &context).await,
         Command::Snapshot(command) => snapshot::run(command, &context).await,

@@ -143,7 +143,7 @@ fn cell(text: &str) -> Cell {
 }
 
 /// The text with its control characters escaped.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let escape = |c: char| c.is_control().then(|| c.escape_default());
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

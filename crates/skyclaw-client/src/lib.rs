@@ -7,7 +7,8 @@
 //! - Every call that changes something carries an idempotency key (or is idempotent by nature, as a
 //!   heartbeat is), so each may be repeated, at another coordinator as well, without being done twice.
 //!   What is neither, a change of the cluster, is not sent again once it may have been carried out.
-//! - Every call ends: at most [`Config::deadline`] after its long poll, if it has one, was over.
+//! - Every call ends: at most [`Config::deadline`] after its long poll, if it has one, was over. An
+//!   [`EventStream`] goes on for as long as it is asked.
 //! - What a coordinator answers is read up to a bound only.
 //! - The token goes to the configured coordinators, and to the leader that one of them names, alone (never
 //!   from https to http). It is in no error and no debug print.
@@ -17,6 +18,7 @@ mod call;
 mod cluster;
 mod config;
 mod error;
+mod events;
 mod freezes;
 mod jobs;
 mod nodes;
@@ -30,6 +32,7 @@ mod watch;
 
 pub use config::Config;
 pub use error::{Error, Failure, Reason};
+pub use events::{EventFilter, EventStream, Happened};
 pub use jobs::JobFilter;
 pub use nodes::install_crypto;
 pub use watch::JobWatch;

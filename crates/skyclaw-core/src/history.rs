@@ -122,6 +122,11 @@ impl History {
         self.events[..split].iter().cloned().chain(mark).chain(self.events[split..].iter().cloned())
     }
 
+    /// What happened, newest first, as far as it is kept.
+    pub(crate) fn newest(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().rev()
+    }
+
     /// About how many bytes it takes.
     #[must_use]
     pub fn approx_bytes(&self) -> usize {

@@ -34,6 +34,7 @@ mod life;
 mod keys;
 mod lanes;
 pub mod model;
+mod notice;
 mod outcome;
 mod queue;
 pub mod restore;
@@ -56,6 +57,7 @@ pub use model::{
     Assignment, Condition, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase,
     Run, Service,
 };
+pub use notice::Notice;
 pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StagedPart, StoredReply};
 pub use restore::{KEPT_RESTORES, Restore, RollBack, SnapshotOf};
 pub use standing::Reason;

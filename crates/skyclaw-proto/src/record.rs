@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::notice::{Gap, Notice};
 use crate::object;
 use crate::payload::Env;
 pub use crate::schedule::Schedule;

@@ -74,6 +74,9 @@ pub fn trigger_schedule(id: &ScheduleId) -> String {
     format!("/v1/schedules/{id}/trigger")
 }
 
+/// `GET`: the stream of all changes.
+pub const EVENTS: &str = "/v1/events";
+
 /// `POST`: end a freeze.
 #[must_use]
 pub fn thaw(id: &FreezeId) -> String {

@@ -36,6 +36,8 @@ macro_rules! status {
     };
 }
 
+pub(crate) use status;
+
 status!(
     /// Where a job is in its life: `queued` → `leased` → one of the others, or back to `queued`.
     JobStatus {

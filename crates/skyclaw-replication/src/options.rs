@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use skyclaw_core::{Command, IdempotencyKey, Operation};
 use skyclaw_proto::{NodeId, Timestamp};
+use skyclaw_store::Retention;
 use uuid::Uuid;
 
 use crate::discovery::Discovery;
@@ -35,6 +36,8 @@ pub struct Options {
     pub discovery: Option<Discovery>,
     /// The way to other coordinators.
     pub wire: Arc<dyn Wire>,
+    /// How long what is told of changes is kept.
+    pub events: Retention,
     /// On how many nodes a write must be, this one included; at least 1.
     pub min_replications: u32,
     /// The wall clock.

@@ -53,7 +53,8 @@ impl Node {
         open_log: impl FnOnce(Option<u64>) -> Result<(Log, Recovered), OpenError>,
         tracker: &TaskTracker,
     ) -> Result<Self, StartError> {
-        let opened = Store::open(&options.db_path, skyclaw_store::Options::default(), tracker).await?;
+        let store = skyclaw_store::Options { events: options.events, ..Default::default() };
+        let opened = Store::open(&options.db_path, store, tracker).await?;
         // First, as opening the log writes to it.
         let verify = verify(&options, &opened.store).await?;
         let place = Place::of(opened.position.as_ref())

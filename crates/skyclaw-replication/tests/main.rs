@@ -32,6 +32,7 @@ fn options(dir: &Path) -> Options {
         max_voters: 5,
         discovery: None,
         wire: Arc::new(net::Net::default()).port("http://alone"),
+        events: skyclaw_replication::Retention::default(),
         min_replications: 1,
         clock: skyclaw_clock,
         new_uuid: Uuid::now_v7,

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skyclaw_core::model::{Host, Job, Phase, Service};
 use skyclaw_core::{
-    ById, Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Reply, Restore, Schedule, StagedPart,
-    StoredReply,
+    ById, Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Notice, Reply, Restore, Schedule,
+    StagedPart, StoredReply,
 };
-use skyclaw_proto::{HostId, JobId, Payload, ScheduleId, ServiceId, Timestamp};
+use skyclaw_proto::{EventId, HostId, JobId, Payload, ScheduleId, ServiceId, Timestamp};
+
+use crate::events::Noted;
 
 /// A place in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +82,8 @@ pub struct Batch {
     pub(crate) freezes: BTreeMap<u64, Option<Arc<Freeze>>>,
     /// `None` for one that is no more.
     pub(crate) schedules: BTreeMap<ScheduleId, Option<Arc<Schedule>>>,
+    /// What is told of the changes, of each and not of the newest alone, oldest first.
+    pub(crate) notices: Vec<Noted>,
     pub(crate) applied: Option<(Position, Counters)>,
     bytes: usize,
 }
@@ -88,7 +92,8 @@ impl Batch {
     /// An empty batch for what comes after this one, with room for as many jobs.
     #[must_use]
     pub fn successor(&self) -> Self {
-        Self { jobs: ById::with_capacity_and_hasher(self.jobs.len(), Default::default()), ..Self::default() }
+        let jobs = ById::with_capacity_and_hasher(self.jobs.len(), Default::default());
+        Self { jobs, notices: Vec::with_capacity(self.notices.len()), ..Self::default() }
     }
 
     /// Adds changes, in the order in which they came about.
@@ -160,6 +165,12 @@ impl Batch {
                 }
             }
         }
+    }
+
+    /// Adds what is told of a change, in the order of the ids.
+    pub fn note(&mut self, id: EventId, notice: Notice) {
+        self.grow(notice.approx_bytes());
+        self.notices.push(Noted { id, notice });
     }
 
     /// Says how far in the log the changes go, and which numbers come next there. A batch is committed

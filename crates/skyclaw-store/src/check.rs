@@ -9,6 +9,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::damage::Damage;
+use crate::events;
 use crate::read::Error;
 use crate::row;
 
@@ -26,6 +27,8 @@ pub(crate) async fn whole(conn: &mut SqliteConnection) -> Result<(), Error> {
         .await?;
     each(conn, "SELECT id, body, crc FROM schedules", |row| row::schedule(row).map(drop)).await?;
     each(conn, "SELECT number, body, crc FROM freezes", |row| row::numbered::<Freeze>(row).map(drop)).await?;
+    let select = "SELECT last_index, last_n, count, body, crc FROM events";
+    each(conn, select, |row| events::notices_of(row).map(drop)).await?;
     each(conn, "SELECT bytes, crc, part FROM staged", staged).await
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::batch::Position;
+use crate::events::Retention;
 use crate::file::{self, Found};
 use crate::load::{self, Loaded};
 use crate::read;
@@ -27,11 +28,13 @@ pub struct Options {
     pub readers: u32,
     /// Files up to so many bytes are checked as a whole before they are used.
     pub check_bytes: u64,
+    /// How long what is told of changes is kept.
+    pub events: Retention,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { readers: 4, check_bytes: 256 * 1024 * 1024 }
+        Self { readers: 4, check_bytes: 256 * 1024 * 1024, events: Retention::default() }
     }
 }
 
@@ -128,7 +131,7 @@ impl Store {
         };
         let (requests, queue) = mpsc::channel(QUEUE);
         let index = position.as_ref().map(|position| position.index);
-        tracker.spawn(Writer::new(Arc::clone(&path), lock, writer, index).run(queue));
+        tracker.spawn(Writer::new(Arc::clone(&path), lock, writer, options.events, index).run(queue));
         Ok(Opened {
             store: Store { path, requests, readers },
             hosts: loaded.hosts,

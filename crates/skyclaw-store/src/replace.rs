@@ -18,7 +18,7 @@ use crate::copy;
 use crate::file::{self, Found};
 use crate::load::Loaded;
 use crate::open;
-use crate::schema::{APPLIED_TABLE, FREEZES_TABLE, RESTORES_TABLE, STAGED_TABLE, STATE_TABLES};
+use crate::schema::{APPLIED_TABLE, EVENTS_TABLE, FREEZES_TABLE, RESTORES_TABLE, STAGED_TABLE, STATE_TABLES};
 use crate::store::Store;
 use crate::write::{self, Failure};
 use crate::writer::{Error as CommitError, Request};
@@ -81,10 +81,10 @@ impl From<open::Error> for Error {
 
 /// How far the new content goes.
 pub(crate) enum Reach {
-    /// As far as the copy says; what is staged and what is frozen come along.
+    /// As far as the copy says; what is staged, what is told of changes and what is frozen come along.
     AsCopied,
     /// As far as this batch, which is written over it; nothing is staged any more, and what was gone back
-    /// to before and what is frozen stay.
+    /// to before, what is told of changes and what is frozen stay.
     To(Arc<Batch>),
 }
 
@@ -143,6 +143,7 @@ pub(crate) async fn content(
             move_table(&mut tx, STAGED_TABLE).await?;
             move_table(&mut tx, RESTORES_TABLE).await?;
             move_table(&mut tx, FREEZES_TABLE).await?;
+            move_table(&mut tx, EVENTS_TABLE).await?;
         }
         Reach::To(batch) => {
             sqlx::query("DELETE FROM main.staged").execute(&mut *tx).await?;
@@ -197,9 +198,13 @@ mod tests {
             .execute(&mut conn)
             .await
             .expect("it is there");
-        for table in
-            STATE_TABLES.iter().chain([&APPLIED_TABLE, &STAGED_TABLE, &RESTORES_TABLE, &FREEZES_TABLE])
-        {
+        for table in STATE_TABLES.iter().chain([
+            &APPLIED_TABLE,
+            &STAGED_TABLE,
+            &RESTORES_TABLE,
+            &FREEZES_TABLE,
+            &EVENTS_TABLE,
+        ]) {
             let [_, insert] = moves(table);
             let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {insert}")));
             let program = explain.fetch_all(&mut conn).await.expect("a program");

@@ -49,6 +49,16 @@ impl Body {
         let crc = crc32fast::hash(text.as_bytes());
         Ok(Self { text, crc })
     }
+
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The text and its checksum, as the last values of a row.
+    pub(crate) fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        values.add(self.text)?;
+        values.add(i64::from(self.crc))
+    }
 }
 
 pub(crate) struct HostRow {
@@ -336,7 +346,7 @@ pub(crate) fn applied_crc(index: i64, position: &[u8], counters: &str) -> u32 {
 }
 
 /// Reads a body and, in the column after it, its checksum.
-fn body<T: DeserializeOwned>(
+pub(crate) fn body<T: DeserializeOwned>(
     row: &SqliteRow,
     column: usize,
     record: impl Fn() -> String,

@@ -12,7 +12,7 @@ use skyclaw_proto::JobStatus;
 pub(crate) const APPLICATION_ID: u32 = 0x536b_7943;
 
 /// The schema this program writes: the version of the last migration.
-pub(crate) const VERSION: i64 = 5;
+pub(crate) const VERSION: i64 = 6;
 
 /// The migrations, oldest first. One that was released is never changed, only followed by another.
 pub(crate) fn migrator() -> Migrator {
@@ -24,12 +24,13 @@ pub(crate) fn migrator() -> Migrator {
         migration(2, "staged", include_str!("../migrations/0002_staged.sql")),
         migration(3, "restores", include_str!("../migrations/0003_restores.sql")),
         migration(4, "freezes", include_str!("../migrations/0004_freezes.sql")),
-        migration(VERSION, "schedules", include_str!("../migrations/0005_schedules.sql")),
+        migration(5, "schedules", include_str!("../migrations/0005_schedules.sql")),
+        migration(VERSION, "events", include_str!("../migrations/0006_events.sql")),
     ])
 }
 
-/// The tables that a snapshot brings back: all but how far it goes, what is staged, what was gone back to, and
-/// what is frozen: a freeze ends by a command alone.
+/// The tables that a snapshot brings back: all but how far it goes, what is staged, what was gone back to,
+/// what is told of changes (the log goes on), and what is frozen: a freeze ends by a command alone.
 pub(crate) const STATE_TABLES: &[&str] = &["hosts", "jobs", "labels", "services", "replies", "schedules"];
 /// The place in the log.
 pub(crate) const APPLIED_TABLE: &str = "applied";
@@ -39,6 +40,8 @@ pub(crate) const STAGED_TABLE: &str = "staged";
 pub(crate) const RESTORES_TABLE: &str = "restores";
 /// What is frozen.
 pub(crate) const FREEZES_TABLE: &str = "freezes";
+/// What is told of changes.
+pub(crate) const EVENTS_TABLE: &str = "events";
 
 /// How the writer opens the file.
 ///
@@ -107,10 +110,11 @@ mod tests {
             + include_str!("../migrations/0002_staged.sql")
             + include_str!("../migrations/0003_restores.sql")
             + include_str!("../migrations/0004_freezes.sql")
-            + include_str!("../migrations/0005_schedules.sql");
+            + include_str!("../migrations/0005_schedules.sql")
+            + include_str!("../migrations/0006_events.sql");
         let made: BTreeSet<&str> =
             sql.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" (")).collect();
-        let others = [APPLIED_TABLE, STAGED_TABLE, RESTORES_TABLE, FREEZES_TABLE];
+        let others = [APPLIED_TABLE, STAGED_TABLE, RESTORES_TABLE, FREEZES_TABLE, EVENTS_TABLE];
         let known = STATE_TABLES.iter().copied().chain(others).collect();
         assert_eq!(made, known);
     }

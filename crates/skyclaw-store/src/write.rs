@@ -8,6 +8,7 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::batch::{Batch, Position};
+use crate::events::{self, Retention};
 use crate::row::{
     Body, HostRow, Insert, JobRow, LabelRow, NumberedRow, ReplyRow, ScheduleRow, ServiceRow, StagedRow,
     applied_crc, label,
@@ -46,16 +47,18 @@ pub(crate) async fn batch(
     batch: &Batch,
     position: &Position,
     counters: &Counters,
+    keep: Retention,
 ) -> Result<(), Failure> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
-    content(&mut tx, batch).await?;
+    let noted = content(&mut tx, batch).await?;
+    events::prune(&mut tx, keep, noted).await?;
     applied(&mut tx, position, counters).await?;
     tx.commit().await?;
     Ok(())
 }
 
-/// Writes all of a batch but how far it goes.
-pub(crate) async fn content(tx: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
+/// Writes all of a batch but how far it goes. Says how many rows of events that made.
+pub(crate) async fn content(tx: &mut SqliteConnection, batch: &Batch) -> Result<i64, Failure> {
     prune(tx, batch).await?;
     remove_hosts(tx, batch).await?;
     let hosts = batch
@@ -84,7 +87,8 @@ pub(crate) async fn content(tx: &mut SqliteConnection, batch: &Batch) -> Result<
     rows(tx, batch.staged.values().map(|part| Ok(StagedRow { part: Arc::clone(part) }))).await?;
     restores(tx, batch).await?;
     freezes(tx, batch).await?;
-    schedules(tx, batch).await
+    schedules(tx, batch).await?;
+    events::write(tx, batch).await
 }
 
 async fn schedules(conn: &mut SqliteConnection, batch: &Batch) -> Result<(), Failure> {
@@ -190,7 +194,7 @@ pub(crate) async fn applied(
 
 /// Writes rows of one table. They are encoded as they are written, so that a large batch is never in
 /// memory twice.
-async fn rows<R: Insert>(
+pub(crate) async fn rows<R: Insert>(
     conn: &mut SqliteConnection,
     all: impl Iterator<Item = Result<R, Failure>>,
 ) -> Result<(), Failure> {
@@ -227,6 +231,6 @@ fn statement<R: Insert>(rows: usize) -> String {
     [R::HEAD, "VALUES ", R::ROW, &more, R::CONFLICT].concat()
 }
 
-fn integer(number: u64) -> Result<i64, Failure> {
+pub(crate) fn integer(number: u64) -> Result<i64, Failure> {
     i64::try_from(number).map_err(|_| Failure::Range(number))
 }

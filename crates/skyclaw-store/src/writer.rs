@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::batch::Batch;
 use crate::damage::{Damage, Kind, classify};
+use crate::events::Retention;
 use crate::file::Lock;
 use crate::replace::{self, Reach};
 use crate::schema::writer_options;
@@ -89,6 +90,8 @@ pub(crate) enum Request {
 pub(crate) struct Writer {
     path: Arc<Path>,
     conn: Option<SqliteConnection>,
+    /// How long what is told of changes is kept.
+    keep: Retention,
     /// The log index of the last commit.
     committed: Option<u64>,
     /// About how much was committed since the last checkpoint.
@@ -100,8 +103,15 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(path: Arc<Path>, lock: Lock, conn: SqliteConnection, committed: Option<u64>) -> Self {
-        Self { path, conn: Some(conn), committed, unsynced_bytes: 0, sync_failed: false, _lock: lock }
+    pub(crate) fn new(
+        path: Arc<Path>,
+        lock: Lock,
+        conn: SqliteConnection,
+        keep: Retention,
+        committed: Option<u64>,
+    ) -> Self {
+        let conn = Some(conn);
+        Self { path, conn, keep, committed, unsynced_bytes: 0, sync_failed: false, _lock: lock }
     }
 
     /// Serves requests until it is told to close or nobody can ask any more.
@@ -128,8 +138,9 @@ impl Writer {
 
     async fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
         let (position, counters) = batch.applied.as_ref().ok_or(Error::NoPosition)?;
+        let keep = self.keep;
         let conn = self.connection().await?;
-        if let Err(failure) = write::batch(conn, batch, position, counters).await {
+        if let Err(failure) = write::batch(conn, batch, position, counters, keep).await {
             return Err(self.failed(failure.into()).await);
         }
         self.committed = Some(position.index);

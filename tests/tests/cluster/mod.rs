@@ -18,6 +18,7 @@ mod removal;
 mod schedules;
 mod succession;
 mod waiting;
+mod watching;
 mod workers;
 
 use skyclaw_tests::cluster::state;

@@ -44,6 +44,7 @@ const CORE: &[(&str, &str)] = &[
     ("GET", "/v1/jobs/j1"),
     ("GET", "/v1/hosts"),
     ("GET", "/v1/hosts/h1"),
+    ("GET", "/v1/events"),
     ("GET", "/v1/cluster"),
     ("GET", "/v1/cluster/autopilot"),
     ("POST", "/v1/cluster/members/m/remove"),

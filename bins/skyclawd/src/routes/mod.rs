@@ -53,6 +53,7 @@ pub(crate) mod save_snapshot;
 mod schedules;
 pub(crate) mod stage_restore;
 pub(crate) mod state;
+pub(crate) mod stream_events;
 pub(crate) mod submit_public_job;
 pub(crate) mod tell_events;
 pub(crate) mod thaw;

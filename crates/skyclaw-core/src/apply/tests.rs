@@ -15,6 +15,7 @@ mod jobs;
 mod kit;
 mod lost;
 mod merge;
+mod notices;
 mod restores;
 mod schedules;
 mod services;

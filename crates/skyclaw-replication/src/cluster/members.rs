@@ -8,6 +8,7 @@ use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use skyclaw_proto::NodeId;
 use skyclaw_proto::response::{Autopilot, Cluster, ClusterMember, Role};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::forming::is_sole;
 use super::standing::Standing;
@@ -171,6 +172,12 @@ impl Node {
             applied: self.applied(),
             members: self.members(),
         }
+    }
+
+    /// The cluster this node belongs to; `None` until it has formed or joined one.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<Uuid> {
+        *self.0.cluster.borrow()
     }
 
     /// Where the leader is reached, if this node knows.

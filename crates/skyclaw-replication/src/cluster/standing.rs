@@ -123,6 +123,14 @@ impl Node {
     pub fn taken_out(&self) -> Option<&'static str> {
         (*self.0.standing.borrow() == Standing::Removed).then_some(REMOVED)
     }
+
+    /// Resolves when the cluster has taken this node out.
+    pub async fn until_taken_out(&self) {
+        let mut standing = self.0.standing.subscribe();
+        if standing.wait_for(|standing| *standing == Standing::Removed).await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 impl Inner {

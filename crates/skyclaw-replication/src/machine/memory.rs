@@ -8,15 +8,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skyclaw_core::{Claimable, Effect, HostFreeze, Job, State};
+use skyclaw_core::{Claimable, Effect, HostFreeze, Job, Notice, State};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{self, Stop, StopReason};
-use skyclaw_proto::{Capabilities, HostId, HostState, JobId, RestoreId, ServiceId, Timestamp, record};
+use skyclaw_proto::{
+    Capabilities, EventId, HostId, HostState, JobId, RestoreId, ServiceId, Timestamp, record,
+};
 use skyclaw_store::Batch;
 use tokio::sync::oneshot;
 
 use super::hearing::{Hearing, News};
 use super::leases::Leases;
+use super::live::Live;
 use super::orders::{Order, orders};
 use super::parking::{Parking, Woken};
 use super::seen::Seen;
@@ -37,6 +40,8 @@ pub(crate) struct Memory {
     pub(crate) jobs: Watchers<JobId>,
     /// Which schedule is due when.
     pub(crate) timetable: Timetable,
+    /// Those who follow all changes.
+    pub(crate) live: Live,
     pub(super) beats: Watchers<HostId>,
     last_seen: HashMap<HostId, Timestamp>,
     /// Which hosts are heard of.
@@ -95,6 +100,7 @@ impl Memory {
             leases: Leases::new(lease),
             claims: Parking::default(),
             jobs: Watchers::default(),
+            live: Live::default(),
             beats: Watchers::default(),
             last_seen: HashMap::new(),
             hearing: Hearing::new(lease, Instant::now()),
@@ -130,6 +136,14 @@ impl Memory {
                 Effect::ServiceChanged { .. } => {}
             }
         }
+    }
+
+    /// Keeps what is told of a change, and tells those who follow.
+    pub(super) fn note(&mut self, id: EventId, notice: Notice) {
+        if self.live.is_followed() {
+            self.live.add(id, &notice);
+        }
+        self.unwritten.pending.note(id, notice);
     }
 
     /// The whole state is another from now on: whoever waits looks again.

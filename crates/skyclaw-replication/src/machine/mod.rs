@@ -17,6 +17,7 @@
 mod handle;
 mod hearing;
 mod leases;
+pub(crate) mod live;
 pub(crate) mod memory;
 mod orders;
 mod parking;
@@ -32,8 +33,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_core::{Command, Effect, Refusal, Reply, State};
-use skyclaw_proto::Timestamp;
+use skyclaw_core::{Command, Effect, Notice, Refusal, Reply, State};
+use skyclaw_proto::{EventId, Timestamp};
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -173,15 +174,19 @@ impl Task {
         };
         let mut answers = Vec::with_capacity(apply.entries.len());
         let mut effects = Vec::new();
-        for entry in &apply.entries {
-            answers
-                .push(entry.iter().map(|command| self.apply_one(command, &fetched, &mut effects)).collect());
-        }
         let index = apply.position.index;
+        let mut at = (index + 1).saturating_sub(apply.entries.len() as u64);
+        for entry in &apply.entries {
+            let mut changes = 0;
+            let one = |command| self.apply_one(command, &fetched, &mut effects, at, &mut changes);
+            answers.push(entry.iter().map(one).collect());
+            at += 1;
+        }
         self.memory.unwritten.pending.reach(apply.position, self.memory.state.counters());
         self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
         // Whoever reads at this index must find it applied, and whoever is woken must find what woke it.
         self.applied.send_replace(index);
+        self.memory.live.tell();
         self.tell_due();
         let now = std::time::Instant::now();
         self.memory.take_in(effects, now);
@@ -198,9 +203,25 @@ impl Task {
         }
     }
 
-    fn apply_one(&mut self, command: &Command, fetched: &Fetched, effects: &mut Vec<Effect>) -> Answer {
+    /// `index` is that of the command's entry, and `changes` how many there were in the entry so far: those that
+    /// nothing is told of count too, so that a version that tells of more gives the same ids.
+    fn apply_one(
+        &mut self,
+        command: &Command,
+        fetched: &Fetched,
+        effects: &mut Vec<Effect>,
+        index: u64,
+        changes: &mut u32,
+    ) -> Answer {
         let past = Past { unwritten: &self.memory.unwritten, fetched };
         let outcome = self.memory.state.apply(command, &past);
+        for change in &outcome.changes {
+            let id = EventId::new(index, *changes);
+            *changes = changes.saturating_add(1);
+            if let Some(notice) = Notice::of(command, change) {
+                self.memory.note(id, notice);
+            }
+        }
         self.memory.unwritten.pending.absorb(outcome.changes);
         effects.extend(outcome.effects);
         outcome.reply
@@ -237,6 +258,7 @@ impl Task {
         let written = Written { position: installed.position.clone(), trouble: None };
         self.applied.send_replace(written.index());
         self.written.send_replace(written);
+        self.memory.live.refresh();
         // An installed copy is durable.
         self.checkpointed.send_replace(installed.position.clone());
         let _ = install.done.send(Ok(installed.position));

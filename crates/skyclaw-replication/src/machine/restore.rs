@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skyclaw_core::{
-    Change, Command, Counters, Refusal, Reply, Restore, RollBack, SnapshotOf, State, Verdict,
+    Change, Command, Counters, Notice, Refusal, Reply, Restore, RollBack, SnapshotOf, State, Verdict,
 };
+use skyclaw_proto::EventId;
 use skyclaw_store::snapshot::Header;
 use skyclaw_store::{Batch, Installed, Position, RollBackError, Store};
 use tokio::sync::oneshot;
@@ -146,6 +147,7 @@ impl Task {
         self.written.send_replace(written);
         // What was gone back to is durable.
         self.checkpointed.send_replace(installed.position);
+        self.memory.live.refresh();
         tracing::warn!(
             restore = %restore.id, snapshot_of = %restore.snapshot.cluster, snapshot_index = restore.snapshot.index,
             by = restore.requested_by, "gone back to a snapshot"
@@ -185,7 +187,11 @@ impl Plan {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let mut over = Batch::default();
-        over.absorb([Change::Restore(Arc::clone(&restore))]);
+        let change = Change::Restore(Arc::clone(&restore));
+        if let Some(notice) = Notice::of(&self.command, &change) {
+            over.note(EventId::new(self.position.index, 0), notice);
+        }
+        over.absorb([change]);
         over.reach(self.position, assembled.counters(self.floor));
         let installed = self.store.roll_back(assembled, over).await.map_err(|error| with_causes(&error))?;
         Ok(Ok(WentBack { installed, restore }))

@@ -107,6 +107,7 @@ impl Member {
             max_voters: 5,
             discovery: None,
             wire: self.common.net.port(&self.url),
+            events: skyclaw_store::Retention::default(),
             min_replications: self.common.min_replications,
             clock,
             new_uuid: Uuid::now_v7,

@@ -8,6 +8,7 @@ mod batches;
 mod copies;
 mod crash;
 mod damage;
+mod events;
 mod freezes;
 mod full_disk;
 mod pages;

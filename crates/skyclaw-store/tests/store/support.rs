@@ -200,6 +200,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    pub(crate) fn new(opened: Opened, tracker: TaskTracker) -> Self {
+        Self { opened, tracker }
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.opened.store
     }
