@@ -1,5 +1,6 @@
 //! `skyctl job …`.
 
+mod logs;
 mod show;
 mod terms;
 
@@ -48,6 +49,13 @@ pub(crate) enum JobCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
+    /// Show what a job has written; with -f, as it writes it
+    ///
+    /// Examples:
+    ///   skyctl job logs -f 0192
+    ///   skyctl job logs 0192 --stream stdout --offset 4096
+    #[command(verbatim_doc_comment)]
+    Logs(logs::Logs),
     /// Decide about a lost job: one whose host was lost, and that is not to be run again unasked
     ///
     /// Look first whether it was done. Its host may still report that it was, as long as nobody has decided.
@@ -89,6 +97,9 @@ pub(crate) struct Submit {
     /// Wait for its end, print its output and end with its exit code
     #[arg(long)]
     wait: bool,
+    /// The same, and print its output as it writes it
+    #[arg(long)]
+    follow: bool,
     /// Submitting again with the same key gives the same job, not another one
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -184,6 +195,7 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
             context.out.show(&shown, || details(&shown.job, &shown.events))?;
             Ok(Exit::Success)
         }
+        JobCommand::Logs(logs) => logs::run(logs, context).await,
         JobCommand::Resolve(resolve) => {
             let client = context.client()?;
             let job = lookup::job(&client, &resolve.id).await?;
@@ -225,8 +237,11 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
 
 async fn run_submit(submit: Submit, context: &Context<'_>) -> Result<Exit, Error> {
     let client = context.client()?;
-    let (wait, key) = (submit.wait, submit.idempotency_key.clone());
+    let (wait, follow, key) = (submit.wait, submit.follow, submit.idempotency_key.clone());
     let job = client.enqueue(&body(submit), key.as_deref()).await?;
+    if follow {
+        return logs::until_end(&client, job.id, context).await;
+    }
     if wait {
         return wait::until_end(&client, job.id, context).await;
     }

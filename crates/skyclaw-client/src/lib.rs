@@ -19,6 +19,7 @@ mod config;
 mod error;
 mod freezes;
 mod jobs;
+mod logs;
 mod nodes;
 mod services;
 mod snapshots;
@@ -30,6 +31,7 @@ mod watch;
 pub use config::Config;
 pub use error::{Error, Failure, Reason};
 pub use jobs::JobFilter;
+pub use logs::JobLogs;
 pub use nodes::install_crypto;
 pub use watch::JobWatch;
 

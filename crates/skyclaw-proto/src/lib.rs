@@ -16,6 +16,7 @@ pub mod error;
 pub mod freeze;
 pub mod id;
 pub mod limits;
+pub mod logs;
 mod object;
 pub mod payload;
 pub mod record;
@@ -34,7 +35,7 @@ pub use id::{AgentId, FreezeId, HostId, InvalidId, JobId, NodeId, RestoreId, Ser
 pub use payload::{OpenclawPayload, Payload, ShellPayload};
 pub use request::Invalid;
 pub use status::{
-    AssignmentStatus, HostState, Isolation, JobStatus, OnLost, Resolution, ServiceStatus, Stopped,
+    AssignmentStatus, HostState, Isolation, JobStatus, LogStream, OnLost, Resolution, ServiceStatus, Stopped,
 };
 pub use terms::{Mount, Resources, Terms};
 pub use time::Timestamp;

@@ -17,6 +17,7 @@
 mod handle;
 mod hearing;
 mod leases;
+pub(crate) mod logs;
 pub(crate) mod memory;
 mod orders;
 mod parking;
