@@ -10,6 +10,8 @@ use crate::shape;
 
 /// Longer than any wait a coordinator grants.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// Longer than anything that is read as it comes goes on.
+const STREAMED: Duration = Duration::from_secs(600);
 
 /// A client of one coordinator. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -139,7 +141,7 @@ impl Call {
             request = request.header(name, value);
         }
         let request = request.body(()).unwrap_or_else(|fault| panic!("{fault}"));
-        let response = self.agent.run(request).unwrap_or_else(|fault| panic!("{}: {fault}", self.url));
+        let response = agent(STREAMED).run(request).unwrap_or_else(|fault| panic!("{}: {fault}", self.url));
         let (head, body) = response.into_parts();
         let body = BufReader::with_capacity(64, body.into_reader());
         Opened { status: head.status.as_u16(), headers: head.headers, body }
@@ -175,12 +177,17 @@ impl Call {
 }
 
 /// An answer that is read as it comes.
-#[derive(Debug)]
 pub struct Opened {
     /// The status.
     pub status: u16,
     headers: ureq::http::HeaderMap,
     body: BufReader<ureq::BodyReader<'static>>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Opened {

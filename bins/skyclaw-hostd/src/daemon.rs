@@ -115,14 +115,8 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     let (order_services, orders) = watch::channel(Vec::new());
     let heartbeat = settings.heartbeat_ms.0;
     let logs = Logs::start(&tracker, coordinator.clone());
-    let (keeper, mut keeping) = Keeper::start(
-        &tracker,
-        coordinator.clone(),
-        heartbeat,
-        order_services,
-        switch.clone(),
-        logs.clone(),
-    );
+    let (keeper, mut keeping) =
+        Keeper::start(&tracker, coordinator.clone(), heartbeat, order_services, switch.clone(), logs.clone());
     let hard = shutdown.hard.clone();
     let leave = CancellationToken::new();
     let (own, spooled, left) = (containers.clone(), spool.clone(), leave.clone());

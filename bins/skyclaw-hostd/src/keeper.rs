@@ -167,7 +167,7 @@ impl Task {
     /// when a heartbeat is wanted at once; what was waited for is dropped then.
     async fn attend<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let mut what = pin!(what);
-        let switch = self.switch.clone();
+        let (switch, logs) = (self.switch.clone(), self.logs.clone());
         loop {
             let end = self.leases.next_end();
             let lease_end = async {
@@ -183,6 +183,7 @@ impl Task {
                 () = lease_end => self.give_up(),
                 // The cluster is to hear of it at once.
                 () = switch.is_news() => return None,
+                () = logs.are_fewer() => return None,
                 request = self.requests.recv() => match request {
                     Some(request) => {
                         if self.asked(request) {

@@ -18,7 +18,7 @@ use skyclaw_exec::{Growth, GrowthKey, LiveOutput, LivePiece, LiveReader};
 use skyclaw_proto::logs::{LogWant, PushLogsBody};
 use skyclaw_proto::{JobId, LogStream, limits};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -36,10 +36,19 @@ const AWAITED: Duration = Duration::from_secs(60);
 type Key = (JobId, LogStream);
 
 enum Order {
-    Began { job: JobId, fence: u64, output: LiveOutput, over: CancellationToken },
+    Began {
+        job: JobId,
+        fence: u64,
+        output: LiveOutput,
+        over: CancellationToken,
+    },
     Wanted(Vec<LogWant>),
     /// A bringer has ended, that knew of so many calls for it.
-    Ended { key: Key, fence: u64, calls: u64 },
+    Ended {
+        key: Key,
+        fence: u64,
+        calls: u64,
+    },
 }
 
 /// The handle on what brings output. Cheap to clone.
@@ -47,6 +56,8 @@ enum Order {
 pub(crate) struct Logs {
     orders: mpsc::Sender<Order>,
     serving: watch::Receiver<Vec<Serving>>,
+    /// Set off when less is brought than a coordinator may have been told.
+    fewer: Arc<Notify>,
 }
 
 /// A stream that is brought, or will be as soon as its run begins.
@@ -62,6 +73,7 @@ impl Logs {
     pub(crate) fn start(tracker: &TaskTracker, coordinator: Coordinator) -> Self {
         let (orders, received) = mpsc::channel(QUEUE);
         let (tell, serving) = watch::channel(Vec::new());
+        let fewer = Arc::new(Notify::new());
         let growth = Growth::new();
         if let Err(error) = &growth {
             tracing::warn!(%error, "the kernel does not tell when runs write; who follows one sees it a little later");
@@ -75,13 +87,19 @@ impl Logs {
             runs: HashMap::new(),
             awaited: HashMap::new(),
             tell,
+            fewer: fewer.clone(),
         };
         tracker.spawn(task.work(received));
-        Self { orders, serving }
+        Self { orders, serving, fewer }
     }
 
     /// A run that can be followed until what is returned is dropped.
-    pub(crate) async fn began(&self, job: JobId, fence: Option<u64>, output: Option<LiveOutput>) -> DropGuard {
+    pub(crate) async fn began(
+        &self,
+        job: JobId,
+        fence: Option<u64>,
+        output: Option<LiveOutput>,
+    ) -> DropGuard {
         let over = CancellationToken::new();
         if let (Some(fence), Some(output)) = (fence, output) {
             // An error says that nobody is told anything any more.
@@ -95,6 +113,12 @@ impl Logs {
         if !wanted.is_empty() {
             let _ = self.orders.try_send(Order::Wanted(wanted));
         }
+    }
+
+    /// Resolves when something is brought no more that a heartbeat on its way may name: whoever has asked for it again
+    /// since waits until the next one says so. Cancel-safe.
+    pub(crate) async fn are_fewer(&self) {
+        self.fewer.notified().await;
     }
 
     /// What this host knows to be wanted, and from where on it brings it now.
@@ -119,6 +143,7 @@ struct Task {
     /// Streams of runs that have not begun, and until when that is remembered.
     awaited: HashMap<Key, (LogWant, Instant)>,
     tell: watch::Sender<Vec<Serving>>,
+    fewer: Arc<Notify>,
 }
 
 struct Run {
@@ -141,6 +166,7 @@ impl Task {
     async fn work(mut self, mut orders: mpsc::Receiver<Order>) {
         let pace = if self.growth.is_some() { LOOK.0 } else { LOOK.1 };
         let mut look = tokio::time::interval(pace);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_quiet = self.awaited.is_empty() && self.runs.values().all(|run| run.bringers.is_empty());
             let growth = async {
@@ -172,7 +198,8 @@ impl Task {
                 if let Some(before) = self.runs.insert(job.clone(), run) {
                     self.quiet(&before);
                 }
-                let awaited = LogStream::ALL.iter().filter_map(|stream| self.awaited.remove(&(job.clone(), *stream)));
+                let awaited =
+                    LogStream::ALL.iter().filter_map(|stream| self.awaited.remove(&(job.clone(), *stream)));
                 let wants: Vec<LogWant> = awaited.map(|(want, _)| want).collect();
                 wants.into_iter().for_each(|want| self.call(want));
             }
@@ -236,11 +263,15 @@ impl Task {
         let (called, offset) = *bringing.call.borrow();
         if called != calls {
             self.call(LogWant { job_id: key.0.clone(), fence, stream: key.1, offset });
-        } else if run.bringers.is_empty()
+            return;
+        }
+        if run.bringers.is_empty()
             && let (Some(growth), Some(key)) = (&self.growth, run.growth.take())
         {
             growth.remove(key);
         }
+        self.tell();
+        self.fewer.notify_one();
     }
 
     /// Has those bringers look again whose runs may have written.
@@ -343,7 +374,9 @@ impl Bringer {
                     from = next.offset;
                 }
                 // Nobody follows, the lease is another's, or this coordinator is of before.
-                Err(error) if error.status().is_some_and(|status| status < 500 && status != 401) => return calls,
+                Err(error) if error.status().is_some_and(|status| status < 500 && status != 401) => {
+                    return calls;
+                }
                 Err(error) => {
                     log.failed(&error);
                     tokio::time::sleep(PAUSE).await;
@@ -360,7 +393,11 @@ impl Bringer {
         };
         let (reader, piece) = tokio::task::spawn_blocking(read).await.ok()?;
         self.reader = Some(reader);
-        piece.inspect_err(|error| tracing::warn!(job = %self.key.0, %error, "the output of a run cannot be read")).ok()
+        piece
+            .inspect_err(
+                |error| tracing::warn!(job = %self.key.0, %error, "the output of a run cannot be read"),
+            )
+            .ok()
     }
 
     fn body(&self, piece: LivePiece) -> PushLogsBody {

@@ -58,7 +58,8 @@ impl JobLogs {
         };
         call.query = vec![("format", "json".to_owned()), ("stream", stream.to_owned())];
         let numbers = [("stdoutOffset", stdout), ("stderrOffset", stderr), ("fence", fence)];
-        call.query.extend(numbers.into_iter().filter_map(|(name, number)| Some((name, (*number)?.to_string()))));
+        call.query
+            .extend(numbers.into_iter().filter_map(|(name, number)| Some((name, (*number)?.to_string()))));
         if self.follow {
             call.query.push(("waitMs", poll.as_millis().to_string()));
         }

@@ -89,7 +89,8 @@ impl LiveReader {
             if is_last {
                 text.truncate(text.floor_char_boundary(room));
             }
-            let ends = Place { raw: self.place.raw + consumed as u64, text: self.place.text + text.len() as u64 };
+            let ends =
+                Place { raw: self.place.raw + consumed as u64, text: self.place.text + text.len() as u64 };
             if ends.text <= from {
                 // Nothing that is sure, or all of it before the offset.
                 if is_last || consumed == 0 {

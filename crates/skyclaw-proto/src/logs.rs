@@ -190,7 +190,8 @@ mod tests {
             live: true,
             ended: false,
         };
-        let mut cursor = LogCursor { stdout: Some(7), ..LogCursor::new(&[LogStream::Stdout, LogStream::Stderr]) };
+        let mut cursor =
+            LogCursor { stdout: Some(7), ..LogCursor::new(&[LogStream::Stdout, LogStream::Stderr]) };
         assert!(!cursor.advance(&piece(3, JobStatus::Queued, LogStream::Stdout, 7)));
         assert_eq!(cursor.fence, None, "the offset is meant for the attempt to come");
         assert!(!cursor.advance(&piece(4, JobStatus::Leased, LogStream::Stderr, 5)));

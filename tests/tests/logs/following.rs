@@ -38,8 +38,14 @@ fn lines_arrive_before_the_job_goes_on_and_the_record_has_the_same() {
     assert_eq!((late.header("x-skyclaw-log-offset"), late.line()), (Some("4"), "two\n".into()));
     assert_eq!(wire.get(&logs(&job, "stream=both")).open().rest().len(), "one\ntwo\nerr\n".len());
     let piece = wire.get(&logs(&job, "format=json&offset=4")).ok();
-    assert_eq!((&piece["data"], &piece["nextOffset"], &piece["ended"]), (&json!("two\n"), &json!(8), &json!(false)));
-    assert_eq!((&piece["attempt"], &piece["status"], &piece["live"]), (&json!(1), &json!("leased"), &json!(true)));
+    assert_eq!(
+        (&piece["data"], &piece["nextOffset"], &piece["ended"]),
+        (&json!("two\n"), &json!(8), &json!(false))
+    );
+    assert_eq!(
+        (&piece["attempt"], &piece["status"], &piece["live"]),
+        (&json!(1), &json!("leased"), &json!(true))
+    );
     gates.open("second");
     assert_eq!((out.rest(), err.rest(), late.rest()), ("three\n".into(), String::new(), "three\n".into()));
     assert_eq!(wire.job(&job)["result"]["stdout"], "one\ntwo\nthree\n");
@@ -47,9 +53,15 @@ fn lines_arrive_before_the_job_goes_on_and_the_record_has_the_same() {
     assert_eq!(wire.get(&logs(&job, "follow=true&offset=8")).open().rest(), "three\n");
     assert_eq!(wire.get(&logs(&job, "follow=true&stream=both")).open().rest(), "one\ntwo\nthree\nerr\n");
     let piece = wire.get(&logs(&job, "format=json&stream=stderr&offset=1")).ok();
-    assert_eq!((&piece["data"], &piece["ended"], &piece["offset"]), (&json!("rr\n"), &json!(true), &json!(1)));
+    assert_eq!(
+        (&piece["data"], &piece["ended"], &piece["offset"]),
+        (&json!("rr\n"), &json!(true), &json!(1))
+    );
     let beyond = wire.get(&logs(&job, "format=json&offset=99")).ok();
-    assert_eq!((&beyond["data"], &beyond["ended"], &beyond["offset"]), (&json!(""), &json!(true), &json!(99)));
+    assert_eq!(
+        (&beyond["data"], &beyond["ended"], &beyond["offset"]),
+        (&json!(""), &json!(true), &json!(99))
+    );
 }
 
 #[test]
@@ -69,7 +81,10 @@ fn a_job_that_waits_is_followed_from_its_first_line_on() {
     while piece["data"] == "" {
         piece = told(lines.line());
     }
-    assert_eq!((&piece["data"], &piece["status"], &piece["attempt"]), (&json!("one\n"), &json!("leased"), &json!(1)));
+    assert_eq!(
+        (&piece["data"], &piece["status"], &piece["attempt"]),
+        (&json!("one\n"), &json!("leased"), &json!(1))
+    );
     gates.open("gate");
     assert_eq!(follower.rest(), "two\n");
     let rest = lines.rest();
@@ -152,7 +167,9 @@ fn a_hundred_follow_one_job() {
     assert!(metrics.lines().any(|line| line == "skyclaw_logs_followers 100"), "{metrics}");
     gates.open("first");
     gates.open("second");
-    let want = wait_until("the job has ended", LONG, || wire.job(&job)["result"]["stdout"].as_str().map(str::to_owned));
+    let want = wait_until("the job has ended", LONG, || {
+        wire.job(&job)["result"]["stdout"].as_str().map(str::to_owned)
+    });
     for (line, follower) in followers {
         assert!(line + &follower.rest() == want, "each gets all of it");
     }

@@ -54,8 +54,14 @@ fn only_what_is_asked_for_is_taken_and_only_of_who_holds_the_lease() {
     assert_eq!(beat(&node, &wants, 1), wants);
     assert_eq!(wire.post("/v1/hosts/h/heartbeat", &json!({"waitMs": 1})).ok()["logs"], Value::Null);
     assert_eq!(refused(&piece(fence + 1, 2, "x")), (409, "stale_fence".into()));
-    assert_eq!(refused(&json!({"hostId": "other", "fence": fence, "stream": "stdout", "offset": 2})), (409, "not_assigned".into()));
-    assert_eq!(refused(&json!({"hostId": "h", "fence": fence, "stream": "stderr", "offset": 2})), (410, "not_wanted".into()));
+    assert_eq!(
+        refused(&json!({"hostId": "other", "fence": fence, "stream": "stdout", "offset": 2})),
+        (409, "not_assigned".into())
+    );
+    assert_eq!(
+        refused(&json!({"hostId": "h", "fence": fence, "stream": "stderr", "offset": 2})),
+        (410, "not_wanted".into())
+    );
     let (status, next) = push(&piece(fence, 2, "abc"));
     assert_eq!((status, &next["logs"][0]["offset"]), (200, &json!(5)), "{next}");
     let read = reader.join().expect("it reads");
@@ -74,7 +80,10 @@ fn a_host_that_says_nothing_holds_nobody_up_for_ever() {
     assert_eq!((silent.status, &silent.json()["code"]), (503, &json!("host_silent")), "{}", silent.text);
     assert!(silent.error().contains("host h, which runs job"), "{}", silent.text);
     let waited = wire.get(&logs(&job, "format=json&waitMs=50")).ok();
-    assert_eq!((&waited["data"], &waited["live"], &waited["ended"]), (&json!(""), &json!(false), &json!(false)));
+    assert_eq!(
+        (&waited["data"], &waited["live"], &waited["ended"]),
+        (&json!(""), &json!(false), &json!(false))
+    );
 }
 
 #[test]
@@ -88,7 +97,12 @@ fn a_new_attempt_begins_anew_and_says_so() {
     let mut text = wire.get(&logs(&job, "follow=true")).open();
     let mut told = || {
         let line: Value = lines.line().parse().expect("a piece");
-        (line["fence"].as_u64(), line["attempt"].as_u64(), line["data"].as_str().unwrap_or_default().to_owned(), line["offset"].as_u64())
+        (
+            line["fence"].as_u64(),
+            line["attempt"].as_u64(),
+            line["data"].as_str().unwrap_or_default().to_owned(),
+            line["offset"].as_u64(),
+        )
     };
     let bring = |fence: u64, data: &str| {
         // As soon as somebody has asked for it.

@@ -87,7 +87,8 @@ pub(crate) async fn handle(
         let begins = if first.data.is_empty() { asked } else { first.offset };
         head.insert(HeaderName::from_static(LOG_OFFSET_HEADER), begins.into());
     }
-    let reading = Reading { app, read, form, next: Some(first), told: None, is_over: false, follower, _parked: parked };
+    let reading =
+        Reading { app, read, form, next: Some(first), told: None, is_over: false, follower, _parked: parked };
     let body = Body::from_stream(futures_util::stream::try_unfold(reading, Reading::next));
     Ok((head, body).into_response())
 }
@@ -207,7 +208,9 @@ impl From<LogsError> for ApiError {
         let sentence = error.to_string();
         match error {
             LogsError::UnknownJob(job) => Refusal::UnknownJob(job).into(),
-            LogsError::Fault(LogsFault::HostSilent { .. }) => Self::unavailable(ErrorCode::HostSilent, sentence),
+            LogsError::Fault(LogsFault::HostSilent { .. }) => {
+                Self::unavailable(ErrorCode::HostSilent, sentence)
+            }
             LogsError::Fault(LogsFault::TooMany) => Self::overloaded(sentence),
             LogsError::Fault(LogsFault::NotWanted { .. }) => {
                 Self::new(StatusCode::GONE, ErrorCode::NotWanted, sentence)

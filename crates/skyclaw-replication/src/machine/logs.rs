@@ -11,25 +11,26 @@
 //! wanted, and nothing is wanted that nobody has asked for a moment ago, so a reader that is slow holds its
 //! host back, and what is kept here is bounded: what falls out of a window is asked for again.
 
+mod channel;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use skyclaw_core::{Job, Lease, Phase, Refusal, State};
-use skyclaw_proto::limits::{MAX_LOG_PIECE_BYTES, MAX_LOGS_WANTED};
+use skyclaw_proto::limits::MAX_LOGS_WANTED;
 use skyclaw_proto::logs::{LogCursor, LogPiece, LogWant, PushLogs};
 use skyclaw_proto::{HostId, JobId, JobStatus, LogStream};
 use tokio::sync::oneshot;
 
+pub(crate) use self::channel::{Bit, filled};
+use self::channel::{Channel, Waiting};
 use super::memory::Memory;
 
-/// How long a stream is wanted after somebody last read of it.
-const LINGER: Duration = Duration::from_secs(10);
 /// How long what has passed of it is kept for readers that are slow.
 const KEEP: Duration = Duration::from_secs(30);
-/// How much is kept of one stream, in bytes; and how far a host may be ahead of the fastest reader.
-const WINDOW_BYTES: usize = 256 * 1024;
 /// How much is kept of all streams together, in bytes.
 const ALL_BYTES: usize = 16 * 1024 * 1024;
 /// How many streams are followed at once.
@@ -126,31 +127,6 @@ pub(crate) enum LogsLook {
     Wait { changed: oneshot::Receiver<()>, bits: Vec<oneshot::Receiver<Bit>>, about: Box<LogPiece> },
 }
 
-/// What a read has waited for.
-#[derive(Debug, Clone)]
-pub(crate) struct Bit {
-    stream: LogStream,
-    /// Where the text begins.
-    base: u64,
-    text: Arc<str>,
-    /// Where the read begins in it.
-    from: usize,
-}
-
-impl Bit {
-    /// The piece that a read is answered with, which is otherwise like `about`.
-    pub(crate) fn piece(&self, about: LogPiece) -> LogPiece {
-        let begins = self.text.floor_char_boundary(self.from);
-        filled(about, self.stream, self.base + begins as u64, &self.text[begins..])
-    }
-}
-
-/// Puts text into a piece, no more than travels at once.
-pub(crate) fn filled(about: LogPiece, stream: LogStream, offset: u64, text: &str) -> LogPiece {
-    let data = text[..text.floor_char_boundary(MAX_LOG_PIECE_BYTES)].to_owned();
-    LogPiece { stream, offset, next_offset: offset + data.len() as u64, data, live: true, ..about }
-}
-
 /// What is followed, by who runs it.
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
@@ -158,115 +134,6 @@ pub(crate) struct Logs {
     channels: usize,
     /// How much is kept in all windows.
     held: usize,
-}
-
-#[derive(Debug)]
-struct Channel {
-    fence: u64,
-    /// The newest of what has passed, without a gap, and where it begins.
-    base: u64,
-    window: String,
-    /// Whether the host has said that there was no more, when it last brought something.
-    at_end: bool,
-    /// Whether the host has brought anything.
-    answered: bool,
-    /// How far the fastest reader is.
-    read_to: u64,
-    /// From where on its host brings it, as far as it was told.
-    asked: Option<u64>,
-    touched: Instant,
-    waiting: Vec<Waiting>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    offset: u64,
-    /// Whether it is enough to know that there is nothing.
-    now: bool,
-    send: oneshot::Sender<Bit>,
-}
-
-impl Channel {
-    fn new(fence: u64, now: Instant) -> Self {
-        let (window, waiting) = (String::new(), Vec::new());
-        let (at_end, answered) = (false, false);
-        Self { fence, base: 0, window, at_end, answered, read_to: 0, asked: None, touched: now, waiting }
-    }
-
-    fn end(&self) -> u64 {
-        self.base + self.window.len() as u64
-    }
-
-    /// From where on its host is to bring it, if it is.
-    fn wanted(&self, now: Instant) -> Option<u64> {
-        let open = self.waiting.iter().filter(|waiting| !waiting.send.is_closed());
-        let is_read = self.answered && now.duration_since(self.touched) < LINGER;
-        let ahead = (is_read && self.end() < self.read_to.saturating_add(WINDOW_BYTES as u64)).then(|| self.end());
-        open.map(|waiting| waiting.offset).chain(ahead).min()
-    }
-
-    /// The same, when its host is told.
-    fn ask(&mut self, now: Instant) -> Option<u64> {
-        self.asked = self.wanted(now);
-        self.asked
-    }
-
-    /// What there is at an offset.
-    fn found(&self, offset: u64) -> Option<(u64, &str)> {
-        let from = usize::try_from(offset.checked_sub(self.base)?).ok()?;
-        let begins = self.window.floor_char_boundary(from);
-        let text = self.window.get(begins..).filter(|text| from < self.window.len() && !text.is_empty())?;
-        Some((self.base + begins as u64, text))
-    }
-
-    /// Takes in what its host has brought. Says by how much the window has grown.
-    fn take(&mut self, piece: &PushLogs, room: usize) -> isize {
-        let before = self.window.len();
-        let (starts, ends) = (piece.offset, piece.offset + piece.data.len() as u64);
-        if ends >= self.end() || !self.answered {
-            self.at_end = !piece.more;
-        }
-        let overlap = self.end().checked_sub(starts).and_then(|it| usize::try_from(it).ok());
-        let follows = overlap.filter(|_| starts >= self.base && !self.window.is_empty());
-        match follows.and_then(|overlap| piece.data.get(overlap..)) {
-            Some(new) => self.window.push_str(new),
-            // Further on than what is kept, or the first: it is kept instead.
-            None if self.window.is_empty() || (starts > self.end() && !piece.data.is_empty()) => {
-                self.window.clear();
-                self.window.push_str(&piece.data);
-                self.base = starts;
-            }
-            // Behind it: for who waits for it alone.
-            None => {}
-        }
-        let most = WINDOW_BYTES.min(before + room);
-        if self.window.len() > most {
-            let gone = self.window.ceil_char_boundary(self.window.len() - most);
-            // What is left begins with a whole character.
-            self.window.drain(..gone);
-            self.base += gone as u64;
-        }
-        self.answered = true;
-        self.hand_out(piece, starts, ends);
-        self.window.len() as isize - before as isize
-    }
-
-    fn hand_out(&mut self, piece: &PushLogs, starts: u64, ends: u64) {
-        let text: Arc<str> = piece.data.as_str().into();
-        let waiting = std::mem::take(&mut self.waiting);
-        for waiting in waiting {
-            let is_in = starts <= waiting.offset && waiting.offset < ends;
-            let is_all = waiting.now && !piece.more && waiting.offset >= ends && starts <= waiting.offset;
-            if !(is_in || is_all) {
-                self.waiting.push(waiting);
-                continue;
-            }
-            let from = usize::try_from(waiting.offset - starts).unwrap_or(usize::MAX).min(text.len());
-            self.read_to = self.read_to.max(if is_in { ends } else { waiting.offset });
-            // One that is gone has no use for it.
-            let _ = waiting.send.send(Bit { stream: piece.stream, base: starts, text: text.clone(), from });
-        }
-    }
 }
 
 impl Logs {
@@ -332,7 +199,8 @@ fn runs(state: &State, job: &JobId, host: &HostId, fence: u64) -> bool {
 /// Whether a host that brings `serving` does not know all that is wanted of it.
 pub(crate) fn is_news(wanted: &[LogWant], serving: &[LogWant]) -> bool {
     let is_known = |want: &LogWant| {
-        let same = |it: &&LogWant| (&it.job_id, it.fence, it.stream) == (&want.job_id, want.fence, want.stream);
+        let same =
+            |it: &&LogWant| (&it.job_id, it.fence, it.stream) == (&want.job_id, want.fence, want.stream);
         serving.iter().find(same).is_some_and(|it| it.offset <= want.offset)
     };
     !wanted.iter().all(is_known)
@@ -391,7 +259,11 @@ impl Memory {
         if !may_wait || self.is_closing() {
             let (job, host) = (job.id.clone(), lease.host.clone());
             let is_clear = read.follow || self.is_closing();
-            return if is_clear { LogsLook::Piece(about) } else { LogsLook::Fault(LogsFault::HostSilent { job, host }) };
+            return if is_clear {
+                LogsLook::Piece(about)
+            } else {
+                LogsLook::Fault(LogsFault::HostSilent { job, host })
+            };
         }
         let mut bits = Vec::new();
         for (stream, offset) in missing {
@@ -463,6 +335,3 @@ impl Memory {
         Ok(Ok(both.collect()))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use skyclaw_core::Counters;
 use skyclaw_proto::{Capabilities, NodeId, Payload, ShellPayload, Timestamp};
 
+use super::channel::{LINGER, WINDOW_BYTES};
 use super::*;
+use skyclaw_proto::limits::MAX_LOG_PIECE_BYTES;
 
 const FENCE: u64 = 7;
 
@@ -18,7 +20,8 @@ fn host() -> HostId {
 
 /// A memory in which host `h` runs job `j`.
 fn memory() -> Memory {
-    let phase = Phase::Leased(Lease { host: host(), expires_at: Timestamp::EPOCH, cancel_requested_at: None });
+    let phase =
+        Phase::Leased(Lease { host: host(), expires_at: Timestamp::EPOCH, cancel_requested_at: None });
     let job = Job {
         id: job_id(),
         seq: 1,
