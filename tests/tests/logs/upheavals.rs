@@ -34,7 +34,7 @@ fn a_stream_at_a_follower_goes_on_when_the_leader_is_killed() {
     let wire = cluster.wire(follower);
     let text = format!("{}; {first}; {}; {second}; {}", write("a", 50), write("b", 50), write("c", 50));
     let job = submit(&wire, &text);
-    let mut out = wire.get(&logs(&job, "follow=true")).open();
+    let mut out = wire.get(&logs(&job, "follow=true&consistent=true")).open();
     let mut got: String = (0..50).map(|_| out.line()).collect();
     cluster.kill9(leader);
     gates.open("first");
@@ -78,7 +78,7 @@ fn a_stream_goes_on_when_the_hosts_daemon_is_killed_and_comes_back() {
     let wire = node.wire();
     let text = format!("{}; {first}; {}; {second}; {}", write("a", 50), write("b", 50), write("c", 50));
     let job = submit(&wire, &text);
-    let mut out = wire.get(&logs(&job, "follow=true")).open();
+    let mut out = wire.get(&logs(&job, "follow=true&consistent=true")).open();
     let mut got: String = (0..50).map(|_| out.line()).collect();
     host.kill9();
     // It writes on while nobody can tell of it.
@@ -98,7 +98,7 @@ fn a_coordinator_that_ends_breaks_its_streams_off_where_they_can_be_taken_up_aga
     let leader = cluster.leader();
     let job = submit(&cluster.wire(leader), &format!("echo one; {gate}; echo two"));
     runs(&cluster.wire(leader), &job);
-    let mut out = cluster.wire(leader).get(&logs(&job, "follow=true")).open();
+    let mut out = cluster.wire(leader).get(&logs(&job, "follow=true&consistent=true")).open();
     assert_eq!(out.line(), "one\n");
     let rest = thread::spawn(move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| out.rest())));
     cluster.terminate(leader);
