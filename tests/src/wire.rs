@@ -1,5 +1,6 @@
 //! A client of the wire contract: what a program written for the reference mesh sends and expects.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,6 +10,8 @@ use crate::shape;
 
 /// Longer than any wait a coordinator grants.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// Longer than anything that is read as it comes goes on.
+const STREAMED: Duration = Duration::from_secs(600);
 
 /// A client of one coordinator. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -126,6 +129,24 @@ impl Call {
         response.and_then(Reply::read).map_err(|e| format!("{} {}: {e}", self.method, self.url))
     }
 
+    /// Sends a request without a body, and reads the answer as it comes.
+    ///
+    /// # Panics
+    /// When no answer came.
+    #[must_use]
+    #[track_caller]
+    pub fn open(self) -> Opened {
+        let mut request = Request::builder().method(self.method.as_str()).uri(&self.url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(()).unwrap_or_else(|fault| panic!("{fault}"));
+        let response = agent(STREAMED).run(request).unwrap_or_else(|fault| panic!("{}: {fault}", self.url));
+        let (head, body) = response.into_parts();
+        let body = BufReader::with_capacity(64, body.into_reader());
+        Opened { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
     /// Sends it.
     ///
     /// # Panics
@@ -152,6 +173,60 @@ impl Call {
     #[track_caller]
     pub fn refused(self, status: u16, sentence: &str) {
         self.send().refused(status, sentence);
+    }
+}
+
+/// An answer that is read as it comes.
+pub struct Opened {
+    /// The status.
+    pub status: u16,
+    headers: ureq::http::HeaderMap,
+    body: BufReader<ureq::BodyReader<'static>>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Opened {
+    /// A header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The next bytes, up to and with this one; fewer at the end.
+    ///
+    /// # Panics
+    /// When the answer breaks off.
+    #[track_caller]
+    pub fn until(&mut self, last: u8) -> String {
+        let mut bytes = Vec::new();
+        self.body.read_until(last, &mut bytes).expect("the answer goes on");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    /// The next line with its end, or what is left.
+    ///
+    /// # Panics
+    /// When the answer breaks off.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        self.until(b'\n')
+    }
+
+    /// All that is left.
+    ///
+    /// # Panics
+    /// When the answer breaks off.
+    #[must_use]
+    #[track_caller]
+    pub fn rest(mut self) -> String {
+        let mut text = String::new();
+        self.body.read_to_string(&mut text).expect("the answer goes on to its end");
+        text
     }
 }
 

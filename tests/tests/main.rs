@@ -10,6 +10,7 @@ mod durability;
 mod hostile;
 mod hosts;
 mod isolation;
+mod logs;
 mod moving;
 mod retrying;
 mod secrets;

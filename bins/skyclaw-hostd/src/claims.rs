@@ -27,6 +27,7 @@ use crate::coordinator::{ChangeLog, Coordinator, Said, is_unknown_host};
 use crate::history;
 use crate::keeper::Keeper;
 use crate::leases::Lease;
+use crate::logs::Logs;
 use crate::spool::{Spool, Spooled};
 use crate::stopping::Why;
 use crate::switch::Switch;
@@ -49,6 +50,8 @@ pub(crate) struct Workshop {
     pub(crate) spool: Spool,
     /// The host's own switch.
     pub(crate) switch: Switch,
+    /// What brings the output of runs that somebody follows.
+    pub(crate) logs: Logs,
     /// Cancelled when runs must stop.
     pub(crate) hard: CancellationToken,
     /// Cancelled when runs are to go on without this daemon.
@@ -275,6 +278,7 @@ impl Workshop {
         let mut beginning = std::pin::pin!(beginning);
         let (mut known, mut told, mut hard, mut frozen) = (false, false, false, false);
         let mut switch = self.switch.clone();
+        let _followed = self.logs.began(job.job.clone(), job.fence, running.output()).await;
         loop {
             tokio::select! {
                 biased;

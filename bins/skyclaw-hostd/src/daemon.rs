@@ -17,6 +17,7 @@ use crate::claims::{Claims, End, Workshop};
 use crate::containers::Containers;
 use crate::coordinator::Coordinator;
 use crate::keeper::Keeper;
+use crate::logs::Logs;
 use crate::podman;
 use crate::policy::StopMode;
 use crate::services::{self, Services};
@@ -113,13 +114,23 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     let watching = tracker.spawn(watched);
     let (order_services, orders) = watch::channel(Vec::new());
     let heartbeat = settings.heartbeat_ms.0;
+    let logs = Logs::start(&tracker, coordinator.clone());
     let (keeper, mut keeping) =
-        Keeper::start(&tracker, coordinator.clone(), heartbeat, order_services, switch.clone());
+        Keeper::start(&tracker, coordinator.clone(), heartbeat, order_services, switch.clone(), logs.clone());
     let hard = shutdown.hard.clone();
     let leave = CancellationToken::new();
     let (own, spooled, left) = (containers.clone(), spool.clone(), leave.clone());
-    let workshop =
-        Workshop { coordinator, keeper, driver, containers: own, spool: spooled, switch, hard, leave: left };
+    let workshop = Workshop {
+        coordinator,
+        keeper,
+        driver,
+        containers: own,
+        spool: spooled,
+        switch,
+        logs,
+        hard,
+        leave: left,
+    };
     let runs = TaskTracker::new();
     let ended = tokio::select! {
         () = shutdown.soft.cancelled() => Ok(()),

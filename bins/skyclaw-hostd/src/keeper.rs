@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::coordinator::{ChangeLog, Coordinator, is_unknown_host};
 use crate::leases::{Lease, Leases};
+use crate::logs::Logs;
 use crate::stopping::Why;
 use crate::switch::Switch;
 
@@ -29,6 +30,8 @@ use crate::switch::Switch;
 const QUEUE: usize = 64;
 /// Shortest time between two heartbeats when the first was answered early.
 const MIN_GAP: Duration = Duration::from_secs(1);
+/// The same when it told only of output that somebody follows.
+const LOGS_GAP: Duration = Duration::from_millis(50);
 
 struct Request {
     job: JobId,
@@ -48,6 +51,7 @@ impl Keeper {
         heartbeat: Duration,
         services: watch::Sender<Vec<StopService>>,
         switch: Switch,
+        logs: Logs,
     ) -> (Self, JoinHandle<()>) {
         let (send, requests) = mpsc::channel(QUEUE);
         let log = ChangeLog::new("heartbeat");
@@ -60,6 +64,7 @@ impl Keeper {
             requests,
             services,
             switch,
+            logs,
             log,
         };
         (Self(send), tracker.spawn(task.keep()))
@@ -101,6 +106,8 @@ struct Task {
     services: watch::Sender<Vec<StopService>>,
     /// The host's own switch, which the cluster is told of.
     switch: Switch,
+    /// What brings the output of runs that somebody follows.
+    logs: Logs,
     log: ChangeLog,
 }
 
@@ -126,6 +133,11 @@ impl Task {
                     if !answer.stop.is_empty() || !answer.stop_services.is_empty() {
                         next = next.min(sent + MIN_GAP).max(Instant::now());
                     }
+                    // Somebody has begun to follow a run, and the next who does is not to wait.
+                    if !answer.logs.is_empty() && sent.elapsed() + LOGS_GAP < wait {
+                        next = next.min(sent + LOGS_GAP).max(Instant::now());
+                    }
+                    self.logs.wanted(answer.logs.clone());
                     self.take_in(&answer, &named, (sent, boot));
                 }
                 Some(Err(error)) if is_unknown_host(&error) => {
@@ -147,6 +159,7 @@ impl Task {
             running: Some(named.to_vec()),
             wait_ms: Some(wait),
             switch: Some(self.switch.now()),
+            logs: Some(self.logs.serving()),
         }
     }
 
@@ -154,7 +167,7 @@ impl Task {
     /// when a heartbeat is wanted at once; what was waited for is dropped then.
     async fn attend<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let mut what = pin!(what);
-        let switch = self.switch.clone();
+        let (switch, logs) = (self.switch.clone(), self.logs.clone());
         loop {
             let end = self.leases.next_end();
             let lease_end = async {
@@ -170,6 +183,7 @@ impl Task {
                 () = lease_end => self.give_up(),
                 // The cluster is to hear of it at once.
                 () = switch.is_news() => return None,
+                () = logs.are_fewer() => return None,
                 request = self.requests.recv() => match request {
                     Some(request) => {
                         if self.asked(request) {

@@ -28,6 +28,7 @@ pub mod heap;
 mod history;
 mod keeper;
 mod leases;
+mod logs;
 pub mod operate;
 mod podman;
 mod policy;

@@ -24,6 +24,7 @@ mod head_timer;
 #[cfg(test)]
 mod kit;
 mod leash;
+mod log_meters;
 pub mod metrics;
 mod middleware;
 pub mod public_keys;

@@ -16,6 +16,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use skyclaw_replication::Node;
 
+use crate::log_meters::LogMeters;
+
 /// The route of what no route answers.
 pub(crate) const NO_ROUTE: &str = "none";
 
@@ -79,6 +81,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<RouteLabels, Histogram>,
     in_flight: Gauge,
+    logs: LogMeters,
 }
 
 impl Metrics {
@@ -113,7 +116,14 @@ impl Metrics {
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of the program", version);
         node.register_metrics(&mut registry);
-        Self { registry, requests, seconds, in_flight }
+        let logs = LogMeters::default();
+        logs.register(&mut registry);
+        Self { registry, requests, seconds, in_flight, logs }
+    }
+
+    /// What is measured of the output that passes through.
+    pub(crate) fn logs(&self) -> &LogMeters {
+        &self.logs
     }
 
     /// A request arrived. It is answered when what is returned is finished.

@@ -122,6 +122,8 @@ fn core_parking(routes: &mut Routes) {
     core.post("/v1/hosts/{id}/claim", routes::claim_jobs::handle);
     core.get("/v1/jobs/{id}", routes::get_job::handle);
     core.get(route::EVENTS, routes::stream_events::handle);
+    core.get("/v1/jobs/{id}/logs", routes::job_logs::handle);
+    core.post("/v1/jobs/{id}/logs", routes::push_logs::handle);
     core.get(route::STATE, routes::state::handle);
 }
 

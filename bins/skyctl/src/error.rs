@@ -15,6 +15,9 @@ pub enum Error {
     /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] skyclaw_config::Error),
+    /// Both streams have offsets of their own.
+    #[error("--offset is of one stream: say --stream stdout or --stream stderr")]
+    OffsetOfBoth,
     /// There are options and no command.
     #[error("there is no command: skyctl --help lists them")]
     NoCommand,
@@ -115,6 +118,7 @@ impl Error {
             )
             | Self::Config(_)
             | Self::NoCommand
+            | Self::OffsetOfBoth
             | Self::NotConfirmed
             | Self::Submission { .. }
             | Self::Ambiguous { .. } => Exit::Usage,

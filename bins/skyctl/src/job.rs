@@ -4,6 +4,7 @@ mod explain;
 mod file;
 mod links;
 mod plan;
+mod logs;
 mod show;
 mod terms;
 mod watch;
@@ -66,6 +67,13 @@ pub(crate) enum JobCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
+    /// Show what a job has written; with -f, as it writes it
+    ///
+    /// Examples:
+    ///   skyctl job logs -f 0192
+    ///   skyctl job logs 0192 --stream stdout --offset 4096
+    #[command(verbatim_doc_comment)]
+    Logs(logs::Logs),
     /// Decide about a lost job: one whose host was lost, and that is not to be run again unasked
     ///
     /// Look first whether it was done. Its host may still report that it was, as long as nobody has decided.
@@ -127,6 +135,9 @@ pub(crate) struct Submit {
     /// Wait for its end, print its output and end with its exit code
     #[arg(long)]
     wait: bool,
+    /// The same, and print its output as it writes it
+    #[arg(long)]
+    follow: bool,
     /// Submitting again with the same key gives the same job, not another one
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -250,6 +261,7 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
             context.out.show(&explanation, || explain::table(&explanation))?;
             Ok(Exit::Success)
         }
+        JobCommand::Logs(logs) => logs::run(logs, context).await,
         JobCommand::Resolve(resolve) => {
             let client = context.client()?;
             let job = lookup::job(&client, &resolve.id).await?;
@@ -302,7 +314,8 @@ pub(crate) async fn run(command: JobCommand, context: &Context<'_>) -> Result<Ex
 
 async fn run_submit(submit: Submit, context: &Context<'_>) -> Result<Exit, Error> {
     let client = context.client()?;
-    let (wait, key, file) = (submit.wait, submit.idempotency_key.clone(), submit.file.clone());
+    let (wait, follow, key, file) =
+        (submit.wait, submit.follow, submit.idempotency_key.clone(), submit.file.clone());
     let body = match file {
         Some(path) => file::read(&path, &body(submit))?,
         None => body(submit),
@@ -311,6 +324,9 @@ async fn run_submit(submit: Submit, context: &Context<'_>) -> Result<Exit, Error
     let job = submitted.job;
     if submitted.existing {
         output::say(&format!("job {} with this unique key is there already, and has not ended", job.id));
+    }
+    if follow {
+        return logs::until_end(&client, job.id, context).await;
     }
     if wait {
         return wait::until_end(&client, job.id, context).await;

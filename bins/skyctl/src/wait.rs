@@ -19,14 +19,27 @@ pub(crate) async fn until_end(client: &Client, id: JobId, context: &Context<'_>)
     let job = tokio::select! {
         job = watch(client, id.clone(), context) => job?,
         _ = tokio::signal::ctrl_c() => {
-            output::say(&format!(
-                "{id} goes on without this command: `skyctl job wait {id}` waits again, `skyctl job cancel {id}` stops it"
-            ));
-            return Ok(Exit::Interrupted);
+            return Ok(interrupted(&id));
         }
     };
     show(&job, context)?;
     Ok(Exit::of_job(&job))
+}
+
+/// What is said when somebody does not want to wait any more.
+pub(crate) fn interrupted(id: &JobId) -> Exit {
+    output::say(&format!(
+        "{id} goes on without this command: `skyctl job wait {id}` waits again, `skyctl job cancel {id}` stops it"
+    ));
+    Exit::Interrupted
+}
+
+/// Says how a job ended whose output was shown, and gives the exit code that says it too.
+pub(crate) fn tell_end(job: &Job, context: &Context<'_>) -> Exit {
+    if job.status != JobStatus::Completed || context.out.watched {
+        output::say(&summary(job));
+    }
+    Exit::of_job(job)
 }
 
 async fn watch(client: &Client, id: JobId, context: &Context<'_>) -> Result<Job, Error> {

@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod freezes;
 mod jobs;
+mod logs;
 mod nodes;
 mod schedules;
 mod services;
@@ -34,6 +35,7 @@ pub use config::Config;
 pub use error::{Error, Failure, Reason};
 pub use events::{EventFilter, EventStream, Happened};
 pub use jobs::JobFilter;
+pub use logs::JobLogs;
 pub use nodes::install_crypto;
 pub use watch::JobWatch;
 

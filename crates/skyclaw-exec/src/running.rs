@@ -17,7 +17,7 @@ use crate::protocol::{self, Inbox, Order, Said, Status};
 use crate::record::{Event, Exit, What};
 use crate::rundir::RunDir;
 use crate::stop::Told;
-use crate::{BootTime, Stop, StopSignal, sweep};
+use crate::{BootTime, Capture, LiveOutput, Stop, StopSignal, sweep};
 
 pub(crate) use berth::{Berth, Berths, Place};
 pub use ended::Ended;
@@ -124,6 +124,15 @@ impl Running {
     fn has_started(&mut self) {
         if let Some(status) = self.status.as_ref().filter(|status| status.began) {
             self.beginning.push(Event::now(What::Started { pid: status.leader.pid }));
+        }
+    }
+
+    /// What it writes, to be read while it runs; `None` of one whose beginning is not kept.
+    #[must_use]
+    pub fn output(&self) -> Option<LiveOutput> {
+        match self.label.capture {
+            Capture::Head(max) => Some(LiveOutput::new(self.dir.control(), max)),
+            Capture::Tail(_) => None,
         }
     }
 

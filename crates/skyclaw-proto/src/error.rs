@@ -45,6 +45,10 @@ pub enum ErrorCode {
     NotLeased,
     /// The lease this speaks of has been replaced by a newer one.
     StaleFence,
+    /// Nobody follows this stream of output.
+    NotWanted,
+    /// The host that runs the job has not said in time what the job has written.
+    HostSilent,
     /// The job has ended already.
     JobFinished,
     /// The job is not lost, so there is nothing to decide about it.

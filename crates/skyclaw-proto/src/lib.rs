@@ -19,6 +19,7 @@ pub mod id;
 pub mod limits;
 pub mod links;
 pub mod notice;
+pub mod logs;
 mod object;
 pub mod payload;
 pub mod plan;
@@ -43,8 +44,8 @@ pub use payload::{OpenclawPayload, Payload, ShellPayload};
 pub use plan::{Plan, Retry};
 pub use request::Invalid;
 pub use status::{
-    AssignmentStatus, HostState, Isolation, JobStatus, OnDependencyFailure, OnLost, Overlap, Resolution,
-    ServiceStatus, Stopped,
+    AssignmentStatus, HostState, Isolation, JobStatus, LogStream, OnDependencyFailure, OnLost, Overlap,
+    Resolution, ServiceStatus, Stopped,
 };
 pub use terms::{Mount, Resources, Terms};
 pub use time::Timestamp;

@@ -42,6 +42,10 @@ pub const MAX_RESTORE_PART_BYTES: usize = 512 * 1024;
 pub const MAX_RESTORE_PARTS: u32 = 131_072;
 /// Most peers a coordinator remembers.
 pub const MAX_PEERS: usize = 256;
+/// Most of a job's output that travels at once, in bytes.
+pub const MAX_LOG_PIECE_BYTES: usize = 64 * 1024;
+/// Most streams of its runs that a host is asked for at once.
+pub const MAX_LOGS_WANTED: usize = 1024;
 /// Highest priority of a job; 0 is the lowest.
 pub const MAX_PRIORITY: u8 = 100;
 /// Priority of a job whose client named none.

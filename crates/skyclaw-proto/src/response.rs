@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::logs::LogWant;
 use crate::record::{Event, Freeze, Host, Job, Schedule, Service};
 use crate::{JobId, NodeId, Payload, RestoreId, ServiceId, Timestamp};
 
@@ -34,6 +35,9 @@ pub struct Heartbeat {
     /// Services the host must stop. (Ours.)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop_services: Vec<StopService>,
+    /// Output of its runs that somebody follows. (Ours.)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogWant>,
 }
 
 /// One service a host must stop; it reports its replica as failed once that is done.

@@ -125,6 +125,17 @@ pub fn job_events(id: &JobId) -> String {
     format!("/v1/jobs/{id}/events")
 }
 
+/// Carries the offset at which an answer with a stream of output begins.
+pub const LOG_OFFSET_HEADER: &str = "x-skyclaw-log-offset";
+/// Carries which attempt the output at the beginning of an answer is of; 0 before the first.
+pub const LOG_ATTEMPT_HEADER: &str = "x-skyclaw-log-attempt";
+
+/// `GET`: what a job has written; `POST`: its host brings a part that was asked for.
+#[must_use]
+pub fn job_logs(id: &JobId) -> String {
+    format!("/v1/jobs/{id}/logs")
+}
+
 /// `POST`: lay a part of a snapshot by.
 #[must_use]
 pub fn restore_part(id: &RestoreId, part: u32) -> String {

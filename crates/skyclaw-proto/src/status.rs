@@ -59,6 +59,16 @@ status!(
 );
 
 status!(
+    /// What a run writes to.
+    LogStream {
+        /// Its standard output.
+        Stdout = "stdout",
+        /// Its standard error.
+        Stderr = "stderr",
+    }
+);
+
+status!(
     /// How a service does as a whole.
     ServiceStatus {
         /// No replica runs yet.

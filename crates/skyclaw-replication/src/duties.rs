@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use skyclaw_core::{Command, IdempotencyKey, Operation, Refusal, Reply, ServiceOffer};
+use skyclaw_proto::logs::LogWant;
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response;
 use skyclaw_proto::{HostId, NodeId, ServiceId};
@@ -126,11 +127,12 @@ impl Inner {
         &self,
         host: &HostId,
         running: Vec<RunningJob>,
+        logs: Option<Vec<LogWant>>,
         wait: Duration,
     ) -> Result<response::Heartbeat, LeaderError> {
         let mut deadline = Instant::now() + wait;
         let names_runs = !running.is_empty();
-        let first = self.beat(host, running, !wait.is_zero()).await?;
+        let first = self.beat(host, running, logs.clone(), !wait.is_zero()).await?;
         if names_runs {
             // It counts only if nobody else led when it was taken in: another leader knows nothing of it,
             // and gives the job to another host a period after its own election. A leader that is cut off
@@ -150,7 +152,7 @@ impl Inner {
         if !*self.leading.borrow() {
             return Err(LeaderError::NotLeader);
         }
-        let last = self.beat(host, Vec::new(), false).await?;
+        let last = self.beat(host, Vec::new(), logs, false).await?;
         Ok(last.answer)
     }
 
@@ -158,11 +160,13 @@ impl Inner {
         &self,
         host: &HostId,
         running: Vec<RunningJob>,
+        logs: Option<Vec<LogWant>>,
         may_wait: bool,
     ) -> Result<Beat, LeaderError> {
         let (id, at) = (host.clone(), self.stamper.now());
-        let beat =
-            move |memory: &mut Memory| memory.beat(&id, &running, at, std::time::Instant::now(), may_wait);
+        let beat = move |memory: &mut Memory| {
+            memory.beat(&id, &running, logs.as_deref(), at, std::time::Instant::now(), may_wait)
+        };
         if let Some(beat) = self.machine.look(beat.clone()).await? {
             return Ok(beat);
         }

@@ -7,11 +7,14 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use skyclaw_proto::logs::{LogPiece, LogWant};
 use skyclaw_proto::record;
 use skyclaw_proto::response;
 use tokio::time::Instant;
 
 use crate::error::WriteError;
+use crate::machine::logs::LogsFault;
+use crate::machine::memory::Memory;
 use crate::node::{Inner, Written};
 use crate::peer::{Call, LeaderCall, LeaderError};
 use crate::proposer::Decided;
@@ -48,6 +51,10 @@ pub(crate) enum LeaderReply {
     Hosts(Vec<record::Host>),
     /// What the autopilot has found.
     Autopilot(response::Autopilot),
+    /// A piece of a job's output.
+    Logs(Result<LogPiece, LogsFault>),
+    /// What is wanted of a job's output, to a host that has brought some.
+    LogWants(Result<Vec<LogWant>, LogsFault>),
 }
 
 /// Who leads, as far as this node knows. A node that was removed may still believe in itself.
@@ -82,6 +89,8 @@ impl LeaderCall {
             | Self::ReadIndex
             | Self::Hosts
             | Self::Autopilot
+            | Self::ReadLogs(_)
+            | Self::PushLogs(_)
             | Self::Restore { .. } => true,
         }
     }
@@ -91,6 +100,8 @@ impl LeaderCall {
         match self {
             Self::Claim { wait, .. } | Self::Heartbeat { wait, .. } => *wait + ANSWER_WITHIN,
             Self::Restore { wait, .. } => *wait + STEP_WITHIN,
+            Self::ReadLogs(read) => read.wait + ANSWER_WITHIN,
+            Self::PushLogs(_) => ANSWER_WITHIN,
             Self::Write(_) | Self::ClaimService { .. } | Self::ReadIndex | Self::Hosts | Self::Autopilot => {
                 ANSWER_WITHIN
             }
@@ -157,8 +168,8 @@ impl Inner {
             LeaderCall::Claim { host, max, wait, idempotency, node } => {
                 self.lead_claim(&host, max, wait, idempotency, node).await.map(LeaderReply::Written)
             }
-            LeaderCall::Heartbeat { host, running, wait } => {
-                let answer = self.lead_heartbeat(&host, running, wait).await?;
+            LeaderCall::Heartbeat { host, running, wait, logs } => {
+                let answer = self.lead_heartbeat(&host, running, logs, wait).await?;
                 Ok(LeaderReply::Beat(Box::new(answer)))
             }
             LeaderCall::ClaimService { host, running, idempotency, node } => {
@@ -177,6 +188,12 @@ impl Inner {
             LeaderCall::Autopilot => {
                 let found = self.autopilot.borrow().clone();
                 found.map(LeaderReply::Autopilot).ok_or(LeaderError::NotLeader)
+            }
+            LeaderCall::ReadLogs(read) => self.lead_logs(read).await.map(LeaderReply::Logs),
+            LeaderCall::PushLogs(piece) => {
+                let look = move |memory: &mut Memory| memory.take_logs(&piece, std::time::Instant::now());
+                let wanted = self.machine.look(look).await?.map_err(WriteError::Refused)?;
+                Ok(LeaderReply::LogWants(wanted))
             }
         }
     }

@@ -157,7 +157,7 @@ impl Node {
         running: Vec<RunningJob>,
         wait: Duration,
     ) -> Result<response::Heartbeat, WriteError> {
-        let call = LeaderCall::Heartbeat { host: host.clone(), running, wait };
+        let call = LeaderCall::Heartbeat { host: host.clone(), running, wait, logs: None };
         match self.0.at_leader(call).await? {
             LeaderReply::Beat(answer) => Ok(*answer),
             _ => Err(WriteError::OutcomeUnknown),

@@ -1,6 +1,7 @@
 //! Jobs in real Podman, through real coordinators and hosts: with the system's service and with a user's.
 //! Every test ends with nothing of it left.
 
+mod followed;
 mod half_made;
 mod lives;
 mod networks;

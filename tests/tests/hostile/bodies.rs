@@ -11,6 +11,7 @@ const SERVICES: &str = "/v1/services";
 const RESOLVE: &str = "/v1/jobs/j1/resolve";
 const RETRY: &str = "/v1/jobs/j1/retry";
 const EVENTS: &str = "/v1/jobs/j1/events";
+const LOGS: &str = "/v1/jobs/j1/logs";
 const FREEZES: &str = "/v1/freezes";
 const SCHEDULES: &str = "/v1/schedules";
 const DRAIN: &str = "/v1/hosts/h1/drain";
@@ -223,6 +224,15 @@ const FIELDS: &[(&str, &str, &str)] = &[
         "events[0].kind",
     ),
     (EVENTS, r#"{"hostId":"h1","fence":1,"events":[{"kind":"a","at":"yesterday"}]}"#, "at"),
+    (LOGS, r#"{"fence":1,"stream":"stdout","offset":0}"#, "hostId"),
+    (LOGS, r#"{"hostId":"h1","fence":1,"stream":5,"offset":0}"#, "stream"),
+    (LOGS, r#"{"hostId":"h1","fence":1,"stream":"stdout","offset":-1}"#, "offset"),
+    (
+        LOGS,
+        r#"{"hostId":"h1","fence":1,"stream":"stdout","offset":18446744073709551615,"data":"x"}"#,
+        "offset",
+    ),
+    (LOGS, r#"{"hostId":"h1","fence":1,"stream":"stdout","offset":0,"data":["x"]}"#, "data"),
     (FREEZES, r#"{"labels":{"a b":"c"}}"#, "labels"),
     (FREEZES, r#"{"labels":{}}"#, "labels"),
     (FREEZES, r#"{"agentId":" "}"#, "agentId"),
@@ -258,6 +268,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     (COMPLETE, r#"{"hostId":"h1","success":true,"error":{}}"#, "error"),
     (COMPLETE, r#"{"hostId":"h1","success":true,"fence":-1}"#, "fence"),
     (HEARTBEAT, r#"{"running":"j1"}"#, "running"),
+    (HEARTBEAT, r#"{"logs":[{"jobId":"j1","fence":1,"stream":"both","offset":0}]}"#, "stream"),
     (HEARTBEAT, r#"{"running":[{}]}"#, "running"),
     (HEARTBEAT, r#"{"running":[{"jobId":"a b","fence":1}]}"#, "running"),
     (HEARTBEAT, r#"{"running":[{"jobId":"j1","fence":"1"}]}"#, "running"),

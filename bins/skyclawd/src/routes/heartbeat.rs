@@ -36,10 +36,11 @@ pub(crate) async fn handle(
     let wait = Duration::from_millis(beat.wait_ms);
     let beaten = async {
         if wait.is_zero() {
-            return Ok(app.node.heartbeat(&id, beat.running, wait).await?);
+            return Ok(app.node.heartbeat_with_logs(&id, beat.running, beat.logs, wait).await?);
         }
         let _parked = permit.park()?;
-        let waited = app.unless_ending(app.node.heartbeat(&id, beat.running, wait)).await;
+        let waited = app.node.heartbeat_with_logs(&id, beat.running, beat.logs, wait);
+        let waited = app.unless_ending(waited).await;
         match waited {
             Some(told) => Ok(told?),
             // The leases were renewed before the wait began.

@@ -7,6 +7,7 @@ use super::check::{
     between, bounded_text, capabilities, count, optional_id, optional_text, required_text, wait_ms,
 };
 use crate::limits;
+use crate::logs::LogWant;
 use crate::object;
 use crate::record::HostFreeze;
 use crate::{Capabilities, Enforces, HostId, JobId};
@@ -160,6 +161,10 @@ pub struct HeartbeatBody {
     /// How the switch on the host's machine is. Absent, nothing is said of it. (Ours.)
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub switch: Option<HostSwitch>,
+    /// The output that the host brings as far as it knows that somebody follows it, and from where on. Absent from
+    /// a host that brings none. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional_list")]
+    pub logs: Option<Vec<LogWant>>,
 }
 
 /// How the switch on a host's machine is.
@@ -207,6 +212,8 @@ pub struct Heartbeat {
     pub wait_ms: u64,
     /// How the switch on the host's machine is.
     pub switch: Option<HostSwitch>,
+    /// The output that the host brings; `None` when it brings none, whoever follows.
+    pub logs: Option<Vec<LogWant>>,
 }
 
 impl HeartbeatBody {
@@ -223,7 +230,11 @@ impl HeartbeatBody {
             ));
         }
         let switch = self.switch.map(HostSwitch::check).transpose()?;
-        Ok(Heartbeat { running, wait_ms: wait_ms(self.wait_ms)?, switch })
+        if self.logs.as_ref().is_some_and(|logs| logs.len() > 2 * limits::MAX_PARALLEL as usize) {
+            let most = 2 * limits::MAX_PARALLEL;
+            return Err(Invalid::new("logs", format!("must have at most {most} entries")));
+        }
+        Ok(Heartbeat { running, wait_ms: wait_ms(self.wait_ms)?, switch, logs: self.logs })
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use skyclaw_core::{Claimable, Effect, HostFreeze, Job, Notice, State};
+use skyclaw_proto::logs::LogWant;
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{self, Stop, StopReason};
 use skyclaw_proto::{
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use super::hearing::{Hearing, News};
 use super::leases::Leases;
 use super::live::Live;
+use super::logs::{Logs, is_news};
 use super::orders::{Order, orders};
 use super::parking::{Parking, Woken};
 use super::seen::Seen;
@@ -43,6 +45,8 @@ pub(crate) struct Memory {
     /// Those who follow all changes.
     pub(crate) live: Live,
     pub(super) beats: Watchers<HostId>,
+    /// Output on its way from hosts to who follows it.
+    pub(super) logs: Logs,
     last_seen: HashMap<HostId, Timestamp>,
     /// Which hosts are heard of.
     pub(super) hearing: Hearing,
@@ -102,6 +106,7 @@ impl Memory {
             jobs: Watchers::default(),
             live: Live::default(),
             beats: Watchers::default(),
+            logs: Logs::default(),
             last_seen: HashMap::new(),
             hearing: Hearing::new(lease, Instant::now()),
             told: HashMap::new(),
@@ -156,6 +161,7 @@ impl Memory {
         self.claims.wake_all();
         self.jobs.wake_all();
         self.beats.wake_all();
+        self.logs.clear();
     }
 
     /// This node leads from now on: every lease has a full period, nobody has been heard of.
@@ -169,12 +175,14 @@ impl Memory {
         self.timetable.restart(&self.state);
         self.told.clear();
         self.last_service.clear();
+        self.logs.clear();
     }
 
     /// This node leads no more: whoever waits here has to ask the new leader.
     pub(crate) fn end_leading(&mut self) {
         self.claims.wake_all();
         self.beats.wake_all();
+        self.logs.clear();
     }
 
     /// Looks whether a claim would find something. If not, and it may wait, says what for.
@@ -205,11 +213,12 @@ impl Memory {
         self.claims.call(wanted, |host| has_room(state, host))
     }
 
-    /// Takes in a heartbeat. `None` when the host is unknown.
+    /// Takes in a heartbeat of a host that brings the output `logs`, if it can. `None` when the host is unknown.
     pub(crate) fn beat(
         &mut self,
         id: &HostId,
         running: &[RunningJob],
+        logs: Option<&[LogWant]>,
         at: Timestamp,
         now: Instant,
         may_wait: bool,
@@ -240,8 +249,10 @@ impl Memory {
         } else {
             self.told.insert(id.clone(), orders);
         }
+        let wanted = logs.map(|_| self.logs.wanted_of(id, now)).unwrap_or_default();
+        urgent |= logs.is_some_and(|serving| is_news(&wanted, serving));
         let wait = (may_wait && !urgent && !self.closing).then(|| self.beats.watch(id.clone()));
-        let answer = response::Heartbeat { host: self.host(id)?, stop, stop_services };
+        let answer = response::Heartbeat { host: self.host(id)?, stop, stop_services, logs: wanted };
         Some(Beat { answer, wait })
     }
 
@@ -349,6 +360,7 @@ impl Memory {
         self.claims.sweep();
         self.jobs.sweep();
         self.beats.sweep();
+        self.logs.sweep(&self.state, Instant::now());
         let state = &self.state;
         self.hearing.forget(|host| state.host(host).is_none());
         self.last_seen.retain(|host, _| state.host(host).is_some());
@@ -367,6 +379,7 @@ impl Memory {
         self.claims.wake_all();
         self.jobs.wake_all();
         self.beats.wake_all();
+        self.logs.clear();
     }
 }
 

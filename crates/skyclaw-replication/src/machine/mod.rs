@@ -18,6 +18,7 @@ mod handle;
 mod hearing;
 mod leases;
 pub(crate) mod live;
+pub(crate) mod logs;
 pub(crate) mod memory;
 mod orders;
 mod parking;

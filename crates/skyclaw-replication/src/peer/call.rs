@@ -6,11 +6,13 @@ use std::time::Duration;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use serde::{Deserialize, Serialize};
 use skyclaw_core::{Command, IdempotencyKey, RollBack};
+use skyclaw_proto::logs::{LogWant, PushLogs};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::{HostId, NodeId, ServiceId};
 use uuid::Uuid;
 
 use crate::error::WriteError;
+use crate::machine::logs::ReadLogs;
 use crate::raft::{RaftId, SnapshotMeta, TypeConfig, Vote};
 
 /// What is asked.
@@ -113,7 +115,14 @@ pub(crate) enum LeaderCall {
     /// See [`crate::Node::claim`].
     Claim { host: HostId, max: u32, wait: Duration, idempotency: Option<IdempotencyKey>, node: NodeId },
     /// See [`crate::Node::heartbeat`].
-    Heartbeat { host: HostId, running: Vec<RunningJob>, wait: Duration },
+    Heartbeat {
+        host: HostId,
+        running: Vec<RunningJob>,
+        wait: Duration,
+        /// Absent from coordinators of before, and from hosts that bring no output.
+        #[serde(default)]
+        logs: Option<Vec<LogWant>>,
+    },
     /// See [`crate::Node::claim_service`].
     ClaimService {
         host: HostId,
@@ -129,6 +138,10 @@ pub(crate) enum LeaderCall {
     Restore { back: RollBack, wait: Duration, node: NodeId },
     /// What the autopilot has found.
     Autopilot,
+    /// See [`crate::Node::logs`].
+    ReadLogs(ReadLogs),
+    /// See [`crate::Node::push_logs`].
+    PushLogs(Box<PushLogs>),
 }
 
 /// Why the leader did not do it.
