@@ -38,6 +38,7 @@ mod settings;
 mod spool;
 mod state;
 mod stopping;
+mod supervised;
 mod switch;
 mod ticket;
 

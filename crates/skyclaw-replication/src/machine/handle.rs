@@ -8,6 +8,7 @@ use std::time::Duration;
 use skyclaw_core::State;
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::memory::Memory;
@@ -45,6 +46,7 @@ pub(crate) struct Machine {
     applied: watch::Receiver<u64>,
     written: watch::Receiver<Written>,
     checkpointed: watch::Sender<Option<Position>>,
+    busy: watch::Receiver<Option<Instant>>,
     /// How many claims wait for a job.
     parked: Arc<AtomicUsize>,
     store: Store,
@@ -61,6 +63,8 @@ pub(crate) struct Applier {
 const LOOKS: usize = 4096;
 /// Most orders that wait for their turn: the log waits for each anyway.
 const ORDERS: usize = 16;
+/// How long the whole state may take to be replaced before that counts as a task that hangs.
+const INSTALL_WITHIN: Duration = Duration::from_secs(3600);
 
 impl Machine {
     /// Starts the task.
@@ -73,6 +77,7 @@ impl Machine {
         let (written_tx, written) = watch::channel(start);
         // What was found may be in the memory of the system only: it is made durable before it is named.
         let (checkpointed, _) = watch::channel(None);
+        let (busy_tx, busy) = watch::channel(None);
         let meters = Meters::new();
         let memory = Memory::new(options.state, options.lease);
         let parked = memory.claims.count();
@@ -86,10 +91,12 @@ impl Machine {
             flush_at: None,
             back: None,
             hurry: false,
+            busy: busy_tx,
             meters: meters.clone(),
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        (Self { looks, barriers, applied, written, checkpointed, parked, store, meters }, Applier { orders })
+        let machine = Self { looks, barriers, applied, written, checkpointed, busy, parked, store, meters };
+        (machine, Applier { orders })
     }
 
     /// Looks something up in memory, between two applications.
@@ -103,6 +110,21 @@ impl Machine {
         });
         self.looks.send(look).await.map_err(|_| Gone)?;
         answered.await.map_err(|_| Gone)
+    }
+
+    /// Waits until the task has answered, or is known to be at work that takes its time.
+    pub(crate) async fn answers(&self) -> Result<(), Gone> {
+        let is_at_work =
+            |since: &Option<Instant>| since.is_some_and(|since| since.elapsed() < INSTALL_WITHIN);
+        let mut busy = self.busy.clone();
+        // Nobody would take the question from the queue.
+        if is_at_work(&busy.borrow()) {
+            return Ok(());
+        }
+        tokio::select! {
+            looked = self.look(|_| ()) => looked,
+            began = busy.wait_for(is_at_work) => began.map(drop).map_err(|_| Gone),
+        }
     }
 
     /// Waits until the database holds all that is applied now, or cannot be written. Says how it stands.

@@ -25,7 +25,7 @@ use crate::peer::{Call, CallError, Peers, SnapshotPart};
 #[derive(Debug, Clone)]
 pub(crate) enum SnapshotData {
     /// The state of this node, wherever it has got to.
-    Here { machine: Machine, copies: PathBuf },
+    Here { machine: Box<Machine>, copies: PathBuf },
     /// A copy that was received.
     Received { file: PathBuf },
 }
@@ -60,7 +60,8 @@ impl Builder {
     }
 
     pub(super) fn snapshot(&self, place: &Place) -> Snapshot<TypeConfig> {
-        let data = SnapshotData::Here { machine: self.machine.clone(), copies: self.copies.clone() };
+        let data =
+            SnapshotData::Here { machine: Box::new(self.machine.clone()), copies: self.copies.clone() };
         Snapshot { meta: meta(place), snapshot: Box::new(data) }
     }
 }
