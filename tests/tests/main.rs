@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod arrows;
+mod certificates;
 mod cli;
 mod cluster;
 mod containers;
@@ -14,4 +15,5 @@ mod moving;
 mod secrets;
 mod snapshots;
 mod tripped;
+mod units;
 mod wire;
