@@ -26,6 +26,8 @@ need newuidmap uidmap
 need catatonit catatonit
 need iptables iptables
 need busybox busybox-static
+# The first process of machines that units are tried on, and what judges units.
+need systemd-analyze systemd
 # Where images are fetched from.
 need docker-registry docker-registry
 # SQLite and ring are compiled from source.

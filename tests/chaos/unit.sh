@@ -19,7 +19,7 @@ if [ ! -x "$root/sbin/init" ]; then
     debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,ca-certificates bookworm "$root" http://deb.debian.org/debian
 fi
 install -m 755 "$SKYCLAW_TEST_BINARIES"/{skyclawd,skyclaw-hostd,skyctl} "$root/usr/bin/"
-install -m 644 deploy/skyclaw-hostd.service "$root/etc/systemd/system/"
+install -m 644 deploy/systemd/skyclaw-hostd.service "$root/etc/systemd/system/"
 # Of an earlier trial.
 rm -rf "$root"/var/lib/coordinator* "$root/var/lib/skyclaw"
 mkdir -p "$root/etc/skyclaw"
@@ -27,8 +27,8 @@ token=token-of-the-unit-trial
 (umask 077 && printf %s "$token" >"$root/etc/skyclaw/token")
 
 # A Podman of its own, so that nothing of the machine's is touched.
-# Limits are those that need no rights over the machine's; the unit asks for more open files. Nor has a systemd in a
-# container the rights to hand out credentials.
+# Limits are those that need no rights over the machine's; the unit asks for more open files. Credentials are handed out
+# through mounts, which a container does not share by itself; `tests/tests/units` tries them.
 mkdir -p "$root/etc/systemd/system/skyclaw-hostd.service.d"
 printf '[Service]\nLimitNOFILE=4096\nLoadCredential=\nEnvironment=SKYCLAW_TOKEN_FILE=/etc/skyclaw/token\n' >"$root/etc/systemd/system/skyclaw-hostd.service.d/trial.conf"
 cat >"$folder/containers.conf" <<CONF

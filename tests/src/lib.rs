@@ -20,6 +20,7 @@ pub mod fake_clock;
 pub mod gate;
 pub mod host;
 pub mod keepers;
+pub mod machine;
 pub mod mesh;
 pub mod net_ns;
 pub mod outside;

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod arrows;
+mod certificates;
 mod cli;
 mod cluster;
 mod containers;
@@ -17,4 +18,5 @@ mod secrets;
 mod snapshots;
 mod streams;
 mod tripped;
+mod units;
 mod wire;

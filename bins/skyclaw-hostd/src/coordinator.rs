@@ -149,6 +149,11 @@ impl ChangeLog {
         }
     }
 
+    /// Whether the last try was answered.
+    pub(crate) fn goes_well(&self) -> bool {
+        self.last.is_none()
+    }
+
     pub(crate) fn went_well(&mut self) {
         if self.last.take().is_some() {
             tracing::info!(what = self.what, "works again");

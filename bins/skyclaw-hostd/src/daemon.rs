@@ -25,6 +25,7 @@ use crate::settings::{Fault, Place, Settings};
 use crate::spool::Spool;
 use crate::state::{self, StateDir};
 use crate::stopping::Why;
+use crate::supervised::{Stand, attend};
 use crate::switch::{Switch, SwitchFile};
 use crate::ticket::Ticket;
 
@@ -62,6 +63,8 @@ pub enum Error {
 /// # Errors
 /// When the daemon cannot start, or must not go on.
 pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Result<(), Error> {
+    let supervisor = &place.supervisor;
+    supervisor.status("takes over what an earlier start has left");
     let terms = podman::terms(settings, place).map_err(Fault::from)?;
     // Runs that have a user of their own must find the way to what is theirs, and a Podman service to what it
     // is to mount.
@@ -100,7 +103,15 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
         enforcement = ?driver.enforcement(),
         "host daemon started"
     );
-    if !introduce(&coordinator, &mut found, &mut switch, shutdown).await {
+    // Nothing it needs for what it has is missing now; a coordinator may be away for as long as it likes.
+    let waits = Stand::Unheard { taken_over: found.running.len() };
+    supervisor.ready(&waits.to_string());
+    let introduced = tokio::select! {
+        introduced = introduce(&coordinator, &mut found, &mut switch, shutdown) => introduced,
+        never = supervisor.attend(|| async { true }, || waits.to_string()) => match never {},
+    };
+    if !introduced {
+        supervisor.stopping("ends before it was heard");
         // What runs goes on until its deadline: the shims see to it.
         leave_all(settings, found);
         return Ok(());
@@ -133,10 +144,12 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     };
     let runs = TaskTracker::new();
     let ended = tokio::select! {
+        never = attend(supervisor, &workshop, &runs) => match never {},
         () = shutdown.soft.cancelled() => Ok(()),
         ended = &mut keeping => ended.map_err(Error::Keeper),
         worked = work(settings, &workshop, &spool, &runs, (found, orders), shutdown) => worked,
     };
+    supervisor.stopping("takes no more work, and sees to what runs");
     match stop_mode(settings) {
         StopMode::Leave if ended.is_ok() => {
             leave.cancel();

@@ -33,10 +33,12 @@ const MIN_GAP: Duration = Duration::from_secs(1);
 /// The same when it told only of output that somebody follows.
 const LOGS_GAP: Duration = Duration::from_millis(50);
 
-struct Request {
-    job: JobId,
-    lease: Option<Lease>,
-    run: Run,
+/// What is asked of the task.
+enum Request {
+    /// To take a job into its care.
+    Hold { job: JobId, lease: Option<Lease>, run: Run },
+    /// Whether it goes on, and whether the last heartbeat was answered.
+    Answer(oneshot::Sender<bool>),
 }
 
 /// The handle on the keeper. Cheap to clone.
@@ -81,7 +83,14 @@ impl Keeper {
     ) -> bool {
         let (start, may_start) = oneshot::channel();
         let run = Run { stopper, over, start: Some(start) };
-        self.0.send(Request { job, lease, run }).await.is_ok() && may_start.await.is_ok()
+        self.0.send(Request::Hold { job, lease, run }).await.is_ok() && may_start.await.is_ok()
+    }
+
+    /// Waits until the task has answered, and says whether the last heartbeat was. `None`: the task has ended.
+    pub(crate) async fn answers(&self) -> Option<bool> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Request::Answer(answer)).await.ok()?;
+        answered.await.ok()
     }
 }
 
@@ -199,7 +208,14 @@ impl Task {
 
     /// Whether a heartbeat is wanted at once.
     fn asked(&mut self, request: Request) -> bool {
-        let Request { job, lease, mut run } = request;
+        let (job, lease, mut run) = match request {
+            Request::Hold { job, lease, run } => (job, lease, run),
+            Request::Answer(answer) => {
+                // An error means that nobody waits for it any more.
+                let _ = answer.send(self.log.goes_well());
+                return false;
+            }
+        };
         let now = Instant::now();
         if self.leases.insert(job.clone(), lease, now) {
             run.go();

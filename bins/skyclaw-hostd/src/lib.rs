@@ -39,6 +39,7 @@ mod settings;
 mod spool;
 mod state;
 mod stopping;
+mod supervised;
 mod switch;
 mod ticket;
 

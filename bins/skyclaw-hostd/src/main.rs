@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use skyclaw_config::{Environment, Shutdown, logging};
+use skyclaw_config::{Environment, Shutdown, Supervisor, logging};
 use skyclaw_exec::Shim;
 use skyclaw_hostd::{Place, Settings, heap, operate, secrets};
 
@@ -18,6 +18,11 @@ fn main() -> ExitCode {
     // Before anything else: a shim is there once for each run, and must stay small.
     if std::env::args_os().nth(1).is_some_and(|arg| arg == SHIM) {
         return skyclaw_exec::shim::main();
+    }
+    // Nor may what it once ran as the same user look into this while it starts.
+    if let Err(error) = secrets::seal() {
+        eprintln!("Error: cannot keep other processes of this user out: {error}");
+        return ExitCode::FAILURE;
     }
     match daemon() {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,6 +69,7 @@ fn daemon() -> anyhow::Result<()> {
         // The program that runs now, also when its file was replaced meanwhile.
         shim: Shim { program: "/proc/self/exe".into(), args: vec![SHIM.to_owned()] },
         runtime_dir: env.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()),
+        supervisor: Supervisor::of_process(&env),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -179,6 +179,7 @@ mod tests {
             base_dir: "/".into(),
             shim: Shim { program: "/shim".into(), args: vec![] },
             runtime_dir: Some("/run/user/7".into()),
+            supervisor: skyclaw_config::Supervisor::nobody(),
         }
     }
 

@@ -22,13 +22,21 @@ use skyclaw_config::{Environment, Settings};
 
 const MEMORY_FILE: &str = "/proc/self/fd/";
 
-/// Makes the process not dumpable and, when there is a secret in its environment, starts it anew
-/// without. To be called first, before there is a second thread.
+/// Makes the process not dumpable. To be called first of all: until then what runs as the same user may look into it.
+/// From the very start only a program that its user cannot read is closed, as docs/systemd.md has it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn seal() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+/// Starts the process anew without the secrets in its environment, if there are any. To be called before there is a
+/// second thread.
 ///
 /// # Errors
 /// When the kernel refuses; the secret is still where it was then.
 pub fn hide<S: Settings>(env: &Environment) -> io::Result<()> {
-    nix::sys::prctl::set_dumpable(false)?;
     let mut command = Command::new(std::env::current_exe()?);
     // Open until the new start has taken over.
     let mut files = Vec::new();

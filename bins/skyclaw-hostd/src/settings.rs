@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skyclaw_config::logging::{Filter, Format};
-use skyclaw_config::{HttpUrl, Millis, Secret};
+use skyclaw_config::{HttpUrl, Millis, Secret, Supervisor};
 use skyclaw_exec::{Allowlist, Config, Openclaw, Shim};
 use skyclaw_proto::{HostId, limits};
 
@@ -113,6 +113,8 @@ pub struct Place {
     pub shim: Shim,
     /// Where what runs for this daemon's user is, in memory (`XDG_RUNTIME_DIR`).
     pub runtime_dir: Option<PathBuf>,
+    /// The service manager it was started by.
+    pub supervisor: Supervisor,
 }
 
 /// A setting that is well-formed and still no good.

@@ -172,6 +172,11 @@ impl Switch {
         self.0.borrow_and_update().clone()
     }
 
+    /// Whether it is frozen.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.0.borrow().frozen.is_some()
+    }
+
     /// Waits until it is frozen. Cancel-safe.
     pub(crate) async fn frozen(&mut self) {
         self.wait(true).await;

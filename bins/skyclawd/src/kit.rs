@@ -60,7 +60,7 @@ impl Kit {
             bootstrap_expect: 1,
             max_voters: 5,
             discovery: None,
-            wire: Arc::new(skyclaw_replication::HttpWire::new().expect("a client")),
+            wire: Arc::new(skyclaw_replication::HttpWire::new([]).expect("a client")),
             events: skyclaw_replication::Retention::default(),
             min_replications: 1,
             clock: clock::now,

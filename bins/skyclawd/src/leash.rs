@@ -110,6 +110,16 @@ impl Leash {
         std::future::poll_fn(step).await
     }
 
+    /// The same, but it goes on until it must end now.
+    pub(crate) async fn unless_cut<T>(&self, first: impl Future<Output = T>) -> Option<T> {
+        let mut first = pin!(first);
+        let step = |context: &mut Context<'_>| match self.pulled(context) {
+            Pull::None | Pull::End => first.as_mut().poll(context).map(Some),
+            Pull::Cut => Poll::Ready(None),
+        };
+        std::future::poll_fn(step).await
+    }
+
     /// Awaits a connection; it ends when it is told to.
     pub(crate) async fn hold<C: GracefulConnection>(&self, connection: C) -> Result<(), C::Error> {
         let (mut connection, mut is_ending) = (pin!(connection), false);
@@ -118,6 +128,10 @@ impl Leash {
                 Pull::None => {}
                 Pull::End if is_ending => {}
                 Pull::End => {
+                    // What has come already is begun first: a connection on which nothing was read yet is just closed.
+                    if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                        return Poll::Ready(ended);
+                    }
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -1,13 +1,13 @@
 //! The coordinator. Reads its settings, starts its node and serves until it is told to stop.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use skyclaw_config::{Environment, Loaded, Shutdown, clock, ids, logging};
+use skyclaw_config::{Environment, HttpUrl, Loaded, Shutdown, Supervisor, clock, ids, logging, supervisor};
 use skyclaw_replication::{Discovery, HttpWire, Node, Retention};
 use skyclawd::admission::Admission;
 use skyclawd::app::App;
@@ -54,13 +54,18 @@ fn start(loaded: Loaded<Settings>, env: &Environment) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let checked = settings.check()?;
+    let socket = supervisor::handed_over()?;
+    let checked = match &socket {
+        Some(socket) => settings.check_handed_over(socket.local_addr()?)?,
+        None => settings.check()?,
+    };
+    let supervisor = Supervisor::of_process(env);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if env.get("TOKIO_WORKER_THREADS").is_none() {
         runtime.worker_threads(workers());
     }
     let runtime = runtime.enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(run(settings, checked))
+    runtime.context("cannot start the runtime")?.block_on(run(settings, checked, socket, supervisor))
 }
 
 /// Never fewer threads, or one large request would hold up the heartbeats of the cluster.
@@ -72,36 +77,21 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(LEAST_WORKERS, |all| (all.get() / 2).max(LEAST_WORKERS))
 }
 
-async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
+async fn run(
+    settings: Settings,
+    checked: Checked,
+    socket: Option<TcpListener>,
+    supervisor: Supervisor,
+) -> anyhow::Result<()> {
     let shutdown = Shutdown::install(settings.shutdown_grace_ms.0).context("cannot listen for signals")?;
     raise_file_limit(settings.max_connections);
-    let address = checked.address;
     let sheds = Sheds::default();
-    let limits = Limits {
-        connections: settings.max_connections,
-        idle: settings.idle_timeout_ms.0,
-        sheds: sheds.clone(),
-    };
-    let server = Server::bind(address, limits).with_context(|| format!("cannot listen on {address}"))?;
+    let server = server(&settings, checked.address, socket, &sheds)?;
     let address = server.address().context("cannot tell where it listens")?;
 
+    supervisor.status("opens its database and its log");
     let tracker = TaskTracker::new();
-    let options = skyclaw_replication::Options {
-        node_id: settings.node_id.clone(),
-        db_path: settings.db_path.clone(),
-        lease: settings.lease_ms.0,
-        token: settings.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned()),
-        url: settings.own_url(address),
-        peer_urls: settings.peer_urls.iter().map(ToString::to_string).collect(),
-        bootstrap_expect: settings.bootstrap_expect(),
-        max_voters: settings.max_voters,
-        discovery: discovery(&settings, address),
-        wire: Arc::new(HttpWire::new().map_err(anyhow::Error::msg)?),
-        events: Retention { count: settings.event_retention_max, age: settings.event_retention_ms.0 },
-        min_replications: settings.min_replications,
-        clock: clock::now,
-        new_uuid: ids::uuid,
-    };
+    let options = options(&settings, address)?;
     let node = tokio::select! {
         node = Node::start(options, &tracker) => node?,
         // Whatever it has opened is as a crash would leave it, which is no harm.
@@ -114,19 +104,30 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
     println!("listening on http://{address}");
     let _ = std::io::stdout().flush();
     tracing::info!(%address, node = %node.node_id(), "serving");
+    // Also where it waits for others: they need it to answer.
+    supervisor.ready(&stands(&node));
     // While the leadership is handed over, the others must still be answered.
     let end = CancellationToken::new();
     let serve = server.run(router(app), end.clone(), shutdown.hard.clone(), &tracker);
     let stopped = async {
         shutdown.soft.cancelled().await;
+        supervisor.stopping("answers what is under way, and ends");
         node.hand_over(None).await;
         end.cancel();
         std::future::pending::<()>().await;
+    };
+    let well = async {
+        tokio::select! {
+            never = supervisor.attend(|| node.answers(), || stands(&node)) => match never {},
+            // From now on it is not asked for any more.
+            () = shutdown.soft.cancelled() => std::future::pending::<()>().await,
+        }
     };
     let failed = tokio::select! {
         () = serve => None,
         why = node.failed() => Some(why),
         () = stopped => None,
+        () = well => None,
     };
     if let Some(why) = failed {
         anyhow::bail!("cannot go on: {why}");
@@ -140,6 +141,53 @@ async fn run(settings: Settings, checked: Checked) -> anyhow::Result<()> {
         tracing::warn!(tasks = tracker.len(), "not everything ended in time; what was acknowledged is safe");
     }
     Ok(())
+}
+
+/// What listens: the socket that was handed over, or one of its own.
+fn server(
+    settings: &Settings,
+    address: SocketAddr,
+    socket: Option<TcpListener>,
+    sheds: &Sheds,
+) -> anyhow::Result<Server> {
+    let limits = Limits {
+        connections: settings.max_connections,
+        idle: settings.idle_timeout_ms.0,
+        sheds: sheds.clone(),
+    };
+    match socket {
+        Some(socket) => Server::over(socket, limits).context("cannot use the socket that was handed over"),
+        None => Server::bind(address, limits).with_context(|| format!("cannot listen on {address}")),
+    }
+}
+
+fn options(settings: &Settings, address: SocketAddr) -> anyhow::Result<skyclaw_replication::Options> {
+    let wire = HttpWire::new(settings.peer_urls.iter().map(HttpUrl::as_str)).map_err(anyhow::Error::msg)?;
+    Ok(skyclaw_replication::Options {
+        node_id: settings.node_id.clone(),
+        db_path: settings.db_path.clone(),
+        lease: settings.lease_ms.0,
+        token: settings.token.as_ref().map_or_else(String::new, |token| token.expose().to_owned()),
+        url: settings.own_url(address),
+        peer_urls: settings.peer_urls.iter().map(ToString::to_string).collect(),
+        bootstrap_expect: settings.bootstrap_expect(),
+        max_voters: settings.max_voters,
+        discovery: discovery(settings, address),
+        wire: Arc::new(wire),
+        events: Retention { count: settings.event_retention_max, age: settings.event_retention_ms.0 },
+        min_replications: settings.min_replications,
+        clock: clock::now,
+        new_uuid: ids::uuid,
+    })
+}
+
+/// How a coordinator that serves does, for people.
+fn stands(node: &Node) -> String {
+    let health = node.health();
+    match health.reason {
+        None => "serves and takes writes".to_owned(),
+        Some(reason) => format!("serves and takes no writes: {reason}"),
+    }
 }
 
 fn app(

@@ -36,6 +36,9 @@ const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long to wait when a connection could not be accepted for want of something.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// How long a connection that was accepted may still take to ask something when the server ends: who has connected just
+/// now is about to, and a closed connection would be all it gets.
+const FIRST_WORD: Duration = Duration::from_millis(500);
 /// What a connection too many is told; written in one go or not at all.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 70\r\n\r\n\
@@ -78,6 +81,15 @@ impl Server {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         Ok(Self { listener: socket.listen(BACKLOG)?, limits })
+    }
+
+    /// Serves on a socket that listens already. It may be somebody else's as well, who keeps it when this is gone.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn over(listener: std::net::TcpListener, limits: Limits) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: TcpListener::from_std(listener)?, limits })
     }
 
     /// Where it listens.
@@ -147,7 +159,7 @@ impl Server {
         let idle = self.limits.idle;
         tracker.spawn(async move {
             let _place = place;
-            let first = leash.unless_pulled(tokio::time::timeout(idle, begins_http2(&stream))).await;
+            let first = first_word(&leash, tokio::time::timeout(idle, begins_http2(&stream))).await;
             let ended = match first {
                 Some(Ok(Ok(true))) => {
                     let connection = http2_builder().serve_connection(TokioIo::new(stream), service);
@@ -183,6 +195,15 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder
+}
+
+/// What a connection says first; `None` when it is too late for that.
+async fn first_word<T>(leash: &Leash, first: impl Future<Output = T>) -> Option<T> {
+    let mut first = std::pin::pin!(first);
+    match leash.unless_pulled(first.as_mut()).await {
+        Some(said) => Some(said),
+        None => tokio::time::timeout(FIRST_WORD, leash.unless_cut(first)).await.ok().flatten(),
+    }
 }
 
 /// Whether the first bytes are those of HTTP/2. They are looked at and left where they are.
@@ -305,6 +326,46 @@ mod tests {
         tracker.wait().await;
         assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
         shutdown.finish().await;
+    }
+
+    #[tokio::test]
+    async fn who_had_connected_before_the_end_is_answered() {
+        let (address, shutdown, tracker) = started(limits(), By(|| async { "hi" })).await;
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        // Once a second one is turned away, the first was accepted.
+        let second = read_all(TcpStream::connect(address).await.expect("a connection")).await;
+        assert!(second.starts_with("HTTP/1.1 503 "), "{second}");
+        shutdown.soft.cancel();
+        stream.write_all(REQUEST).await.expect("sent");
+        let answer = read_all(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hi"), "{answer}");
+        tracker.close();
+        tracker.wait().await;
+        shutdown.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_somebody_else_is_served_and_left_as_it_was() {
+        let kept = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let address = kept.local_addr().expect("an address");
+        for _ in 0..2 {
+            let shutdown = Shutdown::install(Duration::from_secs(30)).expect("signals");
+            // Before anybody accepts.
+            let mut stream = TcpStream::connect(address).await.expect("a connection");
+            stream.write_all(REQUEST).await.expect("sent");
+            let server = Server::over(kept.try_clone().expect("a copy"), limits()).expect("a server");
+            assert_eq!(server.address().expect("an address"), address);
+            let tracker = TaskTracker::new();
+            let (soft, hard, tasks) = (shutdown.soft.clone(), shutdown.hard.clone(), tracker.clone());
+            tracker.spawn(async move { server.run(By(|| async { "hi" }), soft, hard, &tasks).await });
+            let mut head = [0; 15];
+            stream.read_exact(&mut head).await.expect("an answer");
+            assert_eq!(&head, b"HTTP/1.1 200 OK");
+            shutdown.soft.cancel();
+            tracker.close();
+            tracker.wait().await;
+            shutdown.finish().await;
+        }
     }
 
     #[test]

@@ -82,6 +82,13 @@ pub enum Error {
          (or SKYCLAW_TOKEN_FILE), or set SKYCLAW_COORDINATOR_HOST to a loopback address such as 127.0.0.1"
     )]
     Open(SocketAddr),
+    /// The same through a socket that was handed over.
+    #[error(
+        "without a token, anyone who reaches the socket at {0} that was handed over could run commands on every host: set \
+         SKYCLAW_TOKEN (or SKYCLAW_TOKEN_FILE, or the credential skyclaw_token), or have the socket unit listen on a \
+         loopback address (ListenStream=127.0.0.1:8787)"
+    )]
+    OpenSocket(SocketAddr),
     /// The public API's keys are malformed.
     #[error(transparent)]
     PublicKeys(#[from] public_keys::Error),
@@ -119,11 +126,30 @@ impl Settings {
     /// The first thing that no coordinator should start with.
     pub fn check(&self) -> Result<Checked, Error> {
         let address = SocketAddr::new(self.host, self.port);
-        if self.token.is_none() && !self.host.to_canonical().is_loopback() {
+        if !self.may_serve(address) {
             return Err(Error::Open(address));
         }
-        if !self.peer_urls.is_empty() && self.public_url.is_none() && self.host.is_unspecified() {
-            return Err(Error::NoPublicUrl(self.host));
+        self.check_at(address)
+    }
+
+    /// The same for a coordinator that is handed a socket, which listens at `address`.
+    ///
+    /// # Errors
+    /// As [`Settings::check`].
+    pub fn check_handed_over(&self, address: SocketAddr) -> Result<Checked, Error> {
+        if !self.may_serve(address) {
+            return Err(Error::OpenSocket(address));
+        }
+        self.check_at(address)
+    }
+
+    fn may_serve(&self, address: SocketAddr) -> bool {
+        self.token.is_some() || address.ip().to_canonical().is_loopback()
+    }
+
+    fn check_at(&self, address: SocketAddr) -> Result<Checked, Error> {
+        if !self.peer_urls.is_empty() && self.public_url.is_none() && address.ip().is_unspecified() {
+            return Err(Error::NoPublicUrl(address.ip()));
         }
         let counts = [
             (self.min_replications as usize, "SKYCLAW_MIN_REPLICATIONS"),
@@ -193,6 +219,23 @@ mod tests {
             assert_eq!(refused(closed), None, "{closed}");
         }
         assert!(settings(&[("SKYCLAW_TOKEN", "t")]).check().is_ok());
+    }
+
+    #[test]
+    fn without_a_token_only_a_socket_on_loopback_is_taken_over() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        // What it would listen on by itself does not count.
+        let without = settings(&[("SKYCLAW_COORDINATOR_HOST", "127.0.0.1")]);
+        for open in ["0.0.0.0:8787", "[::]:8787", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+            let error = without.check_handed_over(at(open)).expect_err(open);
+            assert!(matches!(error, Error::OpenSocket(_)), "{error}");
+            assert!(error.to_string().contains("ListenStream="), "{error}");
+        }
+        for closed in ["127.0.0.1:8787", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            let checked = settings(&[]).check_handed_over(at(closed)).expect(closed);
+            assert_eq!(checked.address, at(closed));
+        }
+        assert!(settings(&[("SKYCLAW_TOKEN", "t")]).check_handed_over(at("[::]:8787")).is_ok());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What every binary shares at its edge: settings, secrets, the clock, logging and signals.
+//! What every binary shares at its edge: settings, secrets, the clock, logging, signals and the service manager.
 //!
 //! This is the only crate that reads the environment, the clock and signals, and the only one that
 //! knows figment. A bin states each of its settings once with [`settings!`] and gets from it: the
@@ -6,7 +6,8 @@
 //! `--print-config`.
 //!
 //! Invariants:
-//! - The process environment is read in one place, [`Environment::of_process`]; all else is given one.
+//! - The process environment is read in one place, [`Environment::of_process`]; all else is given one. What a service
+//!   manager tells its services there is read in [`supervisor`] alone.
 //! - A secret never reaches an error, a log line or the output of `--print-config`.
 //! - A value that is not allowed, or a key nobody knows, ends the start with an error that names it.
 
@@ -20,6 +21,7 @@ pub mod logging;
 mod secret;
 mod settings;
 pub mod shutdown;
+pub mod supervisor;
 mod url;
 
 pub use environment::Environment;
@@ -29,4 +31,5 @@ pub use layers::{Flag, Given, Layers, Loaded, command, load, load_with_flags};
 pub use secret::Secret;
 pub use settings::{Setting, Settings};
 pub use shutdown::Shutdown;
+pub use supervisor::Supervisor;
 pub use url::HttpUrl;

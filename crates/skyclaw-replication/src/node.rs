@@ -380,6 +380,15 @@ impl Node {
         behind(self.0.signs.committed(), self.applied())
     }
 
+    /// Waits until every task that a write goes through has answered: the one that owns the state, the log's, and the
+    /// one that proposes. Says whether they are all there. One that hangs is waited for without end. A node that waits
+    /// for others, or for its disk to have room, answers.
+    pub async fn answers(&self) -> bool {
+        self.0.machine.answers().await.is_ok()
+            && self.0.raft.with_raft_state(|_| ()).await.is_ok()
+            && self.0.proposer.answers().await.is_ok()
+    }
+
     /// Resolves, with the reason, when the node can go on no more.
     pub async fn failed(&self) -> String {
         let verify = async {
@@ -433,3 +442,6 @@ fn written(reply: LeaderReply) -> Result<Written, WriteError> {
         _ => Err(WriteError::OutcomeUnknown),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,12 +17,13 @@ use std::time::Duration;
 use openraft::error::{ClientWriteError, RaftError};
 use skyclaw_core::Command;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::error::WriteError;
 use crate::leader::{Leader, leader};
 use crate::log::Log;
-use crate::machine::{Answer, Machine};
+use crate::machine::{Answer, Gone, Machine};
 use crate::raft::{Proposal, Raft};
 use crate::target::Target;
 
@@ -42,6 +43,10 @@ const BOARD_WITHIN: Duration = Duration::from_millis(1);
 pub(crate) const RESERVE_BYTES: u64 = 1024 * 1024;
 /// How long an entry may take to be committed before its clients are told that nobody knows.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long an entry may take from when it is proposed to when its clients are answered, with time to spare; who has
+/// taken longer hangs.
+const ENTRY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A command that was carried out or refused, and the place in the log where that was decided.
 pub(crate) type Decided = (Answer, u64);
@@ -134,6 +139,7 @@ impl Batch {
 #[derive(Debug, Clone)]
 pub(crate) struct Proposer {
     queue: Queue,
+    pings: mpsc::Sender<Ping>,
     /// Held while a batch is on its way, and by who wants none to be.
     gate: Arc<Semaphore>,
     task: Arc<Task>,
@@ -149,10 +155,19 @@ impl Proposer {
         tracker: &TaskTracker,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
+        let (pings, asked) = mpsc::channel(1);
         let gate = Arc::new(Semaphore::new(1));
         let task = Arc::new(Task { raft, log, machine, target, gate: Arc::clone(&gate) });
-        tracker.spawn(Arc::clone(&task).run(waiting));
-        Self { queue, gate, task }
+        tracker.spawn(Arc::clone(&task).run(waiting, Pings(asked)));
+        Self { queue, pings, gate, task }
+    }
+
+    /// Waits until the task has answered. It does while it waits for commands, for a quorum as long as it waits for one at
+    /// all, and for who holds it ([`Self::hold`]).
+    pub(crate) async fn answers(&self) -> Result<(), Gone> {
+        let (answer, answered) = oneshot::channel();
+        self.pings.send(answer).await.map_err(|_| Gone)?;
+        answered.await.map_err(|_| Gone)
     }
 
     /// Waits until nothing is on its way into the log, and keeps it so until what is returned is dropped.
@@ -208,6 +223,28 @@ impl Proposer {
     }
 }
 
+/// Who asks whether the task goes on.
+type Ping = oneshot::Sender<()>;
+
+/// Those who ask.
+struct Pings(mpsc::Receiver<Ping>);
+
+impl Pings {
+    /// Awaits `work`, and answers who asks until then, but not beyond the time it may take.
+    async fn meanwhile<T>(&mut self, within: Option<Duration>, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let mut work = std::pin::pin!(work);
+        loop {
+            let in_time = within.is_none_or(|within| began.elapsed() < within);
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(ping) = self.0.recv(), if in_time => drop(ping.send(())),
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Task")
@@ -223,18 +260,18 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Waiting>) {
+    async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Waiting>, mut pings: Pings) {
         // Whoever was answered, or waited, when the last entry was through: most of them ask again at once.
         let mut expected = 0;
-        while let Some(mut batch) = Batch::next(&mut queue).await {
+        while let Some(mut batch) = pings.meanwhile(None, Batch::next(&mut queue)).await {
             batch.gather(expected, &mut queue).await;
-            let _on_its_way = self.gate.acquire().await;
-            self.board(&mut batch).await;
+            let _on_its_way = pings.meanwhile(None, self.gate.acquire()).await;
+            pings.meanwhile(None, self.board(&mut batch)).await;
             let commands = batch.waiting.len();
             let meters = self.machine.meters();
             meters.batch_commands.observe(commands as f64);
             meters.batch_bytes.observe(batch.bytes as f64);
-            self.propose(batch).await;
+            pings.meanwhile(Some(ENTRY_WITHIN), self.propose(batch)).await;
             expected = commands + queue.len();
         }
     }
@@ -251,7 +288,7 @@ impl Task {
             return;
         }
         let Ok(called) = self.machine.look(move |memory| memory.call_claims(&wanted)).await else { return };
-        let over = tokio::time::Instant::now() + BOARD_WITHIN;
+        let over = Instant::now() + BOARD_WITHIN;
         for passenger in called {
             // One that comes too late claims like everybody else.
             if let Ok(Ok(claim)) = tokio::time::timeout_at(over, passenger).await {
@@ -327,5 +364,33 @@ impl Task {
         let index = done.log_id.index;
         self.target.wait_for(&self.raft, index).await?;
         Ok((done.data.0, index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a question is answered while `work`, which never ends, goes on for so long already.
+    async fn answers_after(time: Duration, within: Option<Duration>) -> bool {
+        let (ask, asked) = mpsc::channel(1);
+        let mut pings = Pings(asked);
+        let mut work = std::pin::pin!(pings.meanwhile(within, std::future::pending::<()>()));
+        // Once a second, as it is asked.
+        let mut answered = false;
+        for _ in 0..time.as_secs() {
+            let (ping, mut answer) = oneshot::channel();
+            let _ = ask.try_send(ping);
+            let _ = tokio::time::timeout(Duration::from_secs(1), &mut work).await;
+            answered = answer.try_recv().is_ok();
+        }
+        answered
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_quorum_answers_and_who_hangs_does_not() {
+        assert!(answers_after(COMMIT_TIMEOUT + Duration::from_secs(5), Some(ENTRY_WITHIN)).await);
+        assert!(!answers_after(ENTRY_WITHIN + Duration::from_secs(5), Some(ENTRY_WITHIN)).await);
+        assert!(answers_after(2 * ENTRY_WITHIN, None).await, "it is held");
     }
 }

@@ -12,7 +12,7 @@ mod services;
 use std::path::Path;
 use std::time::Duration;
 
-use skyclaw_config::{Environment, Shutdown};
+use skyclaw_config::{Environment, Shutdown, Supervisor};
 use skyclaw_exec::Shim;
 use skyclaw_hostd::{Error, Place, Settings};
 use tokio::task::JoinHandle;
@@ -50,6 +50,7 @@ impl Daemon {
             base_dir: "/".into(),
             shim: Shim { program: env!("CARGO_BIN_EXE_skyclaw-hostd").into(), args: vec!["shim".into()] },
             runtime_dir: None,
+            supervisor: Supervisor::nobody(),
         };
         let shutdown = Shutdown::install(LONG).expect("signals");
         let (soft, hard) = (shutdown.soft.clone(), shutdown.hard.clone());

@@ -9,6 +9,7 @@ use skyclaw_core::State;
 use skyclaw_proto::Timestamp;
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::memory::Memory;
@@ -47,6 +48,7 @@ pub(crate) struct Machine {
     written: watch::Receiver<Written>,
     due: watch::Receiver<Option<Timestamp>>,
     checkpointed: watch::Sender<Option<Position>>,
+    busy: watch::Receiver<Option<Instant>>,
     /// How many claims wait for a job.
     parked: Arc<AtomicUsize>,
     store: Store,
@@ -63,6 +65,8 @@ pub(crate) struct Applier {
 const LOOKS: usize = 4096;
 /// Most orders that wait for their turn: the log waits for each anyway.
 const ORDERS: usize = 16;
+/// How long the whole state may take to be replaced before that counts as a task that hangs.
+const INSTALL_WITHIN: Duration = Duration::from_secs(3600);
 
 impl Machine {
     /// Starts the task.
@@ -76,6 +80,7 @@ impl Machine {
         // What was found may be in the memory of the system only: it is made durable before it is named.
         let (checkpointed, _) = watch::channel(None);
         let (due_tx, due) = watch::channel(options.state.next_due());
+        let (busy_tx, busy) = watch::channel(None);
         let meters = Meters::new();
         let memory = Memory::new(options.state, options.lease);
         let parked = memory.claims.count();
@@ -90,10 +95,12 @@ impl Machine {
             flush_at: None,
             back: None,
             hurry: false,
+            busy: busy_tx,
             meters: meters.clone(),
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        let machine = Self { looks, barriers, applied, written, due, checkpointed, parked, store, meters };
+        let machine =
+            Self { looks, barriers, applied, written, due, checkpointed, busy, parked, store, meters };
         (machine, Applier { orders })
     }
 
@@ -108,6 +115,21 @@ impl Machine {
         });
         self.looks.send(look).await.map_err(|_| Gone)?;
         answered.await.map_err(|_| Gone)
+    }
+
+    /// Waits until the task has answered, or is known to be at work that takes its time.
+    pub(crate) async fn answers(&self) -> Result<(), Gone> {
+        let is_at_work =
+            |since: &Option<Instant>| since.is_some_and(|since| since.elapsed() < INSTALL_WITHIN);
+        let mut busy = self.busy.clone();
+        // Nobody would take the question from the queue.
+        if is_at_work(&busy.borrow()) {
+            return Ok(());
+        }
+        tokio::select! {
+            looked = self.look(|_| ()) => looked,
+            began = busy.wait_for(is_at_work) => began.map(drop).map_err(|_| Gone),
+        }
     }
 
     /// Waits until the database holds all that is applied now, or cannot be written. Says how it stands.

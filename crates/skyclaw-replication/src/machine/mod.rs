@@ -122,6 +122,8 @@ struct Task {
     back: Option<Going>,
     /// Someone waits for all that is applied to be in the database.
     hurry: bool,
+    /// Since when it does what may take so long that nobody is answered meanwhile.
+    busy: watch::Sender<Option<Instant>>,
     meters: Meters,
 }
 
@@ -144,7 +146,11 @@ impl Task {
                 Some(look) = looks.recv() => look(&mut self.memory),
                 order = orders.recv(), if room => match order {
                     Some(Order::Apply(apply)) => self.apply(apply).await,
-                    Some(Order::Install(install)) => self.install(install).await,
+                    Some(Order::Install(install)) => {
+                        self.busy.send_replace(Some(Instant::now()));
+                        self.install(install).await;
+                        self.busy.send_replace(None);
+                    }
                     Some(Order::GoBack(order)) => self.go_back(*order),
                     None => break,
                 },

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,10 +34,13 @@ pub trait Wire: fmt::Debug + Send + Sync + 'static {
     fn post(&self, url: &str, body: Bytes, timeout: Duration) -> Answered<'_>;
 }
 
-/// HTTP/2 without TLS, connections kept open and shared.
+/// HTTP/2, connections kept open and shared: without TLS to `http` URLs, with it to `https` ones.
 #[derive(Debug, Clone)]
 pub struct HttpWire {
-    client: reqwest::Client,
+    plain: reqwest::Client,
+    /// Made when it is first needed: it takes the certificates that the machine trusts, which fails where there are
+    /// none.
+    tls: Arc<OnceLock<Result<reqwest::Client, String>>>,
 }
 
 /// How long a connection may take to come about. Short: who cannot be reached is tried again soon.
@@ -45,34 +49,79 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 impl HttpWire {
-    /// A way with no connections yet.
+    /// A way with no connections yet, to these coordinators and others.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
-    pub fn new() -> Result<Self, String> {
+    /// When the HTTP client cannot be set up; for an `https` URL, when this machine has no certificates that it trusts.
+    pub fn new<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         // The client asks for a provider even where it speaks no TLS. An error says that there is one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .http2_prior_knowledge()
-            .http2_initial_stream_window_size(4 * 1024 * 1024)
-            .http2_initial_connection_window_size(16 * 1024 * 1024)
-            .http2_keep_alive_interval(Duration::from_secs(2))
-            .http2_keep_alive_timeout(Duration::from_secs(2))
-            .http2_keep_alive_while_idle(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .no_proxy()
-            .build()
-            .map_err(|error| format!("the HTTP client for peers cannot be set up: {error}"))?;
-        Ok(Self { client })
+        let plain = builder().tls_certs_only([]).build();
+        let plain = plain
+            .map_err(|error| format!("the HTTP client for peers cannot be set up: {}", causes(&error)))?;
+        let wire = Self { plain, tls: Arc::default() };
+        if let Some(url) = urls.into_iter().find(|url| is_https(url)) {
+            wire.tls().map_err(|why| format!("{url} cannot be reached: {why}"))?;
+        }
+        Ok(wire)
     }
+
+    fn tls(&self) -> Result<&reqwest::Client, String> {
+        let made = self.tls.get_or_init(|| {
+            builder().build().map_err(|error| {
+                let why = format!(
+                    "TLS cannot be set up, perhaps as this machine has no CA certificates (on Debian they are in the \
+                     package ca-certificates): {}",
+                    causes(&error)
+                );
+                tracing::error!("{why}");
+                why
+            })
+        });
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    fn client(&self, url: &str) -> Option<&reqwest::Client> {
+        if is_https(url) { self.tls().ok() } else { Some(&self.plain) }
+    }
+}
+
+fn is_https(url: &str) -> bool {
+    url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .http2_initial_stream_window_size(4 * 1024 * 1024)
+        .http2_initial_connection_window_size(16 * 1024 * 1024)
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .http2_keep_alive_timeout(Duration::from_secs(2))
+        .http2_keep_alive_while_idle(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .no_proxy()
+}
+
+/// What an error says, and what it comes from: the client's own words are no more than that it could not be built.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 impl Wire for HttpWire {
     fn post(&self, url: &str, body: Bytes, timeout: Duration) -> Answered<'_> {
-        let request = self.client.post(format!("{url}{PEER_PATH}")).timeout(timeout).body(body).send();
+        let client = self.client(url);
+        let request =
+            client.map(|client| client.post(format!("{url}{PEER_PATH}")).timeout(timeout).body(body).send());
         let url = url.to_owned();
         Box::pin(async move {
+            let Some(request) = request else { return Err(WireError::Unreachable(url)) };
             let mut response = match request.await {
                 Ok(response) => response,
                 Err(error) if error.is_connect() || error.is_builder() => {

@@ -156,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_makes_way_for_entries_that_say_as_much() {
         let (_, cluster) = tokio::sync::watch::channel(None);
-        let wire = Arc::new(crate::peer::HttpWire::new().expect("a wire"));
+        let wire = Arc::new(crate::peer::HttpWire::new([]).expect("a wire"));
         let peers = Arc::new(Peers::new("token", wire, 1, 1, cluster));
         let mut commits = Commits::new(TaskTracker::new());
         let kept = |commits: &Commits| {

@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_called_committed_that_this_node_could_still_lose() {
         let (_, cluster) = tokio::sync::watch::channel(None);
-        let wire = Arc::new(crate::peer::HttpWire::new().expect("a wire"));
+        let wire = Arc::new(crate::peer::HttpWire::new([]).expect("a wire"));
         let peers = Arc::new(Peers::new("token", wire, 1, 1, cluster));
         let synced = Synced::before(4);
         let mut network = Network { peers, synced: synced.clone(), tracker: TaskTracker::new() };
