@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod arrows;
+mod bench;
 mod cli;
 mod cluster;
 mod containers;

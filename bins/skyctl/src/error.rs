@@ -82,6 +82,18 @@ pub enum Error {
     /// A record cannot be shown as JSON or YAML.
     #[error("cannot show the record: {0}")]
     Encode(String),
+    /// A bench cannot begin with what it was told.
+    #[error("{0}")]
+    Bench(String),
+    /// The machine does not give what a bench needs.
+    #[error("the bench could not {step}")]
+    BenchFailed {
+        /// What it was about to do.
+        step: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The demo could not go on.
     #[error("the demo could not {step}")]
     Demo {
@@ -108,6 +120,7 @@ impl Error {
             | Self::Config(_)
             | Self::NoCommand
             | Self::NotConfirmed
+            | Self::Bench(_)
             | Self::Ambiguous { .. } => Exit::Usage,
             Self::NoSuch { .. } => Exit::NotFound,
             _ if self.is_closed_pipe() => Exit::Success,
@@ -119,6 +132,7 @@ impl Error {
             | Self::ForeignSnapshot { .. }
             | Self::NoAnswer
             | Self::Encode(_)
+            | Self::BenchFailed { .. }
             | Self::Demo { .. } => Exit::Failure,
         }
     }
