@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::metrics::{Shed, Sheds};
+use crate::metrics::{Counted, Shed, Sheds};
 
 /// The two bounds.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub struct Permit {
 #[derive(Debug)]
 pub struct Parked {
     _place: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 impl Admission {
@@ -75,7 +76,7 @@ impl Permit {
             self.sheds.count(Shed::Parked);
             ApiError::overloaded("too many requests wait; try again later")
         })?;
-        Ok(Parked { _place: place })
+        Ok(Parked { _place: place, _counted: self.sheds.park() })
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::{AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ServiceId, Timestamp};
+use skyclaw_proto::{
+    AssignmentStatus, Capabilities, HostId, JobId, JobStatus, NodeId, RestoreId, ServiceId, Timestamp,
+};
 
 use crate::by_id::{ById, Ids};
 use crate::freeze::Freeze;
@@ -41,6 +43,8 @@ pub struct State {
     /// Those that have not ended.
     pub(crate) jobs: ById<JobId, Arc<Job>>,
     pub(crate) queue: Queue,
+    /// How many of them there are in each status, at its place in [`JobStatus::ALL`].
+    pub(crate) in_status: [u64; JobStatus::ALL.len()],
     /// Queued jobs that are not in the queue, as they are frozen.
     pub(crate) withheld: Ids<JobId>,
     /// The freezes in force and the newest of those that are over, oldest first.
@@ -143,6 +147,12 @@ impl State {
         self.queue.len() + self.withheld.len()
     }
 
+    /// How many jobs are in a status; of those that have ended, none is counted.
+    #[must_use]
+    pub fn jobs_in(&self, status: JobStatus) -> u64 {
+        self.in_status[status as usize]
+    }
+
     /// What a job may ask of a host.
     #[must_use]
     pub fn offers(&self, host: &HostId) -> Option<&Capabilities> {
@@ -236,6 +246,9 @@ impl State {
 
     /// Puts a job into the indexes its phase asks for.
     pub(crate) fn index(&mut self, job: &Job) {
+        if !job.is_ended() {
+            self.in_status[job.status() as usize] += 1;
+        }
         match &job.phase {
             Phase::Queued if self.is_withheld(job) => {
                 self.withheld.insert(job.id.clone());
@@ -250,6 +263,9 @@ impl State {
 
     /// Takes a job out of the indexes of its phase.
     pub(crate) fn unindex(&mut self, job: &Job) {
+        if !job.is_ended() {
+            self.in_status[job.status() as usize] -= 1;
+        }
         match &job.phase {
             Phase::Queued if self.withheld.remove(&job.id) => {}
             Phase::Queued => self.queue.remove(job),
