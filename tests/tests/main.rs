@@ -14,5 +14,6 @@ mod isolation;
 mod moving;
 mod secrets;
 mod snapshots;
+mod traces;
 mod tripped;
 mod wire;
