@@ -62,7 +62,7 @@ pub(crate) struct BenchArgs {
     /// How many hosts claim and complete, each one job after the other
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WORKERS)))]
     hosts: u16,
-    /// How long the payload of a job is, as JSON: from about 140 bytes to 512KiB
+    /// How long the payload of a job is, as JSON: from about 110 bytes to 512KiB
     #[arg(long, value_name = "SIZE", default_value = "256", value_parser = payload_bytes)]
     payload_bytes: u64,
     /// How many jobs may be queued before enqueuers wait for hosts

@@ -115,10 +115,11 @@ pub(crate) enum Command {
     Snapshot(SnapshotCommand),
     /// Measure a coordinator: put jobs through it, and say how many a second and how long each step takes
     ///
-    /// Speaks the wire contract alone, so any coordinator can be measured. The hosts are its own and run nothing:
-    /// they claim and complete. Its jobs ask for a capability that only these hosts have, so nobody else is given
-    /// one. At its end the hosts are removed, and jobs that are left are called off; finished ones stay in the
-    /// history until they are too old. Exits with 1 when a request failed for good, with 130 after Ctrl-C.
+    /// Speaks the wire contract alone, so any coordinator can be measured. The hosts are its own
+    /// and run nothing: they claim and complete. Its jobs ask for a capability that only these hosts
+    /// have, so nobody else is given one. At its end the hosts are removed, and jobs that are left
+    /// are called off; finished ones stay in the history. Exits with 1 when a request failed for
+    /// good, with 130 after Ctrl-C.
     ///
     /// Examples:
     ///   skyctl bench                                       10,000 jobs, 16 enqueuers, 16 hosts
