@@ -264,7 +264,8 @@ impl State {
     /// Takes a job out of the indexes of its phase.
     pub(crate) fn unindex(&mut self, job: &Job) {
         if !job.is_ended() {
-            self.in_status[job.status() as usize] -= 1;
+            let count = &mut self.in_status[job.status() as usize];
+            *count = count.saturating_sub(1);
         }
         match &job.phase {
             Phase::Queued if self.withheld.remove(&job.id) => {}
