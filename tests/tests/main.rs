@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod arrows;
+mod bench;
 mod certificates;
 mod cli;
 mod cluster;
@@ -17,6 +18,7 @@ mod retrying;
 mod secrets;
 mod snapshots;
 mod streams;
+mod traces;
 mod tripped;
 mod units;
 mod wire;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use skyclaw_config::otlp::Export;
 use skyclaw_config::{Environment, Shutdown, Supervisor, logging};
 use skyclaw_exec::Shim;
 use skyclaw_hostd::{Place, Settings, heap, operate, secrets};
@@ -58,8 +59,20 @@ fn daemon() -> anyhow::Result<()> {
         println!("{}", operate::act(&matches, &settings.state_dir, &env)?);
         return Ok(());
     }
-    logging::init(&settings.log, settings.log_format, &env);
-    for warning in &loaded.warnings {
+    let export = settings.otlp_endpoint.as_ref().map(|endpoint| Export {
+        endpoint,
+        sample: settings.otlp_sample,
+        service: BIN,
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let exporting = logging::init_exporting(&settings.log, settings.log_format, &env, export.as_ref())?;
+    let ended = serve(&settings, &loaded.warnings, &env);
+    exporting.finish();
+    ended
+}
+
+fn serve(settings: &Settings, warnings: &[String], env: &Environment) -> anyhow::Result<()> {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
     let base_dir = std::env::current_dir().context("cannot tell the working directory")?;
@@ -74,7 +87,7 @@ fn daemon() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::install(settings.drain_ms.0)?;
-        let ended = skyclaw_hostd::run(&settings, &place, &shutdown).await;
+        let ended = skyclaw_hostd::run(settings, &place, &shutdown).await;
         shutdown.finish().await;
         anyhow::Ok(ended?)
     })?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skyclaw_config::logging::{Filter, Format};
+use skyclaw_config::otlp::Ratio;
 use skyclaw_config::{HttpUrl, Millis, Secret, Supervisor};
 use skyclaw_exec::{Allowlist, Config, Openclaw, Shim};
 use skyclaw_proto::{HostId, limits};
@@ -99,6 +100,10 @@ skyclaw_config::settings! {
         log: Filter = "info", env "SKYCLAW_LOG";
         /// The shape of a log line: text or json.
         log_format: Format = "text", env "SKYCLAW_LOG_FORMAT";
+        /// The base URL of an OpenTelemetry collector (OTLP over HTTP) that spans are sent to; none when not set.
+        otlp_endpoint: Option<HttpUrl>, env "SKYCLAW_OTLP_ENDPOINT";
+        /// Which part of the traces is sent there, from 0 to 1.
+        otlp_sample: Ratio = "1", env "SKYCLAW_OTLP_SAMPLE";
     }
 }
 

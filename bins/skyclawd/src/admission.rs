@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::metrics::{Shed, Sheds};
+use crate::metrics::{Counted, Shed, Sheds};
 
 /// The bounds.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub struct Permit {
 #[derive(Debug)]
 pub struct Parked {
     _place: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 /// Streams of events at once, where nobody says otherwise.
@@ -108,7 +109,7 @@ impl Permit {
             self.sheds.count(Shed::Parked);
             ApiError::overloaded("too many requests wait; try again later")
         })?;
-        Ok(Parked { _place: place })
+        Ok(Parked { _place: place, _counted: self.sheds.park() })
     }
 }
 

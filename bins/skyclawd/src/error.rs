@@ -18,6 +18,10 @@ pub struct ApiError {
     body: ErrorBody,
 }
 
+/// Goes with an answer of 503, for whoever counts them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unavailable(pub(crate) ErrorCode);
+
 impl ApiError {
     /// An error with a sentence and a word.
     #[must_use]
@@ -77,8 +81,10 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let code = self.body.code;
         let mut response = (self.status, Json(self.body)).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.extensions_mut().insert(Unavailable(code.unwrap_or(ErrorCode::Unknown)));
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response
@@ -105,7 +111,9 @@ impl From<Refusal> for ApiError {
             Refusal::ScheduleBusy { .. } => (Status::CONFLICT, Code::ScheduleBusy),
             Refusal::NotLost { .. } => (Status::CONFLICT, Code::NotLost),
             Refusal::UnknownDependency(_) => (Status::CONFLICT, Code::UnknownDependency),
-            Refusal::NotToRetry { .. } | Refusal::UniqueKeyTaken { .. } => (Status::CONFLICT, Code::NotRetryable),
+            Refusal::NotToRetry { .. } | Refusal::UniqueKeyTaken { .. } => {
+                (Status::CONFLICT, Code::NotRetryable)
+            }
             Refusal::HostBusy { .. } => (Status::CONFLICT, Code::HostBusy),
             Refusal::TooManyFreezes => (Status::CONFLICT, Code::TooManyFreezes),
             Refusal::AssignedElsewhere { .. } | Refusal::NotAssigned { .. } => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use skyclaw_config::otlp::Export;
 use skyclaw_config::{Environment, HttpUrl, Loaded, Shutdown, Supervisor, clock, ids, logging, supervisor};
 use skyclaw_replication::{Discovery, HttpWire, Node, Retention};
 use skyclawd::admission::Admission;
@@ -50,7 +51,19 @@ fn start(loaded: Loaded<Settings>, env: &Environment) -> anyhow::Result<()> {
         print!("{text}");
         return Ok(());
     }
-    logging::init(&settings.log, settings.log_format, env);
+    let export = settings.otlp_endpoint.as_ref().map(|endpoint| Export {
+        endpoint,
+        sample: settings.otlp_sample,
+        service: NAME,
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let exporting = logging::init_exporting(&settings.log, settings.log_format, env, export.as_ref())?;
+    let ended = serve(settings, &warnings, env);
+    exporting.finish();
+    ended
+}
+
+fn serve(settings: Settings, warnings: &[String], env: &Environment) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use skyclaw_proto::ErrorCode;
+use skyclaw_proto::record::Job;
 use skyclaw_replication::Node;
 
 use crate::log_meters::LogMeters;
@@ -51,14 +53,97 @@ struct ShedLabels {
     bound: Shed,
 }
 
-/// Counts what is turned away. Clones are the same counters.
+/// Counts what is turned away, and who waits. Clones are the same counters.
 #[derive(Debug, Clone, Default)]
-pub struct Sheds(Family<ShedLabels, Counter>);
+pub struct Sheds {
+    turned_away: Family<ShedLabels, Counter>,
+    parked: Gauge,
+}
 
 impl Sheds {
     /// One was turned away.
     pub fn count(&self, bound: Shed) {
-        self.0.get_or_create(&ShedLabels { bound }).inc();
+        self.turned_away.get_or_create(&ShedLabels { bound }).inc();
+    }
+
+    /// One waits, until what is returned is dropped.
+    pub(crate) fn park(&self) -> Counted {
+        Counted::new(&self.parked)
+    }
+}
+
+/// Counted in a gauge as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Why a request was answered with 503.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Why(ErrorCode);
+
+impl EncodeLabelValue for Why {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match serde_json::to_value(self.0) {
+            Ok(serde_json::Value::String(word)) => word.as_str().encode(encoder),
+            _ => "unknown".encode(encoder),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhyLabels {
+    code: Why,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunLabels {
+    success: &'static str,
+}
+
+/// How jobs do that come by this coordinator.
+#[derive(Debug, Clone)]
+struct Jobs {
+    wait: Histogram,
+    run: Family<RunLabels, Histogram>,
+}
+
+impl Jobs {
+    /// From 1 ms to a day and a half.
+    fn seconds() -> Histogram {
+        Histogram::new(exponential_buckets(0.001, 3.0, 17))
+    }
+
+    fn register(registry: &mut Registry) -> Self {
+        let this = Self { wait: Self::seconds(), run: Family::new_with_constructor(Self::seconds) };
+        for success in ["true", "false"] {
+            drop(this.run.get_or_create(&RunLabels { success }));
+        }
+        let registry = registry.sub_registry_with_prefix("job");
+        registry.register_with_unit(
+            "wait",
+            "How long jobs waited that were claimed here for the first time",
+            Unit::Seconds,
+            this.wait.clone(),
+        );
+        registry.register_with_unit(
+            "run",
+            "How long runs took whose end was reported here, by whether they succeeded",
+            Unit::Seconds,
+            this.run.clone(),
+        );
+        this
     }
 }
 
@@ -82,6 +167,8 @@ pub struct Metrics {
     seconds: Family<RouteLabels, Histogram>,
     in_flight: Gauge,
     logs: LogMeters,
+    unavailable: Family<WhyLabels, Counter>,
+    jobs: Jobs,
 }
 
 impl Metrics {
@@ -106,19 +193,30 @@ impl Metrics {
         http.register("requests_in_flight", "Requests that are not answered yet", in_flight.clone());
         // Told from the start, so that the first one can be seen to happen.
         for bound in [Shed::Connections, Shed::Work, Shed::Parked, Shed::Streams] {
-            drop(sheds.0.get_or_create(&ShedLabels { bound }));
+            drop(sheds.turned_away.get_or_create(&ShedLabels { bound }));
         }
         http.register(
             "sheds",
             "Connections and requests turned away, by the bound they met",
-            sheds.0.clone(),
+            sheds.turned_away.clone(),
         );
+        http.register("parked", "Requests that wait for something to happen", sheds.parked.clone());
+        let unavailable = Family::<WhyLabels, Counter>::default();
+        for code in [ErrorCode::Overloaded, ErrorCode::NoLeader, ErrorCode::OutcomeUnknown] {
+            drop(unavailable.get_or_create(&WhyLabels { code: Why(code) }));
+        }
+        http.register(
+            "unavailable",
+            "Requests answered with 503, by the word of the answer",
+            unavailable.clone(),
+        );
+        let jobs = Jobs::register(&mut registry);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of the program", version);
         node.register_metrics(&mut registry);
         let logs = LogMeters::default();
         logs.register(&mut registry);
-        Self { registry, requests, seconds, in_flight, logs }
+        Self { registry, requests, seconds, in_flight, unavailable, jobs, logs }
     }
 
     /// What is measured of the output that passes through.
@@ -130,6 +228,24 @@ impl Metrics {
     pub(crate) fn begin(&self) -> InFlight<'_> {
         self.in_flight.inc();
         InFlight(&self.in_flight)
+    }
+
+    /// A request was answered with 503.
+    pub(crate) fn unavailable(&self, code: ErrorCode) {
+        self.unavailable.get_or_create(&WhyLabels { code: Why(code) }).inc();
+    }
+
+    /// A job was given to a host. That it waited is known of its first claim alone.
+    pub(crate) fn claimed(&self, job: &Job) {
+        if job.attempts == 1 {
+            self.jobs.wait.observe(job.updated_at.since(job.created_at).as_secs_f64());
+        }
+    }
+
+    /// A host has reported the end of a run.
+    pub(crate) fn ran(&self, took: Duration, success: bool) {
+        let success = if success { "true" } else { "false" };
+        self.jobs.run.get_or_create(&RunLabels { success }).observe(took.as_secs_f64());
     }
 
     /// What is measured of one route.
@@ -207,6 +323,8 @@ fn known(method: &http::Method) -> &'static str {
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::json;
+
     use super::*;
     use crate::admission::Admission;
     use crate::kit::Kit;
@@ -229,6 +347,54 @@ mod tests {
         let documented: BTreeSet<String> =
             text.lines().filter_map(row).map(|name| format!("skyclaw_{name}")).collect();
         assert_eq!(served, documented, "left: served, right: in docs/metrics.md");
+        kit.end().await;
+    }
+
+    /// The names under which Prometheus stores what is served.
+    fn stored(text: &str) -> BTreeSet<String> {
+        let of = |line: &str| {
+            let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+            let endings: &[&str] = match kind {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_sum", "_count"],
+                "info" => &["_info"],
+                _ => &[""],
+            };
+            Some(endings.iter().map(|ending| format!("{name}{ending}")).collect::<Vec<_>>())
+        };
+        text.lines().filter_map(of).flatten().collect()
+    }
+
+    /// All that is called `expr` in a dashboard.
+    fn queries(of: &serde_json::Value, found: &mut Vec<String>) {
+        match of {
+            serde_json::Value::Object(fields) => fields.iter().for_each(|(name, value)| match value {
+                serde_json::Value::String(query) if name == "expr" => found.push(query.clone()),
+                value => queries(value, found),
+            }),
+            serde_json::Value::Array(all) => all.iter().for_each(|value| queries(value, found)),
+            _ => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn the_dashboard_asks_for_nothing_that_is_not_served() {
+        let kit = Kit::start().await;
+        kit.get("/health", &[]).await;
+        let served = stored(&kit.app.metrics.render().expect("text"));
+        let dashboard = include_str!("../../../deploy/grafana/skyclaw.json");
+        let dashboard = serde_json::from_str(dashboard).expect("the dashboard is JSON");
+        let mut asked = Vec::new();
+        queries(&dashboard, &mut asked);
+        assert!(asked.len() > 10, "{asked:?}");
+        for query in asked {
+            let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let names: Vec<_> = words.filter(|word| word.starts_with("skyclaw_")).collect();
+            assert!(!names.is_empty(), "{query} asks for nothing of ours");
+            for name in names {
+                assert!(served.contains(name), "{name} of {query} is not among {served:?}");
+            }
+        }
         kit.end().await;
     }
 
@@ -260,6 +426,59 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_job_is_told_of_from_its_enqueue_to_its_end() {
+        let kit = Kit::start().await;
+        let has = |wanted: &str| {
+            let text = kit.app.metrics.render().expect("text");
+            assert!(text.lines().any(|line| line == wanted), "{wanted} is not in {text}");
+        };
+        kit.post("/v1/hosts/register", &json!({"hostId": "h", "name": "h"})).await;
+        let job = json!({"payload": {"kind": "shell", "command": "true"}});
+        kit.post("/v1/jobs", &job).await;
+        kit.post("/v1/jobs", &job).await;
+        has("skyclaw_jobs{status=\"queued\"} 2");
+        let claimed = kit.post("/v1/hosts/h/claim", &json!({})).await;
+        has("skyclaw_jobs{status=\"queued\"} 1");
+        has("skyclaw_jobs{status=\"leased\"} 1");
+        has("skyclaw_job_wait_seconds_count 1");
+        let id = claimed.json["job"]["id"].as_str().expect("an id");
+        let end = json!({"hostId": "h", "success": false, "durationMs": 2500, "exitCode": 1,
+                         "stdout": "", "stderr": ""});
+        kit.post(&format!("/v1/jobs/{id}/complete"), &end).await;
+        has("skyclaw_jobs{status=\"leased\"} 0");
+        has("skyclaw_job_run_seconds_sum{success=\"false\"} 2.5");
+        kit.end().await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_counted_as_long_as_it_does() {
+        let sheds = Sheds::default();
+        let kit = Kit::with(|app| {
+            app.metrics = Metrics::new(&app.node, &sheds);
+            app.admission = Admission::counting(10, 10, sheds.clone());
+        })
+        .await;
+        kit.post("/v1/hosts/register", &json!({"hostId": "h", "name": "h"})).await;
+        let waiting = json!({"waitMs": 30_000});
+        let mut claim = std::pin::pin!(kit.post("/v1/hosts/h/claim", &waiting));
+        // Answers in its turn, after the claim was taken in.
+        let meanwhile = async {
+            kit.get("/v1/hosts?consistent=true", &[]).await;
+            sheds.parked.get()
+        };
+        let parked = tokio::select! {
+            biased;
+            early = &mut claim => panic!("it did not wait: {early:?}"),
+            parked = meanwhile => parked,
+        };
+        assert_eq!(parked, 1);
+        kit.app.soft.cancel();
+        claim.await;
+        assert_eq!(sheds.parked.get(), 0);
+        kit.end().await;
+    }
+
+    #[tokio::test]
     async fn what_is_turned_away_is_counted_by_the_bound_it_met() {
         let sheds = Sheds::default();
         let kit = Kit::with(|app| {
@@ -271,6 +490,7 @@ mod tests {
         let text = kit.app.metrics.render().expect("text");
         assert!(text.contains("skyclaw_http_sheds_total{bound=\"work\"} 1"), "{text}");
         assert!(text.contains("skyclaw_http_sheds_total{bound=\"parked\"} 0"), "{text}");
+        assert!(text.contains("skyclaw_http_unavailable_total{code=\"overloaded\"} 1"), "{text}");
         kit.end().await;
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use axum::http::HeaderValue;
 use skyclaw_config::logging::{Filter, Format};
+use skyclaw_config::otlp::Ratio;
 use skyclaw_config::{HttpUrl, Millis, Secret};
 use skyclaw_proto::NodeId;
 
@@ -51,6 +52,10 @@ skyclaw_config::settings! {
         log: Filter = "info,openraft=error,openraft::replication=off", env "SKYCLAW_LOG";
         /// The shape of log lines: text or json.
         log_format: Format = "text", env "SKYCLAW_LOG_FORMAT";
+        /// The base URL of an OpenTelemetry collector (OTLP over HTTP) that spans are sent to; none when not set.
+        otlp_endpoint: Option<HttpUrl>, env "SKYCLAW_OTLP_ENDPOINT";
+        /// Which part of the traces is sent there, from 0 to 1.
+        otlp_sample: Ratio = "1", env "SKYCLAW_OTLP_SAMPLE";
         /// Most connections at once. Further ones are answered 503 and closed.
         max_connections: usize = "16384", env "SKYCLAW_MAX_CONNECTIONS";
         /// Most requests that are worked on at once. Further ones are answered 503.

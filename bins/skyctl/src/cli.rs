@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchArgs;
 use crate::classic::ClassicCommand;
 use crate::cluster::ClusterCommand;
 use crate::events::EventsArgs;
@@ -125,6 +126,20 @@ pub(crate) enum Command {
     /// Back a cluster up, and bring it back
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Measure a coordinator: put jobs through it, and say how many a second and how long each step takes
+    ///
+    /// Speaks the wire contract alone, so any coordinator can be measured. The hosts are its own
+    /// and run nothing: they claim and complete. Its jobs ask for a capability that only these hosts
+    /// have, so nobody else is given one. At its end the hosts are removed, and jobs that are left
+    /// are called off; finished ones stay in the history. Exits with 1 when a request failed for
+    /// good, with 130 after Ctrl-C.
+    ///
+    /// Examples:
+    ///   skyctl bench                                       10,000 jobs, 16 enqueuers, 16 hosts
+    ///   skyctl bench --duration 30s --enqueuers 64 --hosts 64 -o json
+    ///   skyctl bench --jobs 50000 --separately             first enqueue all, then claim and complete all
+    #[command(verbatim_doc_comment)]
+    Bench(BenchArgs),
     /// Start a mesh of one coordinator and one host here, run a job on it, and clean up
     ///
     /// Needs the programs skyclawd and skyclaw-hostd beside skyctl or in PATH. Nothing is left behind.

@@ -38,6 +38,11 @@ impl<'a> Context<'a> {
 
     /// A client of the coordinators that flags, environment or file name.
     pub(crate) fn client(&self) -> Result<Client, Error> {
+        Ok(Client::new(self.client_config()?)?)
+    }
+
+    /// What such a client is made of.
+    pub(crate) fn client_config(&self) -> Result<Config, Error> {
         let loaded = self.settings()?;
         for warning in &loaded.warnings {
             output::say(&format!("warning: {warning}"));
@@ -50,7 +55,7 @@ impl<'a> Context<'a> {
         };
         let mut config = Config::new(urls, settings.token.map(Secret::into_inner));
         config.deadline = settings.deadline_ms.0;
-        Ok(Client::new(config)?)
+        Ok(config)
     }
 
     /// Prints the settings in effect and where each came from.

@@ -93,6 +93,18 @@ pub enum Error {
     /// A record cannot be shown as JSON or YAML.
     #[error("cannot show the record: {0}")]
     Encode(String),
+    /// A bench cannot begin with what it was told.
+    #[error("{0}")]
+    Bench(String),
+    /// The machine does not give what a bench needs.
+    #[error("the bench could not {step}")]
+    BenchFailed {
+        /// What it was about to do.
+        step: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The demo could not go on.
     #[error("the demo could not {step}")]
     Demo {
@@ -121,6 +133,7 @@ impl Error {
             | Self::OffsetOfBoth
             | Self::NotConfirmed
             | Self::Submission { .. }
+            | Self::Bench(_)
             | Self::Ambiguous { .. } => Exit::Usage,
             Self::NoSuch { .. } => Exit::NotFound,
             _ if self.is_closed_pipe() => Exit::Success,
@@ -132,6 +145,7 @@ impl Error {
             | Self::ForeignSnapshot { .. }
             | Self::NoAnswer
             | Self::Encode(_)
+            | Self::BenchFailed { .. }
             | Self::Demo { .. } => Exit::Failure,
         }
     }

@@ -3,8 +3,8 @@
 mod explain;
 mod file;
 mod links;
-mod plan;
 mod logs;
+mod plan;
 mod show;
 mod terms;
 mod watch;

@@ -4,6 +4,7 @@
 //! to stdout and nothing else does, so that a pipe gets it clean; what is said about it goes to stderr.
 
 mod arguments;
+mod bench;
 mod classic;
 mod cli;
 mod cluster;
@@ -54,6 +55,7 @@ pub async fn run(cli: Cli, env: &Environment) -> Result<Exit, Error> {
         Command::Cluster(command) => cluster::run(command, &context).await,
         Command::State(command) => state::run(command, &context).await,
         Command::Snapshot(command) => snapshot::run(command, &context).await,
+        Command::Bench(args) => bench::run(&args, &context).await,
         Command::Demo => demo::run(&context).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -23,6 +23,9 @@ pub struct Config {
     pub deadline: Duration,
     /// The largest answer that is read, in bytes. [`Client::state`] has no such bound.
     pub max_answer_bytes: usize,
+    /// How many requests one call may make, to whichever coordinators; as many as fit into the deadline when
+    /// `None`. Who measures wants to see each of them.
+    pub max_tries: Option<u32>,
 }
 
 impl Config {
@@ -40,6 +43,7 @@ impl Config {
             attempt_timeout: Duration::from_secs(10),
             deadline: Duration::from_secs(30),
             max_answer_bytes: MAX_SNAPSHOT_BYTES,
+            max_tries: None,
         }
     }
 }

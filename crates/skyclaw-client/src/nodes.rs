@@ -76,6 +76,20 @@ impl Client {
         self.fetch(&Call::get(route::HOSTS)).await.map(|HostsBody { hosts }| hosts)
     }
 
+    /// All hosts, by whatever way the coordinator has to tell of them: `GET /v1/hosts`, or `GET /v1/state` of a
+    /// reference coordinator, of which [`Config::max_answer_bytes`](crate::Config::max_answer_bytes) are read.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn hosts_of_any(&self) -> Result<Vec<Host>, Error> {
+        match self.hosts().await {
+            Err(error) if error.is_not_found() => {
+                self.fetch(&Call::get(route::STATE)).await.map(|HostsBody { hosts }| hosts)
+            }
+            hosts => hosts,
+        }
+    }
+
     /// `GET /v1/hosts/:id`.
     ///
     /// # Errors

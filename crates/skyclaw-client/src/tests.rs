@@ -305,6 +305,39 @@ async fn an_answer_that_is_none_or_too_large_is_refused() {
 }
 
 #[tokio::test]
+async fn who_wants_to_see_every_try_is_told_of_the_first_that_fails() {
+    let busy = Coordinator::start(|_, _| reply(503, r#"{"error":"busy","code":"overloaded"}"#)).await;
+    let good = Coordinator::start(|_, _| reply(200, job(1, "queued"))).await;
+    let broken = Coordinator::start(|_, _| reply(500, r#"{"error":"oh"}"#)).await;
+    let once = |urls: &[&str]| {
+        let mut config = Config::new(urls.iter().copied(), None);
+        config.max_tries = Some(1);
+        Client::new(config).expect("client")
+    };
+    let error = once(&[&busy.url, &good.url]).job(&job_id()).await.expect_err("busy");
+    assert!(matches!(&error, Error::Unavailable { failures, .. } if failures.len() == 1), "{error}");
+    assert_eq!((busy.lines().len(), good.lines().len()), (1, 0));
+    let error = once(&[&broken.url]).job(&job_id()).await.expect_err("broken");
+    assert_eq!((error.status(), broken.lines().len()), (Some(500), 1));
+    assert_eq!(once(&[&good.url]).job(&job_id()).await.expect("a job").version, 1);
+}
+
+#[tokio::test]
+async fn the_hosts_of_a_reference_coordinator_are_read_from_its_state() {
+    let hosts = r#"[{"id":"h1","name":"h1","capabilities":["a"],"maxParallel":1,"activeLeases":0,"version":1,
+        "lastSeenAt":"2026-01-01T00:00:00.000Z","registeredAt":"2026-01-01T00:00:00.000Z","updatedBy":"n"}]"#;
+    let node = Coordinator::start(move |_, asked| match asked.line.as_str() {
+        "GET /v1/state" => {
+            reply(200, format!(r#"{{"nodeId":"n","hosts":{hosts},"jobs":[{{"odd":1}}],"services":[]}}"#))
+        }
+        _ => reply(404, r#"{"error":"not found"}"#),
+    })
+    .await;
+    let found = client(&[&node.url]).hosts_of_any().await.expect("hosts");
+    assert_eq!(found.iter().map(|host| host.id.as_str()).collect::<Vec<_>>(), ["h1"]);
+}
+
+#[tokio::test]
 async fn a_list_asks_for_what_the_filter_says() {
     let node = Coordinator::start(|_, _| reply(200, r#"{"jobs":[],"nextCursor":"c2"}"#)).await;
     let filter = JobFilter {

@@ -44,6 +44,8 @@ pub(crate) struct Tries<'a> {
     pauses: ExponentialBackoff,
     /// Who is still to be asked in this round.
     round: VecDeque<usize>,
+    /// How many were asked.
+    made: u32,
     /// Leaders that were named and are not configured. Their indexes follow those of the configured.
     learned: Vec<Coordinator>,
     /// Whether somebody in this round said that it does not lead.
@@ -84,6 +86,7 @@ impl<'a> Tries<'a> {
             deadline: began + client.shared.config.deadline + call.poll,
             pauses,
             round: client.order().collect(),
+            made: 0,
             learned: vec![],
             leaderless: false,
             leaderless_rounds: 0,
@@ -96,6 +99,12 @@ impl<'a> Tries<'a> {
 
     /// Whom to ask next. Waits between two rounds.
     pub(crate) async fn next(&mut self) -> Result<Turn, Error> {
+        if self.client.shared.config.max_tries.is_some_and(|most| self.made >= most) {
+            return Err(match self.fault.take() {
+                Some((status, body)) => refused(self.call, status, body),
+                None => self.give_up(),
+            });
+        }
         if self.round.is_empty() {
             if let Some((status, body)) = self.fault.take() {
                 return Err(refused(self.call, status, body));
@@ -118,6 +127,7 @@ impl<'a> Tries<'a> {
             return Err(self.give_up());
         };
         let limit = left.min(self.client.shared.config.attempt_timeout + self.call.poll);
+        self.made += 1;
         Ok(Turn { coordinator, limit })
     }
 

@@ -18,6 +18,7 @@ mod field;
 pub mod ids;
 mod layers;
 pub mod logging;
+pub mod otlp;
 mod secret;
 mod settings;
 pub mod shutdown;

@@ -2,11 +2,14 @@
 
 use std::io::{IsTerminal, stderr};
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::environment::Environment;
 use crate::field::{Field, Raw};
+use crate::otlp::{self, Export, Exporting};
 
 /// The shape of a log line (`SKYCLAW_LOG_FORMAT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +51,12 @@ impl Filter {
     }
 }
 
+impl Filter {
+    fn directives(&self) -> EnvFilter {
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(&self.0)
+    }
+}
+
 impl Field for Filter {
     const ALLOWED: &'static str =
         "a level (error, warn, info, debug, trace) or directives like info,skyclawd=debug";
@@ -62,7 +71,7 @@ impl Field for Filter {
 /// Sends log lines to stderr from now on. Text has colours on a terminal only, and no time under
 /// systemd, whose journal adds one. A second call changes nothing.
 pub fn init(filter: &Filter, format: Format, env: &Environment) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(&filter.0);
+    let filter = filter.directives();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     // An error means that logging is up already, which is what was asked for.
     let _ = match format {
@@ -76,6 +85,36 @@ pub fn init(filter: &Filter, format: Format, env: &Environment) {
             }
         }
     };
+}
+
+/// The same, and sends spans to a collector if one is named.
+///
+/// # Errors
+/// When the export cannot be set up. That the collector does not answer is no error.
+pub fn init_exporting(
+    filter: &Filter,
+    format: Format,
+    env: &Environment,
+    export: Option<&Export<'_>>,
+) -> Result<Exporting, otlp::Error> {
+    let Some(export) = export else {
+        init(filter, format, env);
+        return Ok(Exporting::default());
+    };
+    let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(stderr);
+    let journal = env.get("JOURNAL_STREAM").is_some() && !stderr().is_terminal();
+    let lines = match format {
+        Format::Json => lines.json().flatten_event(true).boxed(),
+        Format::Text => {
+            let lines = lines.with_ansi(stderr().is_terminal() && env.get("NO_COLOR").is_none());
+            if journal { lines.without_time().boxed() } else { lines.boxed() }
+        }
+    };
+    let (spans, exporting) = otlp::begin(export)?;
+    // An error means that logging is up already, which is what was asked for.
+    let _ =
+        tracing_subscriber::registry().with(lines.with_filter(filter.directives())).with(spans).try_init();
+    Ok(exporting)
 }
 
 #[cfg(test)]

@@ -110,7 +110,9 @@ impl Notice {
             // An older record of the job is kept alive, which shares all that is large but its history.
             About::Job(job) => {
                 let attempts = job.life.as_ref().map_or(0, |life| life.approx_bytes());
-                job.history.as_ref().map_or(0, |history| history.approx_bytes()) + attempts + pairs(&job.labels)
+                job.history.as_ref().map_or(0, |history| history.approx_bytes())
+                    + attempts
+                    + pairs(&job.labels)
             }
             About::Service(service) => pairs(&service.labels),
             About::Freeze(freeze) => pairs(&freeze.scope.labels),

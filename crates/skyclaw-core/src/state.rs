@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, HostId, JobId, NodeId, RestoreId, ScheduleId, ServiceId, Timestamp,
+    AssignmentStatus, Capabilities, HostId, JobId, JobStatus, NodeId, RestoreId, ScheduleId, ServiceId,
+    Timestamp,
 };
 
 use crate::by_id::ById;
@@ -17,8 +18,8 @@ use crate::lanes::Lanes;
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
 use crate::restore::Restore;
-use crate::standing::{Due, Waiting};
 use crate::schedule::Schedule;
+use crate::standing::{Due, Waiting};
 
 /// Numbers that only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,8 @@ pub struct State {
     /// Those that have not ended.
     pub(crate) jobs: ById<JobId, Arc<Job>>,
     pub(crate) queue: Queue,
+    /// How many of them there are in each status, at its place in [`JobStatus::ALL`].
+    pub(crate) in_status: [u64; JobStatus::ALL.len()],
     /// Queued jobs that are not in the queue.
     pub(crate) waiting: Waiting,
     /// When there is something to do about a queued job.
@@ -162,6 +165,12 @@ impl State {
         self.queue.len() + self.waiting.len() + self.lanes.behind()
     }
 
+    /// How many jobs are in a status; of those that have ended, none is counted.
+    #[must_use]
+    pub fn jobs_in(&self, status: JobStatus) -> u64 {
+        self.in_status[status as usize]
+    }
+
     /// What a job may ask of a host.
     #[must_use]
     pub fn offers(&self, host: &HostId) -> Option<&Capabilities> {
@@ -256,6 +265,9 @@ impl State {
 
     /// Puts a job into the indexes its phase asks for. True when it can be claimed.
     pub(crate) fn index(&mut self, job: &Job) -> bool {
+        if !job.is_ended() {
+            self.in_status[job.status() as usize] += 1;
+        }
         if job.bonds.is_some() {
             self.index_bonds(job);
         }
@@ -292,6 +304,10 @@ impl State {
     pub(crate) fn unindex(&mut self, job: &Job) {
         if job.bonds.is_some() {
             self.unindex_bonds(job);
+        }
+        if !job.is_ended() {
+            let count = &mut self.in_status[job.status() as usize];
+            *count = count.saturating_sub(1);
         }
         match &job.phase {
             Phase::Queued => self.leave(job),

@@ -303,7 +303,12 @@ impl Task {
             batch.waiting.into_iter().map(|w| (w.command, w.decided)).unzip();
         let result = match self.obstacle(bytes) {
             Some(error) => Err(error),
-            None => self.write(commands, COMMIT_TIMEOUT).await,
+            None => {
+                let began = std::time::Instant::now();
+                let written = self.write(commands, COMMIT_TIMEOUT).await;
+                self.machine.meters().propose_seconds.observe(began.elapsed().as_secs_f64());
+                written
+            }
         };
         match result {
             Ok((answers, index)) => {

@@ -1,7 +1,7 @@
 //! A mesh of the reference is moved over to a cluster of ours while it works: it has our coordinators as
 //! its peers, then its hosts and clients are pointed at them. Nothing is lost, nothing is done twice.
 
-mod reference;
+pub(crate) mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::RwLock;

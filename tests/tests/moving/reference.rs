@@ -32,7 +32,7 @@ struct Mesh {
 
 /// One that runs. It ends with its runtime.
 #[derive(Debug)]
-pub(super) struct Reference {
+pub(crate) struct Reference {
     mesh: Arc<Mutex<Mesh>>,
     /// How often all peers have taken its state.
     synced: Arc<AtomicU64>,
@@ -42,7 +42,7 @@ pub(super) struct Reference {
 
 impl Reference {
     /// Starts one with these peers.
-    pub(super) fn start(peers: Vec<Wire>) -> Self {
+    pub(crate) fn start(peers: Vec<Wire>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (mesh, synced) = (Arc::new(Mutex::new(Mesh::default())), Arc::new(AtomicU64::new(0)));
@@ -65,6 +65,11 @@ impl Reference {
         Self { mesh, synced, url, _runtime: runtime }
     }
 
+    /// Its base URL.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(super) fn wire(&self) -> Wire {
         Wire::new(&self.url, None)
     }
@@ -79,7 +84,7 @@ impl Reference {
         self.mesh.lock().expect("the mesh").merge(state);
     }
 
-    pub(super) fn snapshot(&self) -> Value {
+    pub(crate) fn snapshot(&self) -> Value {
         self.mesh.lock().expect("the mesh").snapshot()
     }
 }

@@ -13,7 +13,8 @@ use tracing::Span;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::metrics::{InFlight, RouteMeter};
+use crate::error::Unavailable;
+use crate::metrics::{InFlight, Metrics, RouteMeter};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
 
@@ -43,6 +44,7 @@ pub(crate) struct Traced<'a> {
     id: HeaderValue,
     span: Span,
     meter: &'a RouteMeter,
+    metrics: &'a Metrics,
     method: Method,
     in_flight: InFlight<'a>,
     began: Instant,
@@ -62,6 +64,7 @@ pub(crate) fn begin<'a>(app: &'a App, names: &Names, meter: &'a RouteMeter, requ
         id,
         span,
         meter,
+        metrics: &app.metrics,
         method: request.method().clone(),
         in_flight: app.metrics.begin(),
         began: Instant::now(),
@@ -79,6 +82,9 @@ impl Traced<'_> {
         let (status, took) = (response.status().as_u16(), self.began.elapsed());
         drop(self.in_flight);
         self.meter.answered(&self.method, status, took);
+        if let Some(Unavailable(code)) = response.extensions().get() {
+            self.metrics.unavailable(*code);
+        }
         self.span.in_scope(|| tracing::debug!(status, took_us = took.as_micros(), "answered"));
         response.headers_mut().insert(REQUEST_ID, self.id);
     }

@@ -34,6 +34,7 @@ pub(crate) async fn handle(
         }
     };
     let jobs = reply::claimed(&written)?;
+    jobs.iter().for_each(|job| app.metrics.claimed(job));
     // Hosts of the reference name no `max` and know no `jobs`.
     let body = match claim.max {
         None => ClaimedJobs { job: jobs.into_iter().next(), jobs: None },

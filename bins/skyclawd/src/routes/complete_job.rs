@@ -1,5 +1,7 @@
 //! `POST /v1/jobs/:id/complete`: a host reports the end of a run.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::Response;
 use skyclaw_core::{Completion, Operation};
@@ -19,6 +21,7 @@ pub(crate) async fn handle(
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::complete(&id), &body)?;
     let end = body.take().check()?;
+    let (took, success) = (Duration::from_millis(end.duration_ms), end.success);
     let operation = Operation::Complete(Completion {
         id,
         host: end.host_id,
@@ -35,5 +38,6 @@ pub(crate) async fn handle(
         events: end.events.into_iter().map(Into::into).collect(),
     });
     let written = app.node.write(key, operation).await?;
+    app.metrics.ran(took, success);
     reply::job(&written)
 }

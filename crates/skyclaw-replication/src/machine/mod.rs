@@ -158,7 +158,10 @@ impl Task {
                 () = wait_until(flush_at), if self.commit.is_none() => self.flush(),
                 worked = poll_back(&mut self.back) => self.went_back(worked),
                 () = wait_until(back_at) => {}
-                _ = sweep.tick() => self.memory.sweep(),
+                _ = sweep.tick() => {
+                    self.memory.sweep();
+                    self.meters.jobs.take(&self.memory.state);
+                }
             }
             if self.hurry && self.commit.is_none() {
                 self.hurry = false;
@@ -199,6 +202,7 @@ impl Task {
         self.memory.take_in(effects, now);
         self.meters.apply_seconds.observe((now - began).as_secs_f64());
         self.meters.pending_bytes.set(self.pending_bytes());
+        self.meters.jobs.take(&self.memory.state);
         let _ = apply.answers.send(Ok(answers));
     }
 

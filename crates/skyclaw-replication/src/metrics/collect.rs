@@ -67,12 +67,19 @@ impl Collector for Collected {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Some(node) = self.0.upgrade().map(Node) else { return Ok(()) };
         let mut out = Out(encoder);
+        jobs(&node, &mut out)?;
         raft(&node, &mut out)?;
         replication(&node, &mut out)?;
         log(&node, &mut out)?;
         peers(&node, &mut out)?;
         gossip(&node, &mut out)
     }
+}
+
+fn jobs(node: &Node, out: &mut Out<'_>) -> fmt::Result {
+    let counts: Vec<_> =
+        node.0.meters.jobs.open().map(|(status, count)| ([("status", status.as_str())], count)).collect();
+    out.gauges(("jobs", "Jobs that have not ended, by status, as applied here", None), &counts)
 }
 
 fn raft(node: &Node, out: &mut Out<'_>) -> fmt::Result {

@@ -7,12 +7,15 @@
 mod collect;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::ServerState;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use skyclaw_core::State;
+use skyclaw_proto::JobStatus;
 use tokio_util::sync::CancellationToken;
 
 use self::collect::Collected;
@@ -24,7 +27,9 @@ use crate::raft::{Raft, RaftId};
 pub(crate) struct Meters {
     pub(crate) batch_commands: Histogram,
     pub(crate) batch_bytes: Histogram,
+    pub(crate) propose_seconds: Histogram,
     pub(crate) apply_seconds: Histogram,
+    pub(crate) jobs: JobCounts,
     pub(crate) commit_seconds: Histogram,
     pub(crate) pending_bytes: Gauge,
     pub(crate) snapshots_built: Counter,
@@ -34,6 +39,27 @@ pub(crate) struct Meters {
     pub(crate) elections_started: Counter,
     pub(crate) elections_won: Counter,
     pub(crate) leader_changes: Counter,
+}
+
+/// How many jobs are in each status, as of the last entry applied here. Clones are the same counts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobCounts(Arc<[AtomicU64; JobStatus::ALL.len()]>);
+
+impl JobCounts {
+    /// Takes over what a state counts.
+    pub(crate) fn take(&self, state: &State) {
+        for (count, status) in self.0.iter().zip(JobStatus::ALL) {
+            count.store(state.jobs_in(*status), Ordering::Relaxed);
+        }
+    }
+
+    /// The counts of those that have not ended.
+    fn open(&self) -> impl Iterator<Item = (JobStatus, u64)> {
+        let counts = JobStatus::ALL.iter().zip(self.0.iter());
+        counts
+            .filter(|(status, _)| !status.is_finished())
+            .map(|(s, count)| (*s, count.load(Ordering::Relaxed)))
+    }
 }
 
 /// From 50 µs to 13 s.
@@ -46,7 +72,9 @@ impl Meters {
         Self {
             batch_commands: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             batch_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 7)),
+            propose_seconds: seconds(),
             apply_seconds: seconds(),
+            jobs: JobCounts::default(),
             commit_seconds: seconds(),
             pending_bytes: Gauge::default(),
             snapshots_built: Counter::default(),
@@ -71,6 +99,12 @@ impl Meters {
             "About how large each entry is that this node proposed",
             Unit::Bytes,
             self.batch_bytes.clone(),
+        );
+        raft.register_with_unit(
+            "propose",
+            "How long an entry took from being proposed here to being committed and applied",
+            Unit::Seconds,
+            self.propose_seconds.clone(),
         );
         raft.register_with_unit(
             "apply",

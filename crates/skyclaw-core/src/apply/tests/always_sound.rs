@@ -72,6 +72,10 @@ proptest! {
             prop_assert_eq!(leased.len(), held.len());
             prop_assert!(state.leases.values().all(|jobs| !jobs.is_empty()));
             prop_assert!(state.active_jobs().all(|job| !job.is_ended()));
+            for status in JobStatus::ALL {
+                let counted = state.active_jobs().filter(|job| job.status() == *status).count() as u64;
+                prop_assert_eq!(state.jobs_in(*status), counted, "{}", status);
+            }
             let seqs: BTreeSet<_> = turn.after.records.jobs.values().map(|job| job.seq).collect();
             prop_assert_eq!(seqs.len(), turn.after.records.jobs.len(), "places are unique");
             Ok(())

@@ -23,6 +23,9 @@ fn memory() -> Memory {
     let phase =
         Phase::Leased(Lease { host: host(), expires_at: Timestamp::EPOCH, cancel_requested_at: None });
     let job = Job {
+        bonds: None,
+        life: None,
+        origin: None,
         id: job_id(),
         seq: 1,
         created_at: Timestamp::EPOCH,
