@@ -82,7 +82,7 @@ fn serve(settings: &Settings, warnings: &[String], env: &Environment) -> anyhow:
         // The program that runs now, also when its file was replaced meanwhile.
         shim: Shim { program: "/proc/self/exe".into(), args: vec![SHIM.to_owned()] },
         runtime_dir: env.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()),
-        supervisor: Supervisor::of_process(&env),
+        supervisor: Supervisor::of_process(env),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

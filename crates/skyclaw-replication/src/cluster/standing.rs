@@ -128,7 +128,7 @@ impl Node {
     pub async fn until_taken_out(&self) {
         let mut standing = self.0.standing.subscribe();
         if standing.wait_for(|standing| *standing == Standing::Removed).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -185,12 +185,11 @@ impl Task {
         let mut answers = Vec::with_capacity(apply.entries.len());
         let mut effects = Vec::new();
         let index = apply.position.index;
-        let mut at = (index + 1).saturating_sub(apply.entries.len() as u64);
-        for entry in &apply.entries {
+        let first = (index + 1).saturating_sub(apply.entries.len() as u64);
+        for (at, entry) in (first..).zip(&apply.entries) {
             let mut changes = 0;
             let one = |command| self.apply_one(command, &fetched, &mut effects, at, &mut changes);
             answers.push(entry.iter().map(one).collect());
-            at += 1;
         }
         self.memory.unwritten.pending.reach(apply.position, self.memory.state.counters());
         self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);

@@ -174,7 +174,7 @@ mod tests {
             ("submittedBy=a&submittedBy=b", "submittedBy"),
         ];
         for (query, field) in table {
-            let fault = Filter::of(&Query::parse(query)).err().map(|fault| fault.field.to_string());
+            let fault = Filter::of(&Query::parse(query)).err().map(|fault| fault.field.clone());
             assert_eq!(fault.unwrap_or_default(), field, "{query}");
         }
     }
