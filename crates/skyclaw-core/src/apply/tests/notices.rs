@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use skyclaw_proto::record;
-use skyclaw_proto::{AssignmentStatus, EventId, OnLost, Resolution, Scope, Terms};
+use skyclaw_proto::{AssignmentStatus, EventId, OnLost, Overlap, Resolution, Scope, Terms};
 
 use super::kit::{World, claim, completion, enqueue, freeze_id, host_id, job_id, lease_of, report};
+use super::schedules::{create, fire, schedule_id};
 use crate::command::Operation;
 use crate::history::Event;
 use crate::notice::Notice;
@@ -111,6 +112,19 @@ fn hosts_services_and_freezes_are_told_of_by_what_was_done() {
     assert!(told(&mut world, thaw).starts_with("freeze thawed f"));
     let remove = Operation::RemoveHost { id: host, force: true };
     assert_eq!(told(&mut world, remove), "host removed h1 - h1 - -\nservice host_removed s1 pending h1 - -");
+}
+
+#[test]
+fn schedules_are_told_of_by_what_they_remember_and_by_each_time_that_came() {
+    let mut world = World::default();
+    let made = told(&mut world, create("s", "nightly", Overlap::Skip, Some(1)));
+    assert_eq!(made, "schedule created s - - - by ann");
+    let fired = told(&mut world, fire("s", 1, Some(2), "j1"));
+    assert_eq!(fired, "job queued j1 queued - - -\nschedule fired s - - - -");
+    let skipped = told(&mut world, fire("s", 2, Some(3), "j2"));
+    assert!(skipped.starts_with("schedule skipped s - - - the job due at "), "{skipped}");
+    let deleted = told(&mut world, Operation::DeleteSchedule { schedule: schedule_id("s") });
+    assert_eq!(deleted, "schedule deleted s - - - -");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use skyclaw_proto::{Overlap, ScheduleId, Timestamp, limits};
+use skyclaw_proto::{Links, Overlap, ScheduleId, Timestamp, limits};
 
 use super::kit::{World, enqueue};
 use crate::command::Operation;
@@ -33,12 +33,12 @@ fn spec(name: &str, overlap: Overlap) -> Arc<ScheduleSpec> {
     })
 }
 
-fn create(id: &str, name: &str, overlap: Overlap, next_at: Option<i64>) -> Operation {
+pub(super) fn create(id: &str, name: &str, overlap: Overlap, next_at: Option<i64>) -> Operation {
     let (id, spec, next_at) = (schedule_id(id), spec(name, overlap), next_at.map(at));
     Operation::CreateSchedule { id, spec, next_at, paused: false, by: Some("ann".into()) }
 }
 
-fn fire(id: &str, due: i64, next: Option<i64>, job: &str) -> Operation {
+pub(super) fn fire(id: &str, due: i64, next: Option<i64>, job: &str) -> Operation {
     Operation::FireSchedule(Box::new(Fire {
         schedule: schedule_id(id),
         at: at(due),
@@ -54,7 +54,7 @@ fn waiting(id: &str, due: i64, job: &str) -> Operation {
     Operation::SubmitWaiting { schedule: schedule_id(id), at: at(due), job }
 }
 
-fn trigger(wanted: &str, job: &str) -> Operation {
+pub(super) fn trigger(wanted: &str, job: &str) -> Operation {
     let job = Some(Box::new(enqueue(job, &[], 50)));
     Operation::TriggerSchedule { schedule: schedule_id(wanted), job, by: Some("ann".into()) }
 }
@@ -436,4 +436,26 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         3 => (id(), time(), job()).prop_map(|(id, due, job)| waiting(id, due, job)),
         2 => (wanted(), job()).prop_map(|(wanted, job)| trigger(wanted.as_str(), job)),
     ]
+}
+
+#[test]
+fn a_time_is_passed_by_while_an_active_job_has_the_unique_key_of_what_is_due() {
+    let mut world = world(Overlap::Queue);
+    let links = Some(Arc::new(Links { unique_key: Some("k".into()), ..Links::default() }));
+    let with_key = |job: &str| match enqueue(job, &[], 50) {
+        Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms, plan, .. } => {
+            let links = links.clone();
+            Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms, links, plan }
+        }
+        other => other,
+    };
+    world.run(with_key("other")).expect("queued");
+    let mut due = fire("s", 1, Some(2), "j1");
+    if let Operation::FireSchedule(fire) = &mut due {
+        fire.job = Some(Box::new(with_key("j1")));
+    }
+    world.run(due).expect("done");
+    let schedule = world.schedule();
+    assert_eq!((schedule.submitted, schedule.skipped, schedule.last.is_none()), (0, 1, true));
+    assert_eq!(schedule.next_at, Some(at(2)), "it goes on");
 }
