@@ -7,7 +7,9 @@ use crate::net_ns::find;
 
 /// Tables that tell of a node and not of the state: how far in the log it is, and when its tables were
 /// made. The numbers that come next stand in the first of them, and are compared.
-const OWN: [&str; 2] = ["applied", "_sqlx_migrations"];
+const OWN: [&str; 3] = ["applied", "_sqlx_migrations", EVENTS];
+/// What is told of changes. How many of them share a row is a node's own affair, what is told is not.
+const EVENTS: &str = "events";
 
 /// Asserts that two coordinators have the same in every table and every row: hosts, jobs in any state,
 /// services, kept replies and whatever else there is.
@@ -53,7 +55,11 @@ fn queries(data: &Path) -> Vec<String> {
         format!("SELECT {} FROM {table} ORDER BY {}", quoted.join(", "), order.join(", "))
     };
     let counters = "SELECT counters FROM applied".to_owned();
-    tables.lines().filter(|table| !OWN.contains(table)).map(rows).chain([counters]).collect()
+    let events = format!(
+        "SELECT told.value FROM {EVENTS}, json_each({EVENTS}.body) AS told WHERE count > 0 \
+         ORDER BY last_index, last_n, told.key"
+    );
+    tables.lines().filter(|table| !OWN.contains(table)).map(rows).chain([counters, events]).collect()
 }
 
 /// The hash of what a query gives, which may be too much to hold.
