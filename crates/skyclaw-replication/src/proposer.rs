@@ -350,6 +350,7 @@ impl Task {
         commands: Vec<Command>,
         within: Duration,
     ) -> Result<(Vec<Answer>, u64), WriteError> {
+        self.machine.look_ahead(&commands);
         let proposal = Proposal::new(commands);
         let write = self.raft.client_write(proposal.clone());
         let done = match tokio::time::timeout(within, write).await {

@@ -14,6 +14,7 @@
 //! When the database cannot be written (a full disk), the batch is kept and tried again; meanwhile
 //! [`Machine`] says so through its health, and the proposer takes no more writes.
 
+mod ahead;
 mod handle;
 mod hearing;
 mod leases;
@@ -40,6 +41,7 @@ use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use self::ahead::Ahead;
 pub(crate) use self::handle::{Applier, Gone, Machine, Options};
 use self::memory::Memory;
 pub(crate) use self::parking::Woken;
@@ -112,6 +114,8 @@ struct Task {
     store: Store,
     applied: watch::Sender<u64>,
     written: watch::Sender<Written>,
+    /// What is known of the keys of the commands that come next.
+    ahead: Ahead,
     /// When the next queued job is due.
     due: watch::Sender<Option<Timestamp>>,
     /// How far the database is known to be durable.
@@ -175,7 +179,8 @@ impl Task {
     async fn apply(&mut self, apply: Apply) {
         let began = std::time::Instant::now();
         let commands = || apply.entries.iter().flat_map(|entry| entry.iter());
-        let fetched = match Fetched::fetch(&self.store, &mut self.memory, commands()).await {
+        let keys = (&self.ahead, self.written.borrow().index());
+        let fetched = match Fetched::fetch(&self.store, &mut self.memory, commands(), keys).await {
             Ok(fetched) => fetched,
             Err(error) => {
                 let _ = apply.answers.send(Err(error.to_string()));

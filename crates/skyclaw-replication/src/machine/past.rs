@@ -11,6 +11,7 @@ use skyclaw_core::{Archive, ById, Command, IdempotencyKey, Ids, Job, Operation, 
 use skyclaw_proto::JobId;
 use skyclaw_store::{ReadError, ReplyId, Store};
 
+use super::ahead::Ahead;
 use super::memory::{Memory, Unwritten};
 
 /// What the database knew of what a batch of commands speaks of.
@@ -21,11 +22,13 @@ pub(super) struct Fetched {
 }
 
 impl Fetched {
-    /// Asks the database for all that the commands speak of and that is not in memory.
+    /// Asks the database for all that the commands speak of and that is not in memory, nor was asked for already: `ahead`
+    /// tells, with how far the database is written.
     pub(super) async fn fetch<'a>(
         store: &Store,
         memory: &mut Memory,
         commands: impl Iterator<Item = &'a Command>,
+        (ahead, written): (&Ahead, u64),
     ) -> Result<Self, ReadError> {
         let Memory { state, unwritten, seen, .. } = memory;
         let mut jobs = Ids::default();
@@ -50,6 +53,16 @@ impl Fetched {
         if !jobs.is_empty() {
             let jobs: Vec<_> = jobs.into_iter().collect();
             fetched.jobs = store.jobs(&jobs).await?.into_iter().map(|job| (job.id.clone(), job)).collect();
+        }
+        if !keys.is_empty() {
+            let mut known = ahead.answer(written).await;
+            keys.retain(|key| match known.remove(&ReplyId::of(key)) {
+                Some(reply) => {
+                    fetched.replies.extend(reply.map(|reply| (ReplyId::of(key), reply)));
+                    false
+                }
+                None => true,
+            });
         }
         if !keys.is_empty() {
             let replies = store.replies(&keys).await?;
