@@ -62,6 +62,7 @@ impl Kit {
             discovery: None,
             wire: Arc::new(skyclaw_replication::HttpWire::new([]).expect("a client")),
             events: skyclaw_replication::Retention::default(),
+            jobs: skyclaw_replication::JobRetention::default(),
             min_replications: 1,
             clock: clock::now,
             new_uuid: ids::uuid,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use skyclaw_config::otlp::Export;
 use skyclaw_config::{Environment, HttpUrl, Loaded, Shutdown, Supervisor, clock, ids, logging, supervisor};
-use skyclaw_replication::{Discovery, HttpWire, Node, Retention};
+use skyclaw_replication::{Discovery, HttpWire, JobRetention, Node, Retention};
 use skyclawd::admission::Admission;
 use skyclawd::app::App;
 use skyclawd::metrics::{Metrics, Sheds};
@@ -188,6 +188,7 @@ fn options(settings: &Settings, address: SocketAddr) -> anyhow::Result<skyclaw_r
         discovery: discovery(settings, address),
         wire: Arc::new(wire),
         events: Retention { count: settings.event_retention_max, age: settings.event_retention_ms.0 },
+        jobs: JobRetention { age: settings.job_retention_ms.0, count: settings.job_retention_max.0 },
         min_replications: settings.min_replications,
         clock: clock::now,
         new_uuid: ids::uuid,

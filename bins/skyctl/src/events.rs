@@ -27,7 +27,7 @@ pub(crate) struct EventsArgs {
     /// [default: 0, or now with --follow]
     #[arg(long, value_name = "ID")]
     after: Option<String>,
-    /// Only these: job, host, service, freeze or restore; may be repeated
+    /// Only these: job, host, service, schedule, freeze, restore or retention; may be repeated
     #[arg(long, value_name = "KIND", value_parser = kind, value_delimiter = ',')]
     kind: Vec<NoticeKind>,
     /// Only where this happened, such as claimed or down; may be repeated

@@ -12,6 +12,10 @@ const MAX_LOOKED_AT: usize = 5_000;
 /// Ids shown when several would do.
 const MAX_SHOWN: usize = 5;
 
+/// What may have become of a job.
+const FORGOTTEN: &str = ": there never was, or it has ended and was kept long enough (skyctl events tells when \
+    jobs are forgotten)";
+
 /// The job with this id, or the only one whose id begins like this, with or without `job_`.
 pub(crate) async fn job(client: &Client, wanted: &str) -> Result<Job, Error> {
     let refusal = match JobId::parse(wanted) {
@@ -23,7 +27,7 @@ pub(crate) async fn job(client: &Client, wanted: &str) -> Result<Job, Error> {
         Err(_) => return Err(no_such("job", wanted, String::new())),
     };
     if is_whole(wanted, JobId::PREFIX) {
-        return Err(refusal.into());
+        return Err(no_such("job", wanted, FORGOTTEN.to_owned()));
     }
     let mut found: Vec<Job> = Vec::new();
     let mut looked_at = 0;

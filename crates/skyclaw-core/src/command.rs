@@ -16,6 +16,7 @@ use crate::history::Event;
 use crate::model::{self, HostFreeze};
 use crate::outcome::StagedPart;
 use crate::restore::RollBack;
+use crate::retention::PruneJobs;
 use crate::schedule::{Fire, ScheduleSpec};
 
 /// One thing to do, with everything that must be the same on every node.
@@ -204,7 +205,8 @@ pub enum Operation {
         /// Services.
         services: Vec<record::Service>,
     },
-    /// Replies that have been kept long enough are forgotten: those that expire before now.
+    /// Replies that have been kept long enough are forgotten: those that expire before the time of the command,
+    /// which may be an earlier one than when it is proposed, so that they are not too many.
     PruneReplies,
     /// A part of a snapshot is laid by on every node.
     StageRestore(Arc<StagedPart>),
@@ -394,6 +396,8 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// The leader found that these jobs have been kept long enough.
+    PruneJobs(PruneJobs),
 }
 
 impl Command {
@@ -439,6 +443,7 @@ impl Operation {
                 texts + events_bytes(&done.events)
             }
             Self::SettleDependents { ended } => ended.len() * 136,
+            Self::PruneJobs(prune) => prune.jobs.len() * 160,
             Self::Claim { .. }
             | Self::Cancel { .. }
             | Self::PruneReplies

@@ -17,10 +17,13 @@ use crate::history::Event;
 use crate::model::{Host, Job, Service};
 use crate::outcome::Change;
 use crate::restore::Restore;
+use crate::retention::Pruned;
 use crate::schedule::Schedule;
 
 /// Longest detail that is told, in bytes.
 const MAX_DETAIL_BYTES: usize = 256;
+/// What stands in the place of an id where many records are spoken of.
+const PRUNED_RECORDS: &str = "jobs";
 /// About how much room one takes beside its texts, in memory and on disk.
 const FIXED_BYTES: usize = 320;
 
@@ -57,6 +60,8 @@ enum About {
     Restore(Arc<Restore>),
     Schedule(Arc<Schedule>),
     NoSchedule(ScheduleId),
+    /// All at once, and not each: there are as many as there were jobs.
+    Pruned(Arc<Pruned>),
 }
 
 impl Notice {
@@ -94,6 +99,7 @@ impl Notice {
             }
             Change::Schedule(schedule) => notice(Cause::Any, About::Schedule(Arc::clone(schedule))),
             Change::RemoveSchedule(id) => notice(Cause::Word("deleted"), About::NoSchedule(id.clone())),
+            Change::PruneJobs(pruned) => notice(Cause::Word("pruned"), About::Pruned(Arc::clone(pruned))),
             // What is kept of these is nobody's affair but the coordinators'.
             Change::Reply(_)
             | Change::PruneReplies(_)
@@ -117,7 +123,11 @@ impl Notice {
             About::Service(service) => pairs(&service.labels),
             About::Freeze(freeze) => pairs(&freeze.scope.labels),
             About::Schedule(schedule) => schedule.events.iter().map(Event::approx_bytes).sum(),
-            About::Host(_) | About::NoHost(_) | About::Restore(_) | About::NoSchedule(_) => 0,
+            About::Host(_)
+            | About::NoHost(_)
+            | About::Restore(_)
+            | About::NoSchedule(_)
+            | About::Pruned(_) => 0,
         };
         FIXED_BYTES + labels
     }
@@ -161,6 +171,10 @@ impl Notice {
             About::NoSchedule(schedule) => {
                 bare(id, at, NoticeKind::Schedule, self.word(""), schedule.to_string())
             }
+            About::Pruned(pruned) => record::Notice {
+                detail: bounded(Some(pruned.described())),
+                ..bare(id, at, NoticeKind::Retention, self.word(""), PRUNED_RECORDS.to_owned())
+            },
         }
     }
 

@@ -31,11 +31,17 @@ pub struct Counters {
     pub next_version: u64,
     /// The next fencing token.
     pub next_fence: u64,
+    /// Jobs that ended by then, and ask for no time of their own, were pruned, but for some that must be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned_to: Option<Timestamp>,
+    /// When the last of those ended that were pruned and did ask for a time of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_pruned_to: Option<Timestamp>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { next_seq: 1, next_version: 1, next_fence: 1 }
+        Self { next_seq: 1, next_version: 1, next_fence: 1, pruned_to: None, own_pruned_to: None }
     }
 }
 

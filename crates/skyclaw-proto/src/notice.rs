@@ -127,6 +127,8 @@ status!(
         Freeze = "freeze",
         /// The way back to a snapshot: every record may be another.
         Restore = "restore",
+        /// Records of jobs that were kept long enough, or are too many: they are no more.
+        Retention = "retention",
     }
 );
 

@@ -219,6 +219,9 @@ pub struct Job<P = Payload> {
     /// How often it is tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// How long its record is kept after its end, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain_ms: Option<u64>,
     /// When it can be claimed, while it cannot: for `notBefore`, or after an attempt that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimable_at: Option<Timestamp>,
@@ -243,13 +246,19 @@ impl<P> Job<P> {
     /// When it is to be run, and how often.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        Plan { ttl_ms: self.ttl_ms, not_before: self.not_before, retry: self.retry }
+        Plan {
+            ttl_ms: self.ttl_ms,
+            not_before: self.not_before,
+            retry: self.retry,
+            retain_ms: self.retain_ms,
+        }
     }
 
     /// The same job, to be run then and so often.
     #[must_use]
     pub fn with_plan(self, plan: &Plan) -> Self {
-        Self { ttl_ms: plan.ttl_ms, not_before: plan.not_before, retry: plan.retry, ..self }
+        let Plan { ttl_ms, not_before, retry, retain_ms } = *plan;
+        Self { ttl_ms, not_before, retry, retain_ms, ..self }
     }
 
     /// How it is to be run.

@@ -27,6 +27,7 @@ use crate::gossip::Gossip;
 use crate::leader::{Leader, LeaderReply, leader};
 use crate::log::Log;
 use crate::machine::Machine;
+use crate::machine::memory::Lookup;
 use crate::metrics::Meters;
 use crate::options::Stamper;
 use crate::peer::{LeaderCall, Peers};
@@ -198,10 +199,11 @@ impl Node {
     /// When the database cannot be read or the node goes down.
     pub async fn job(&self, id: &JobId) -> Result<Option<Arc<Job>>, ReadError> {
         let sought = id.clone();
-        if let Some(job) = self.0.machine.look(move |memory| memory.job(&sought)).await? {
-            return Ok(Some(job));
+        match self.0.machine.look(move |memory| memory.job(&sought)).await? {
+            Lookup::Here(job) => Ok(Some(job)),
+            Lookup::Gone => Ok(None),
+            Lookup::Elsewhere => Ok(self.0.machine.store().job(id).await?),
         }
-        Ok(self.0.machine.store().job(id).await?)
     }
 
     /// Why a job is not running, as far as this node has applied the log.
@@ -213,10 +215,11 @@ impl Node {
         let look = move |memory: &mut crate::machine::memory::Memory| {
             memory.job(&sought).map(|job| memory.state.explain(&job))
         };
-        if let Some(explanation) = self.0.machine.look(look).await? {
-            return Ok(Some(explanation));
-        }
-        let job = self.0.machine.store().job(id).await?;
+        let job = match self.0.machine.look(look).await? {
+            Lookup::Here(explanation) => return Ok(Some(explanation)),
+            Lookup::Gone => None,
+            Lookup::Elsewhere => self.0.machine.store().job(id).await?,
+        };
         // What is not in memory has ended, and there is nothing to explain about it.
         Ok(job.map(|job| Explanation { job_id: job.id.clone(), status: job.status(), reasons: Vec::new() }))
     }
@@ -241,7 +244,7 @@ impl Node {
                 (memory.job(&sought), changed)
             };
             let (job, changed) = self.0.machine.look(look).await?;
-            let Some(job) = job else { return self.job(id).await };
+            let Lookup::Here(job) = job else { return self.job(id).await };
             let is_news = known_version.is_some_and(|known| known != job.version);
             if job.is_ended() || is_news || Instant::now() >= deadline || self.0.stop.is_cancelled() {
                 return Ok(Some(job));

@@ -27,6 +27,7 @@ use crate::peer::Peers;
 use crate::proposer::Proposer;
 use crate::raft::{Identity, Incoming, LogStore, Memo, Network, Place, Raft, StateMachine};
 use crate::read_index::ReadIndex;
+use crate::retention::Pruner;
 use crate::scheduler::Scheduler;
 use crate::target::Target;
 
@@ -134,6 +135,15 @@ impl Node {
             stop: stop.clone(),
         };
         tracker.spawn(scheduler.run());
+        let pruner = Pruner {
+            machine: machine.clone(),
+            proposer: proposer.clone(),
+            stamper: stamper.clone(),
+            keep: options.jobs,
+            leading: leading.clone(),
+            stop: stop.clone(),
+        };
+        tracker.spawn(pruner.run());
         let (forwarder, forwarded) = Forwarder::new();
         let (known, _) = watch::channel(BTreeSet::new());
         let (found, autopilot) = watch::channel(None);

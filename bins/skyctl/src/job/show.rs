@@ -53,6 +53,7 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
         ("ttl", job.ttl_ms.map(|ms| format!("{ms}ms"))),
         ("not before", job.not_before.map(|time| time.to_string())),
         ("retry", job.retry.as_ref().map(|retry| retry_line(retry, job.failed_attempts))),
+        ("retain", job.retain_ms.map(|ms| format!("{ms}ms"))),
         ("claimable", job.claimable_at.map(|time| time.to_string())),
         ("expires", job.expires_at.map(|time| time.to_string())),
         ("on lost", job.on_lost.map(|on_lost| on_lost.to_string())),

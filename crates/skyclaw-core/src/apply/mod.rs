@@ -8,6 +8,7 @@ mod leases;
 mod lost;
 mod merge;
 mod restores;
+mod retention;
 mod retries;
 mod schedules;
 mod services;
@@ -214,6 +215,7 @@ impl Draft<'_> {
             Operation::TriggerSchedule { schedule, job, by } => {
                 self.trigger_schedule(schedule, job.as_deref(), by.as_ref(), archive)
             }
+            Operation::PruneJobs(prune) => Ok(self.prune_jobs(prune, archive)),
         }
     }
 

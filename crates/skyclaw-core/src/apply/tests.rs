@@ -17,6 +17,7 @@ mod lost;
 mod merge;
 mod notices;
 mod restores;
+mod retained;
 mod schedules;
 mod services;
 mod tied;

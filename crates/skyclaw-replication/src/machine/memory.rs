@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skyclaw_core::{Claimable, Effect, HostFreeze, Job, Notice, State};
+use skyclaw_core::{Change, Claimable, Effect, HostFreeze, Job, Notice, State};
 use skyclaw_proto::logs::LogWant;
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{self, Stop, StopReason};
@@ -55,6 +55,8 @@ pub(crate) struct Memory {
     /// The service each host that does not say what it runs was told of last.
     last_service: HashMap<HostId, ServiceId>,
     closing: bool,
+    /// How often a job has ended.
+    ends: u64,
     /// Until when claims find nothing, because somebody waits for all leases to be over.
     held_until: Option<Instant>,
     /// When the leader may let claims go on that a restore holds back.
@@ -70,7 +72,40 @@ pub(crate) struct Unwritten {
     pub(crate) in_flight: Option<Arc<Batch>>,
 }
 
+/// What is known in memory of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lookup<T> {
+    /// This is it.
+    Here(T),
+    /// It is no more, whatever the database says.
+    Gone,
+    /// The database knows.
+    Elsewhere,
+}
+
+impl<T> Lookup<T> {
+    pub(crate) fn map<R>(self, map: impl FnOnce(T) -> R) -> Lookup<R> {
+        match self {
+            Self::Here(found) => Lookup::Here(map(found)),
+            Self::Gone => Lookup::Gone,
+            Self::Elsewhere => Lookup::Elsewhere,
+        }
+    }
+}
+
 impl Unwritten {
+    /// A job that changed, or that it is no more.
+    pub(crate) fn job(&self, id: &JobId) -> Lookup<&Arc<Job>> {
+        for batch in self.batches() {
+            match batch.job(id) {
+                Some(job) => return Lookup::Here(job),
+                None if batch.has_pruned(id) => return Lookup::Gone,
+                None => {}
+            }
+        }
+        Lookup::Elsewhere
+    }
+
     /// The batches, newest first.
     pub(crate) fn batches(&self) -> impl Iterator<Item = &Batch> {
         std::iter::once(&self.pending).chain(self.in_flight.as_deref())
@@ -112,6 +147,7 @@ impl Memory {
             told: HashMap::new(),
             last_service: HashMap::new(),
             closing: false,
+            ends: 0,
             held_until: None,
             release_at: None,
             staging_since: None,
@@ -315,9 +351,26 @@ impl Memory {
     }
 
     /// A job as far as it is in memory: an active one, or one that ended and is not in the database yet.
-    pub(crate) fn job(&self, id: &JobId) -> Option<Arc<Job>> {
-        let ended = || self.unwritten.batches().find_map(|batch| batch.job(id));
-        self.state.job(id).or_else(ended).cloned()
+    pub(crate) fn job(&self, id: &JobId) -> Lookup<Arc<Job>> {
+        match self.state.job(id) {
+            Some(job) => Lookup::Here(Arc::clone(job)),
+            None => self.unwritten.job(id).map(Arc::clone),
+        }
+    }
+
+    /// How often a job has ended, or changed after its end, since this process began: jobs that have ended are no
+    /// more by that many than they were.
+    pub(crate) fn ends(&self) -> u64 {
+        self.ends
+    }
+
+    /// Takes note of a change.
+    pub(super) fn count_end(&mut self, change: &Change) {
+        if let Change::Job(job) = change
+            && job.is_ended()
+        {
+            self.ends += 1;
+        }
     }
 
     /// A host with what is known of it beyond the record.

@@ -35,7 +35,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_core::{Command, Effect, Notice, Refusal, Reply, State};
+use skyclaw_core::{Change, Command, Effect, Notice, Refusal, Reply, State};
 use skyclaw_proto::{EventId, Timestamp};
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -231,6 +231,10 @@ impl Task {
         let past = Past { unwritten: &self.memory.unwritten, fetched };
         let outcome = self.memory.state.apply(command, &past);
         for change in &outcome.changes {
+            self.memory.count_end(change);
+            if let Change::PruneJobs(pruned) = change {
+                self.meters.pruned(pruned);
+            }
             let id = EventId::new(index, *changes);
             *changes = changes.saturating_add(1);
             if let Some(notice) = Notice::of(command, change) {

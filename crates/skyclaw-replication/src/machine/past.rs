@@ -7,17 +7,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use skyclaw_core::{Archive, ById, Command, IdempotencyKey, Ids, Job, Operation, StoredReply};
+use skyclaw_core::{Archive, ById, Command, EndedJob, IdempotencyKey, Ids, Job, Operation, StoredReply};
 use skyclaw_proto::JobId;
 use skyclaw_store::{ReadError, ReplyId, Store};
 
 use super::ahead::Ahead;
-use super::memory::{Memory, Unwritten};
+use super::memory::{Lookup, Memory, Unwritten};
 
 /// What the database knew of what a batch of commands speaks of.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
     jobs: ById<JobId, Arc<Job>>,
+    /// Those that are to be forgotten.
+    ended: ById<JobId, EndedJob>,
     replies: HashMap<ReplyId, Arc<StoredReply>>,
 }
 
@@ -32,10 +34,9 @@ impl Fetched {
     ) -> Result<Self, ReadError> {
         let Memory { state, unwritten, seen, .. } = memory;
         let mut jobs = Ids::default();
-        let mut keys = Vec::new();
+        let (mut ended, mut keys) = (Vec::new(), Vec::new());
         for command in commands {
-            let known =
-                |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
+            let known = |id: &&JobId| state.job(id).is_some() || unwritten.job(id) != Lookup::Elsewhere;
             let named = command.operation.own_jobs();
             if makes_jobs(&command.operation) {
                 if seen.is_blank() {
@@ -47,12 +48,16 @@ impl Fetched {
                 jobs.extend(named.filter(|id| !known(id)).cloned());
             }
             jobs.extend(command.operation.other_jobs().filter(|id| !known(id)).cloned());
+            ended.extend(command.operation.pruned_jobs().filter(|id| !known(id)).cloned());
             keys.extend(command.idempotency.clone());
         }
         let mut fetched = Self::default();
         if !jobs.is_empty() {
             let jobs: Vec<_> = jobs.into_iter().collect();
             fetched.jobs = store.jobs(&jobs).await?.into_iter().map(|job| (job.id.clone(), job)).collect();
+        }
+        if !ended.is_empty() {
+            fetched.ended = store.ended(&ended).await?.into_iter().collect();
         }
         if !keys.is_empty() {
             let mut known = ahead.answer(written).await;
@@ -66,7 +71,7 @@ impl Fetched {
         }
         if !keys.is_empty() {
             let replies = store.replies(&keys).await?;
-            fetched.replies = replies.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)).collect();
+            fetched.replies.extend(replies.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)));
         }
         Ok(fetched)
     }
@@ -108,7 +113,8 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::DeleteSchedule { .. }
         | Operation::FireSchedule(_)
         | Operation::SubmitWaiting { .. }
-        | Operation::TriggerSchedule { .. } => false,
+        | Operation::TriggerSchedule { .. }
+        | Operation::PruneJobs(_) => false,
     }
 }
 
@@ -120,8 +126,20 @@ pub(super) struct Past<'a> {
 
 impl Archive for Past<'_> {
     fn job(&self, id: &JobId) -> Option<Arc<Job>> {
-        let newest = self.unwritten.batches().find_map(|batch| batch.job(id));
-        newest.or_else(|| self.fetched.jobs.get(id)).filter(|job| job.is_ended()).cloned()
+        let job = match self.unwritten.job(id) {
+            Lookup::Here(job) => Some(job),
+            Lookup::Gone => None,
+            Lookup::Elsewhere => self.fetched.jobs.get(id),
+        };
+        job.filter(|job| job.is_ended()).cloned()
+    }
+
+    fn ended(&self, id: &JobId) -> Option<EndedJob> {
+        match self.unwritten.job(id) {
+            Lookup::Here(job) => EndedJob::of(job),
+            Lookup::Gone => None,
+            Lookup::Elsewhere => self.fetched.ended.get(id).copied(),
+        }
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
