@@ -41,6 +41,7 @@ mod serve;
 mod simulation;
 mod start;
 mod target;
+mod trail;
 
 pub use cluster::{ChangeError, Role};
 pub use discovery::Discovery;
@@ -53,4 +54,5 @@ pub use options::Options;
 pub use peer::{Answered, HttpWire, PEER_PATH, Refused, Wire, WireError};
 pub use restore::{Backup, BackupError};
 pub use schedules::ScheduleError;
+pub use trail::{Follow as FollowTrace, Trail};
 pub use skyclaw_store::{Export, JobFilter, Retention, Section};

@@ -10,10 +10,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_core::{Freeze, HostFreeze, IdempotencyKey, Job, Operation, Reply, Service};
+use skyclaw_core::{Command, Freeze, HostFreeze, IdempotencyKey, Job, Operation, Reply, Service};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response;
-use skyclaw_proto::{Explanation, HostId, JobId, NodeId, ServiceId, record};
+use skyclaw_proto::{Actor, Explanation, HostId, JobId, NodeId, ServiceId, record};
 use skyclaw_store::{Export, JobFilter, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,6 +34,7 @@ use crate::proposer::{Proposer, RESERVE_BYTES};
 use crate::raft::{Identity, Incoming, Memo, Raft};
 use crate::read_index::ReadIndex;
 use crate::target::Target;
+use crate::trail::{Follow as FollowTrace, Follower};
 
 /// A coordinator's replicated state.
 #[derive(Clone)]
@@ -75,6 +76,8 @@ pub(crate) struct Inner {
     /// Where copies of the database lie for a while.
     pub(crate) copies: PathBuf,
     pub(crate) stop: CancellationToken,
+    /// How spans follow traces that come from other nodes; empty where none are exported.
+    pub(crate) follow: Follower,
     /// The database, when it was too large to be checked as a whole before the start.
     pub(crate) verify: Option<(PathBuf, Store)>,
 }
@@ -104,6 +107,12 @@ impl Node {
         &self.0.stamper.node
     }
 
+    /// From now on what is done for a request of another node is a part of its trace.
+    pub fn follow_traces(&self, follow: FollowTrace) {
+        // The first one stays.
+        let _ = self.0.follow.set(follow);
+    }
+
     /// Carries out an operation, durably and once.
     ///
     /// # Errors
@@ -113,9 +122,22 @@ impl Node {
         idempotency: Option<IdempotencyKey>,
         operation: Operation,
     ) -> Result<Written, WriteError> {
+        self.write_by(None, idempotency, operation).await
+    }
+
+    /// The same for somebody of whom it is to be told.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn write_by(
+        &self,
+        by: Option<Arc<Actor>>,
+        idempotency: Option<IdempotencyKey>,
+        operation: Operation,
+    ) -> Result<Written, WriteError> {
         self.0.serving().await?;
         self.0.target.check_known(&self.0.raft)?;
-        let command = self.0.stamper.stamp(idempotency, operation);
+        let command = Command { by, ..self.0.stamper.stamp(idempotency, operation) };
         let leads = *self.0.leading.borrow() && leader(&self.0.raft) == Leader::Me;
         let (answer, index) = match leads {
             true => match self.0.proposer.propose(command.clone()).await {

@@ -10,7 +10,7 @@ use super::Draft;
 use crate::archive::Archive;
 use crate::bonds::Bonds;
 use crate::command::Completion;
-use crate::history::Event;
+use crate::history::{Event, SUBMITTED};
 use crate::life::Life;
 use crate::model::{EndStatus, Ended, Job, Lease, Phase, Run};
 use crate::outcome::{Effect, Refusal, Reply};
@@ -29,7 +29,7 @@ impl Draft<'_> {
         bonds: Option<Arc<Bonds>>,
         end: Option<Ended>,
     ) -> Reply {
-        let job = Job {
+        let mut job = Job {
             id: id.clone(),
             seq: self.state.next_seq(),
             created_at: self.stamp.at,
@@ -50,6 +50,10 @@ impl Draft<'_> {
             origin: self.origin.clone(),
             phase: end.map_or(Phase::Queued, Phase::Ended),
         };
+        // Where nobody said who it is, the record tells all there is to tell.
+        if self.by.is_some() {
+            job.remember(self.event(SUBMITTED, ""));
+        }
         Reply::Job(self.put_job(job))
     }
 
@@ -72,7 +76,7 @@ impl Draft<'_> {
             job.phase = Phase::Leased(Lease { host: id.clone(), expires_at, cancel_requested_at: None });
             self.state.counters.next_fence += 1;
             job.life = job.life.map(Life::waits_no_more);
-            let claimed_now = Event::new(self.stamp.at, "claimed", format!("attempt {}", job.attempts));
+            let claimed_now = self.event("claimed", format!("attempt {}", job.attempts));
             job.remember(Event { host: Some(id.clone()), fence: job.fence, ..claimed_now });
             let job = self.put_job(job);
             self.effects.push(Effect::LeaseHeld { job: next, fence: job.fence, host: id.clone() });
@@ -158,7 +162,7 @@ impl Draft<'_> {
                 let host = lease.host.clone();
                 let lease = Lease { cancel_requested_at: Some(self.stamp.at), ..lease.clone() };
                 let mut job = Job { phase: Phase::Leased(lease), ..(*job).clone() };
-                job.remember(Event::new(self.stamp.at, "cancel_requested", ""));
+                job.remember(self.event("cancel_requested", ""));
                 let job = self.put_job(job);
                 self.effects.push(Effect::StopRun { job: id.clone(), host });
                 Ok(Reply::Job(job))
@@ -179,9 +183,9 @@ impl Draft<'_> {
         let kind = JobStatus::from(ended.status).as_str();
         let mut over = Job { phase: Phase::Ended(ended), ..(**job).clone() };
         over.life = over.life.map(Life::waits_no_more);
-        // What nobody ever took has no history beyond its record.
-        if over.history.is_some() {
-            over.remember(Event { fence: over.fence, ..Event::new(self.stamp.at, kind, detail) });
+        // What nobody ever took, and nobody in particular ended, has no history beyond its record.
+        if over.history.is_some() || self.by.is_some() {
+            over.remember(Event { fence: over.fence, ..self.event(kind, detail) });
         }
         let job = self.put_job(over);
         if let Some(host) = holder {

@@ -18,13 +18,14 @@ mod time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skyclaw_proto::HostId;
+use skyclaw_proto::{Actor, HostId};
 
 pub use self::dependents::SETTLED_AT_ONCE;
 use self::dependents::{Settled, Tied};
 pub use self::restores::Verdict;
 use crate::archive::Archive;
 use crate::command::{Command, IdempotencyKey, Operation};
+use crate::history::Event;
 use crate::model::{Host, Job, Phase, Service};
 use crate::outcome::{Change, Effect, Outcome, Refusal, Reply, StoredReply};
 use crate::schedule::Origin;
@@ -34,6 +35,8 @@ use crate::state::{Stamp, State};
 pub(crate) struct Draft<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) stamp: Stamp,
+    /// Whom it is put down to.
+    by: Option<Arc<Actor>>,
     pub(crate) changes: Vec<Change>,
     pub(crate) effects: Vec<Effect>,
     /// Jobs that ended by this command and that others wait for.
@@ -57,7 +60,8 @@ impl State {
         }
         // Room for what most commands bring about.
         let (changes, effects) = (Vec::with_capacity(2), Vec::with_capacity(2));
-        let mut draft = Draft { state: self, stamp, changes, effects, settling: Vec::new(), origin: None };
+        let by = command.whose();
+        let mut draft = Draft { state: self, stamp, by, changes, effects, settling: Vec::new(), origin: None };
         draft.state.lanes.forget_opened();
         let reply = draft.operate(&command.operation, archive);
         draft.settle();
@@ -215,6 +219,11 @@ impl Draft<'_> {
                 self.trigger_schedule(schedule, job.as_deref(), by.as_ref(), archive)
             }
         }
+    }
+
+    /// Something that happens by this command.
+    fn event(&self, kind: &str, detail: impl Into<String>) -> Event {
+        Event { by: self.by.clone(), ..Event::new(self.stamp.at, kind, detail) }
     }
 
     /// Puts a job's new shape in the place of its old one, in memory and among the changes.

@@ -21,3 +21,4 @@ mod schedules;
 mod services;
 mod tied;
 mod times;
+mod whose;

@@ -157,7 +157,7 @@ mod tests {
         fn run(&mut self, operation: Operation) {
             let node = NodeId::parse("n").expect("an id");
             let outcome =
-                self.0.apply(&Command { at: at(0), node, idempotency: None, operation }, &NoArchive);
+                self.0.apply(&Command { at: at(0), node, idempotency: None, by: None, operation }, &NoArchive);
             outcome.reply.expect("carried out");
             for effect in outcome.effects {
                 match effect {
