@@ -90,6 +90,15 @@ fn a_collector_that_is_away_holds_nobody_up() {
     node.terminate();
     let refused = Options::default().env("SKYCLAW_OTLP_SAMPLE", "2").refused_in(node.data());
     assert!(refused.said.contains("SKYCLAW_OTLP_SAMPLE"), "{}", refused.said);
+    for (name, value) in [("SKYCLAW_OTLP_HEADERS", "s3cret"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:s3cret@b")] {
+        let options = Options::default().env(name, value);
+        let options = match name {
+            "SKYCLAW_OTLP_HEADERS" => options.env("SKYCLAW_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+            _ => options,
+        };
+        let refused = options.refused_in(node.data());
+        assert!(refused.said.contains(name) && !refused.said.contains("s3cret"), "{}", refused.said);
+    }
 }
 
 #[test]

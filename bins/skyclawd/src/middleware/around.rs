@@ -3,6 +3,7 @@
 use axum::body::{Bytes, HttpBody};
 use axum::http::Request;
 use axum::response::{IntoResponse as _, Response};
+use tracing::Instrument as _;
 
 use super::entry::Entry;
 use super::{cors, index, panics, trace, unread};
@@ -28,7 +29,12 @@ where
     // the answer says of itself. Never what was applied meanwhile, which the answer need not reflect.
     let before = app.node.applied();
     // A panic ends nothing but its request.
-    let (mut response, reflects) = traced.work(panics::caught(enter(app, endpoint, request))).await;
+    let entered = panics::caught(enter(app, endpoint, request)).instrument(traced.span().clone());
+    let (mut response, reflects) = match traced.trail() {
+        None => entered.await,
+        // On the heap, as hardly any request has use for the room it takes.
+        Some(trail) => Box::pin(trail.follow(entered)).await,
+    };
     let headers = response.headers_mut();
     index::raise(headers, reflects.map_or(before, |reflects| reflects.max(before)));
     body.tell(headers);

@@ -11,7 +11,7 @@ use skyclaw_proto::limits::MAX_ID_LEN;
 use skyclaw_config::otlp;
 use skyclaw_proto::route::{REQUEST_ID_HEADER, TRACE_PARENT_HEADER, TRACE_STATE_HEADER};
 use skyclaw_replication::Trail;
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::auth;
@@ -110,13 +110,14 @@ fn trail(app: &App, is_deed: bool, request: &Request, id: &HeaderValue, span: &S
 }
 
 impl Traced<'_> {
-    /// Works on the request, within its span.
-    pub(crate) async fn work<T>(&mut self, work: impl Future<Output = T>) -> T {
-        match self.trail.take() {
-            None => work.instrument(self.span.clone()).await,
-            // On the heap, as hardly any request has use for the room it takes.
-            Some(trail) => Box::pin(trail.follow(work)).instrument(self.span.clone()).await,
-        }
+    /// What the request's log lines are in.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// What goes along to the leader, if something does.
+    pub(crate) fn trail(&mut self) -> Option<Trail> {
+        self.trail.take()
     }
 
     /// Counts the request as answered, and puts its name on the answer.
