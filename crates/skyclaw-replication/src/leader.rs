@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::logs::{LogPiece, LogWant};
+use skyclaw_proto::Explanation;
 use skyclaw_proto::record;
 use skyclaw_proto::response;
 use tokio::time::Instant;
@@ -28,6 +29,8 @@ use crate::trail::Aside;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the leader may take for what does not wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How long the leader may take to say what it knows of a job; what the records tell is known here.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 /// How often to look whether there is a leader by now, should no change be noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -58,6 +61,8 @@ pub(crate) enum LeaderReply {
     Logs(Result<LogPiece, LogsFault>),
     /// What is wanted of a job's output, to a host that has brought some.
     LogWants(Result<Vec<LogWant>, LogsFault>),
+    /// Why a job is not running; nothing of one that has ended or is not known.
+    Explained(Option<Box<Explanation>>),
 }
 
 /// Who leads, as far as this node knows. A node that was removed may still believe in itself.
@@ -94,6 +99,7 @@ impl LeaderCall {
             | Self::Autopilot
             | Self::ReadLogs(_)
             | Self::PushLogs(_)
+            | Self::Explain(_)
             | Self::Restore { .. } => true,
         }
     }
@@ -111,6 +117,7 @@ impl LeaderCall {
             Self::Autopilot => "autopilot",
             Self::ReadLogs(_) => "read_logs",
             Self::PushLogs(_) => "push_logs",
+            Self::Explain(_) => "explain",
         }
     }
 
@@ -121,6 +128,7 @@ impl LeaderCall {
             Self::Restore { wait, .. } => *wait + STEP_WITHIN,
             Self::ReadLogs(read) => read.wait + ANSWER_WITHIN,
             Self::PushLogs(_) => ANSWER_WITHIN,
+            Self::Explain(_) => EXPLAINED_WITHIN,
             Self::Write(_) | Self::ClaimService { .. } | Self::ReadIndex | Self::Hosts | Self::Autopilot => {
                 ANSWER_WITHIN
             }
@@ -231,6 +239,12 @@ impl Inner {
                 let look = move |memory: &mut Memory| memory.take_logs(&piece, std::time::Instant::now());
                 let wanted = self.machine.look(look).await?.map_err(WriteError::Refused)?;
                 Ok(LeaderReply::LogWants(wanted))
+            }
+            LeaderCall::Explain(id) => {
+                let at = self.stamper.now();
+                let look =
+                    move |memory: &mut Memory| memory.explain_leading(&id, std::time::Instant::now(), at);
+                Ok(LeaderReply::Explained(self.machine.look(look).await?.map(Box::new)))
             }
         }
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use skyclaw_core::{Command, Freeze, HostFreeze, IdempotencyKey, Job, Operation, Reply, Service};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response;
-use skyclaw_proto::{Actor, Explanation, HostId, JobId, NodeId, ServiceId, record};
+use skyclaw_proto::{Actor, Explanation, HostId, JobId, JobStatus, NodeId, ServiceId, record};
 use skyclaw_store::{Export, JobFilter, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,6 +35,9 @@ use crate::raft::{Identity, Incoming, Memo, Raft};
 use crate::read_index::ReadIndex;
 use crate::target::Target;
 use crate::trail::{Follow as FollowTrace, Follower};
+
+/// How long the leader is looked for to explain why a job is not running.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A coordinator's replicated state.
 #[derive(Clone)]
@@ -226,17 +229,23 @@ impl Node {
         Ok(self.0.machine.store().job(id).await?)
     }
 
-    /// Why a job is not running, as far as this node has applied the log.
+    /// Why a job is not running: with what the leader knows of hosts, or as far as this node has applied the log where it
+    /// cannot be asked.
     ///
     /// # Errors
     /// As [`Self::job`].
     pub async fn explain(&self, id: &JobId) -> Result<Option<Explanation>, ReadError> {
         let sought = id.clone();
-        let look = move |memory: &mut crate::machine::memory::Memory| {
-            memory.job(&sought).map(|job| memory.state.explain(&job))
-        };
-        if let Some(explanation) = self.0.machine.look(look).await? {
-            return Ok(Some(explanation));
+        let look = move |memory: &mut crate::machine::memory::Memory| memory.explain(&sought);
+        let known = self.0.machine.look(look).await?;
+        if known.as_ref().is_none_or(|known| known.status == JobStatus::Queued) {
+            let asked = self.0.at_leader(LeaderCall::Explain(id.clone()));
+            if let Ok(Ok(LeaderReply::Explained(Some(told)))) = tokio::time::timeout(EXPLAINED_WITHIN, asked).await {
+                return Ok(Some(*told));
+            }
+        }
+        if known.is_some() {
+            return Ok(known);
         }
         let job = self.0.machine.store().job(id).await?;
         // What is not in memory has ended, and there is nothing to explain about it.

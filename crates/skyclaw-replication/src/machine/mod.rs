@@ -14,6 +14,7 @@
 //! When the database cannot be written (a full disk), the batch is kept and tried again; meanwhile
 //! [`Machine`] says so through its health, and the proposer takes no more writes.
 
+mod explain;
 mod handle;
 mod hearing;
 mod leases;
