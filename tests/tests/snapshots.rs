@@ -174,7 +174,11 @@ fn jobs_that_are_tied_to_each_other_are_so_again_after_a_way_back() {
     let there: Vec<String> = state["jobs"].as_array().expect("jobs").iter().map(id).collect();
     assert_eq!(there, [&first, &dependent, &one, &other, &nightly].map(String::clone));
     let again = wire.post("/v1/jobs", &skyclaw_tests::mesh::shell_job(&unique)).ok();
-    assert_eq!((&again["job"]["id"], &again["existing"]), (&json!(nightly), &json!(true)), "it has its key again");
+    assert_eq!(
+        (&again["job"]["id"], &again["existing"]),
+        (&json!(nightly), &json!(true)),
+        "it has its key again"
+    );
     // Whoever leads after that knows the same: what ties jobs is in the records.
     cluster.transfer(cluster.follower());
     let wire = cluster.wire(cluster.leader());
@@ -182,7 +186,11 @@ fn jobs_that_are_tied_to_each_other_are_so_again_after_a_way_back() {
     let begun = wait_until("claims find something again", SHORT, || {
         Some(claimed(&wire)).filter(|jobs| !jobs.is_empty())
     });
-    assert_eq!(begun, [first.clone(), one.clone(), nightly.clone()], "neither the dependent nor the other one");
+    assert_eq!(
+        begun,
+        [first.clone(), one.clone(), nightly.clone()],
+        "neither the dependent nor the other one"
+    );
     assert_eq!(claimed(&wire), Vec::<String>::new());
     done(&wire, &first);
     assert_eq!(claimed(&wire), [dependent.clone()]);

@@ -90,7 +90,9 @@ fn a_collector_that_is_away_holds_nobody_up() {
     node.terminate();
     let refused = Options::default().env("SKYCLAW_OTLP_SAMPLE", "2").refused_in(node.data());
     assert!(refused.said.contains("SKYCLAW_OTLP_SAMPLE"), "{}", refused.said);
-    for (name, value) in [("SKYCLAW_OTLP_HEADERS", "s3cret"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:s3cret@b")] {
+    for (name, value) in
+        [("SKYCLAW_OTLP_HEADERS", "s3cret"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:s3cret@b")]
+    {
         let options = Options::default().env(name, value);
         let options = match name {
             "SKYCLAW_OTLP_HEADERS" => options.env("SKYCLAW_OTLP_ENDPOINT", "http://127.0.0.1:1"),
@@ -169,7 +171,9 @@ fn a_trace_of_a_client_goes_through_the_node_it_asks_to_the_leader() {
 
 #[test]
 fn the_log_of_the_leader_names_the_request_that_another_node_took_in() {
-    let cluster = Cluster::start_with(3, |options| options.env("SKYCLAW_LOG", "info,openraft=off,skyclawd=debug,skyclaw_replication=debug"));
+    let cluster = Cluster::start_with(3, |options| {
+        options.env("SKYCLAW_LOG", "info,openraft=off,skyclawd=debug,skyclaw_replication=debug")
+    });
     let wire = cluster.wire(cluster.follower());
     let job = json!({"payload": {"kind": "shell", "command": "true"}});
     let call = |id: &str| wire.post("/v1/jobs", &job).header("x-request-id", id).ok();
@@ -188,10 +192,13 @@ fn the_log_of_the_leader_names_the_request_that_another_node_took_in() {
 #[test]
 fn what_is_done_by_hand_is_followed_to_the_leader_whatever_is_logged() {
     let cluster = Cluster::start_with(3, |options| {
-        options.env("SKYCLAW_LOG", "info,openraft=off,skyclaw_replication=debug").env("SKYCLAW_LOG_FORMAT", "json")
+        options
+            .env("SKYCLAW_LOG", "info,openraft=off,skyclaw_replication=debug")
+            .env("SKYCLAW_LOG_FORMAT", "json")
     });
     let follower = cluster.follower();
-    let reply = cluster.wire(follower).post("/v1/freezes", &json!({})).header("x-request-id", "frozen-9").send();
+    let reply =
+        cluster.wire(follower).post("/v1/freezes", &json!({})).header("x-request-id", "frozen-9").send();
     assert_eq!(reply.status, 200);
     let found = (0..cluster.size()).filter(|node| *node != follower).any(|node| {
         let log = cluster.log(node);

@@ -85,7 +85,13 @@ fn serve(
         runtime.worker_threads(workers());
     }
     let runtime = runtime.enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(run(settings, checked, socket, supervisor, exports_traces))
+    runtime.context("cannot start the runtime")?.block_on(run(
+        settings,
+        checked,
+        socket,
+        supervisor,
+        exports_traces,
+    ))
 }
 
 /// Never fewer threads, or one large request would hold up the heartbeats of the cluster.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::record::{self, Usage};
 use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
-    Actor, ActorKind, Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Plan, Resolution, RestoreId,
-    ScheduleId, Scope, ServiceId, Stopped, Terms, Timestamp,
+    Actor, ActorKind, Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Plan,
+    Resolution, RestoreId, ScheduleId, Scope, ServiceId, Stopped, Terms, Timestamp,
 };
 
 use crate::history::Event;

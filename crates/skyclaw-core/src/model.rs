@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::payload::Env;
 use skyclaw_proto::record::Usage;
 use skyclaw_proto::{
-    Actor, ActorKind, AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobId, JobStatus, NodeId, OnLost,
-    Payload, ServiceId, ServiceStatus, Terms, Timestamp,
+    Actor, ActorKind, AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobId, JobStatus,
+    NodeId, OnLost, Payload, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 use crate::bonds::Bonds;
@@ -386,9 +386,7 @@ impl Job {
     fn submission(&self) -> Event {
         let by = match (&self.origin, &self.submitted_by) {
             (Some(origin), _) => Some(Actor::of_schedule(&origin.schedule)),
-            (None, Some(name)) => {
-                Some(Actor { stated: Some(name.clone()), ..Actor::new(ActorKind::Client) })
-            }
+            (None, Some(name)) => Some(Actor { stated: Some(name.clone()), ..Actor::new(ActorKind::Client) }),
             (None, None) => None,
         };
         Event { by: by.map(Arc::new), ..Event::new(self.created_at, SUBMITTED, "") }

@@ -68,7 +68,8 @@ impl Notice {
         let operation = &command.operation;
         let merged = matches!(operation, Operation::Merge { .. });
         let cause = if merged { Cause::Merged } else { Cause::Any };
-        let notice = |cause, about| Some(Self { at: command.at, cause, host: None, by: command.by.clone(), about });
+        let notice =
+            |cause, about| Some(Self { at: command.at, cause, host: None, by: command.by.clone(), about });
         match change {
             Change::Job(job) => match operation {
                 Operation::RenewLeases { .. } => None,

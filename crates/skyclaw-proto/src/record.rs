@@ -9,9 +9,9 @@ use crate::object;
 use crate::payload::Env;
 pub use crate::schedule::Schedule;
 use crate::{
-    Actor, AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState, Isolation,
-    JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources, Retry,
-    ScheduleId, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
+    Actor, AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState,
+    Isolation, JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources,
+    Retry, ScheduleId, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 /// A machine that runs work.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::logs::{LogPiece, LogWant};
 use skyclaw_proto::Explanation;
+use skyclaw_proto::logs::{LogPiece, LogWant};
 use skyclaw_proto::record;
 use skyclaw_proto::response;
 use tokio::time::Instant;

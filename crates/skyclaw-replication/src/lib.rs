@@ -54,5 +54,5 @@ pub use options::Options;
 pub use peer::{Answered, HttpWire, PEER_PATH, Refused, Wire, WireError};
 pub use restore::{Backup, BackupError};
 pub use schedules::ScheduleError;
-pub use trail::{Follow as FollowTrace, Trail};
 pub use skyclaw_store::{Export, JobFilter, Retention, Section};
+pub use trail::{Follow as FollowTrace, Trail};

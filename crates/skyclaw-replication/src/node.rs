@@ -240,7 +240,9 @@ impl Node {
         let known = self.0.machine.look(look).await?;
         if known.as_ref().is_none_or(|known| known.status == JobStatus::Queued) {
             let asked = self.0.at_leader(LeaderCall::Explain(id.clone()));
-            if let Ok(Ok(LeaderReply::Explained(Some(told)))) = tokio::time::timeout(EXPLAINED_WITHIN, asked).await {
+            if let Ok(Ok(LeaderReply::Explained(Some(told)))) =
+                tokio::time::timeout(EXPLAINED_WITHIN, asked).await
+            {
                 return Ok(Some(*told));
             }
         }

@@ -12,8 +12,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
-use skyclaw_proto::limits::MAX_ID_LEN;
 use skyclaw_proto::NodeId;
+use skyclaw_proto::limits::MAX_ID_LEN;
 use tracing::Span;
 
 /// Longest value of `tracestate` that is passed on, in bytes: what the W3C asks for at least.

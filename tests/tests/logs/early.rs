@@ -52,6 +52,9 @@ fn a_run_that_has_not_begun_on_its_host_has_written_nothing() {
     let reply = wire.get(&logs(&second, "")).send();
     assert_eq!((reply.status, reply.text.as_str()), (200, ""), "{}", reply.text);
     let piece = wire.get(&logs(&second, "format=json")).ok();
-    assert_eq!((&piece["status"], &piece["data"], &piece["live"]), (&json!("leased"), &json!(""), &json!(true)));
+    assert_eq!(
+        (&piece["status"], &piece["data"], &piece["live"]),
+        (&json!("leased"), &json!(""), &json!(true))
+    );
     gates.open("gate");
 }

@@ -78,7 +78,8 @@ impl FromRequestParts<Shared> for Asker {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, ApiError> {
         let Some(stated) = stated(&parts.headers)? else { return Ok(Self(None)) };
-        let actor = Actor { stated: Some(stated), ..RequestName::of(&parts.headers).asked(app, ActorKind::Client) };
+        let actor =
+            Actor { stated: Some(stated), ..RequestName::of(&parts.headers).asked(app, ActorKind::Client) };
         Ok(Self(Some(Arc::new(actor))))
     }
 }
@@ -146,7 +147,8 @@ mod tests {
         let id = submitted.json["job"]["id"].as_str().expect("an id").to_owned();
         let cancelled = kit.call("POST", &format!("/v1/jobs/{id}/cancel"), &[], "").await;
         let made = cancelled.header(REQUEST_ID_HEADER).expect("a name").to_owned();
-        let by: Vec<_> = events(&kit, &id).await.iter().map(|it| (it["kind"].clone(), it["by"].clone())).collect();
+        let by: Vec<_> =
+            events(&kit, &id).await.iter().map(|it| (it["kind"].clone(), it["by"].clone())).collect();
         assert_eq!(
             by,
             [

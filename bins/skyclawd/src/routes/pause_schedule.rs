@@ -23,6 +23,7 @@ pub(crate) async fn handle(
     let key = key.bind(&app, CORE, route::pause_schedule(&id), &body)?;
     let PauseSchedule { reason, by } = body.take().check()?;
     let (actor, by) = deed.named(by);
-    let written = app.node.write_by(actor, key, Operation::PauseSchedule { schedule: id, reason, by }).await?;
+    let written =
+        app.node.write_by(actor, key, Operation::PauseSchedule { schedule: id, reason, by }).await?;
     schedules::changed(&written)
 }

@@ -136,7 +136,13 @@ fn usage_line(usage: &Usage) -> String {
 pub(crate) fn event_line(event: &Event) -> String {
     let host = event.host_id.as_ref().map(|host| format!(" {host}")).unwrap_or_default();
     let fence = event.fence.map(|fence| format!(" #{fence}")).unwrap_or_default();
-    let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    // Schedules tell of who did it in words as well.
+    let stated = event.by.as_ref().and_then(|by| by.stated.as_deref());
+    let told = |detail: &str| match stated.and_then(|name| detail.strip_prefix("by ")?.strip_prefix(name)) {
+        Some(rest) => rest.to_owned(),
+        None => format!(": {detail}"),
+    };
+    let detail = event.detail.as_deref().map(told).unwrap_or_default();
     let by = event.by.as_ref().map(by_line).unwrap_or_default();
     format!("{} {}{host}{fence}{by}{detail}", event.at, event.kind)
 }
@@ -270,7 +276,9 @@ mod tests {
             ..Actor::new(skyclaw_proto::ActorKind::Client)
         };
         let submitted = Event { host_id: None, fence: None, by: Some(ann), ..event("submitted", None) };
-        let events = [submitted, event("claimed", Some("attempt 1")), event("lost", None)];
+        let paused =
+            Event { kind: "paused".into(), detail: Some("by ann@laptop: odd".into()), ..submitted.clone() };
+        let events = [submitted, paused, event("claimed", Some("attempt 1")), event("lost", None)];
         expect![[r"
             id         job_1
             status     lost
@@ -284,6 +292,7 @@ mod tests {
             lost       2026-01-01T00:00:03.000Z
             error      its host h1 was lost
             events     2026-01-01T00:00:01.000Z submitted by ann@laptop (as stated) in request r-1
+                       2026-01-01T00:00:01.000Z paused by ann@laptop (as stated) in request r-1: odd
                        2026-01-01T00:00:01.000Z claimed h1 #7: attempt 1
                        2026-01-01T00:00:01.000Z lost h1 #7
         "]]

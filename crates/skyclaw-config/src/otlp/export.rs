@@ -22,11 +22,8 @@ const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 /// What the library writes into a request that it has made; all else is ours to say.
-const OF_THE_LIBRARY: [HeaderName; 3] = [
-    reqwest::header::CONTENT_TYPE,
-    reqwest::header::CONTENT_ENCODING,
-    reqwest::header::USER_AGENT,
-];
+const OF_THE_LIBRARY: [HeaderName; 3] =
+    [reqwest::header::CONTENT_TYPE, reqwest::header::CONTENT_ENCODING, reqwest::header::USER_AGENT];
 
 /// What our own settings say of it.
 #[derive(Debug, Clone, Copy)]
@@ -146,8 +143,10 @@ impl Headers {
 
     /// Puts them onto a request in the place of what the library found by itself.
     pub(super) fn put(&self, on: &mut HeaderMap) {
-        let made: HeaderMap =
-            OF_THE_LIBRARY.into_iter().filter_map(|name| on.remove(&name).map(|value| (name, value))).collect();
+        let made: HeaderMap = OF_THE_LIBRARY
+            .into_iter()
+            .filter_map(|name| on.remove(&name).map(|value| (name, value)))
+            .collect();
         *on = made;
         on.extend(self.0.clone());
     }
@@ -202,12 +201,15 @@ mod tests {
             // As the library puts in what it finds in the environment.
             on.insert("api-key", HeaderValue::from_static("of the library"));
             export.headers.put(&mut on);
-            let text = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().expect("text"));
+            let text = |(name, value): (&HeaderName, &HeaderValue)| {
+                format!("{name}: {}", value.to_str().expect("text"))
+            };
             let mut all: Vec<String> = on.iter().map(text).collect();
             all.sort();
             all
         };
-        let (all, traces) = ((STANDARD_HEADERS[1], "api-key=all"), (STANDARD_HEADERS[0], " api-key = a%20b , x=y=z,"));
+        let (all, traces) =
+            ((STANDARD_HEADERS[1], "api-key=all"), (STANDARD_HEADERS[0], " api-key = a%20b , x=y=z,"));
         let kind = "content-type: application/x-protobuf";
         assert_eq!(sent(None, &[]), [kind]);
         assert_eq!(sent(None, &[all]), ["api-key: all", kind]);

@@ -61,7 +61,8 @@ impl State {
         // Room for what most commands bring about.
         let (changes, effects) = (Vec::with_capacity(2), Vec::with_capacity(2));
         let by = command.whose();
-        let mut draft = Draft { state: self, stamp, by, changes, effects, settling: Vec::new(), origin: None };
+        let mut draft =
+            Draft { state: self, stamp, by, changes, effects, settling: Vec::new(), origin: None };
         draft.state.lanes.forget_opened();
         let reply = draft.operate(&command.operation, archive);
         draft.settle();

@@ -32,7 +32,8 @@ impl Memory {
         let shortest = free.iter().map(|host| silence(host)).min();
         let mut found = Vec::new();
         if self.is_held(now) {
-            let message = "no job is given to anybody: the restore of a snapshot waits until nothing runs any more";
+            let message =
+                "no job is given to anybody: the restore of a snapshot waits until nothing runs any more";
             found.push(Reason::new(ReasonCode::ClaimsHeld, message));
         }
         if let Some(shortest) = shortest.filter(|shortest| *shortest > SILENT) {
@@ -98,10 +99,7 @@ mod tests {
         let later = began + SILENT + Duration::from_secs(2);
         assert_eq!(codes(&memory, later), [ReasonCode::HostsSilent]);
         let told = memory.explain_leading(&job_id(), later, at()).expect("it is known");
-        assert_eq!(
-            told.reasons[0].message,
-            "the host h1 could take it and has not been heard of for 12 s"
-        );
+        assert_eq!(told.reasons[0].message, "the host h1 could take it and has not been heard of for 12 s");
         memory.hearing.heard(&HostId::parse("h1").expect("an id"), later);
         assert_eq!(codes(&memory, later), [ReasonCode::Claimable]);
         let just_now = memory.explain_leading(&job_id(), later + SILENT * 2, Timestamp::from_millis(5));

@@ -133,7 +133,8 @@ impl Timetable {
 
     fn enter(&mut self, schedule: &Schedule, state: &State) {
         let id = &schedule.id;
-        let mut entry = Entry { next_at: schedule.next_at, awaits: None, counted: ScheduleCounts::of(schedule) };
+        let mut entry =
+            Entry { next_at: schedule.next_at, awaits: None, counted: ScheduleCounts::of(schedule) };
         if let Some(at) = schedule.next_at {
             self.times.insert((at, id.clone()));
         }
@@ -191,8 +192,9 @@ mod tests {
     impl World {
         fn run(&mut self, operation: Operation) {
             let node = NodeId::parse("n").expect("an id");
-            let outcome =
-                self.0.apply(&Command { at: at(0), node, idempotency: None, by: None, operation }, &NoArchive);
+            let outcome = self
+                .0
+                .apply(&Command { at: at(0), node, idempotency: None, by: None, operation }, &NoArchive);
             outcome.reply.expect("carried out");
             for effect in outcome.effects {
                 match effect {

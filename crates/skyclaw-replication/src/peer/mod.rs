@@ -305,7 +305,9 @@ mod tests {
     #[test]
     fn a_call_is_heard_whatever_stands_behind_it() {
         let call = Call::Leader(LeaderCall::Hosts);
-        for behind in [&b"\xc1"[..], b"\x93\x01\x02\x03", b"\x81\xa3new\x01", b"\xc0", b"\xdd\xff\xff\xff\xff"] {
+        for behind in
+            [&b"\xc1"[..], b"\x93\x01\x02\x03", b"\x81\xa3new\x01", b"\xc0", b"\xdd\xff\xff\xff\xff"]
+        {
             let body = [&*rmp_serde::to_vec_named(&call).expect("bytes"), behind].concat();
             let (heard, said) = read(&body).expect("a call");
             assert_eq!((shown(&heard), said.is_empty()), (shown(&call), true), "{behind:?}");

@@ -125,7 +125,9 @@ impl StepAct {
     fn views(&self) -> Option<&View> {
         match self {
             Self::Enqueue(view) | Self::Claim { view, .. } | Self::Read(view) => view.as_ref(),
-            Self::Complete { told, .. } | Self::Cancel(told) | Self::Retry(told) => told.as_ref()?.as_ref().ok(),
+            Self::Complete { told, .. } | Self::Cancel(told) | Self::Retry(told) => {
+                told.as_ref()?.as_ref().ok()
+            }
         }
     }
 }

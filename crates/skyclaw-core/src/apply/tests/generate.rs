@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    Actor, ActorKind, AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation, JobStatus, Links,
-    OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope, ServiceStatus,
-    ShellPayload, Stopped, Terms, Timestamp, canonical, record,
+    Actor, ActorKind, AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation,
+    JobStatus, Links, OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope,
+    ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, canonical, record,
 };
 use uuid::Uuid;
 
