@@ -1,34 +1,39 @@
 //! A job's way from the queue to its end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, Payload, Plan, Terms};
+use skyclaw_proto::{HostId, JobId, JobStatus};
 
 use super::Draft;
+use super::dependents::Tied;
 use crate::archive::Archive;
-use crate::bonds::Bonds;
-use crate::command::Completion;
+use crate::command::{Completion, Operation};
 use crate::history::{Event, SUBMITTED};
 use crate::life::Life;
 use crate::model::{EndStatus, Ended, Job, Lease, Phase, Run};
 use crate::outcome::{Effect, Refusal, Reply};
 
 impl Draft<'_> {
-    #[expect(clippy::too_many_arguments, reason = "the fields of the command, one by one")]
-    pub(super) fn enqueue(
-        &mut self,
-        id: &JobId,
-        payload: &Arc<Payload>,
-        required: &Capabilities,
-        submitted_by: Option<&String>,
-        (priority, labels): (u8, &BTreeMap<String, String>),
-        terms: Option<&Arc<Terms>>,
-        plan: Option<&Arc<Plan>>,
-        bonds: Option<Arc<Bonds>>,
-        end: Option<Ended>,
-    ) -> Reply {
+    /// A job joins the queue: what an [`Operation::Enqueue`] asks for.
+    pub(super) fn enqueue(&mut self, asked: &Operation, archive: &impl Archive) -> Result<Reply, Refusal> {
+        let Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms, links, plan } =
+            asked
+        else {
+            return Ok(Reply::Done);
+        };
+        // The proposer's ids are new; one that is there already is this very command, come twice, and the job may
+        // have ended in between.
+        if let Some(job) = self.known(id, archive) {
+            return Ok(Reply::Job(job));
+        }
+        let (bonds, end) = match links.as_ref().map(|links| self.tie(links, submitted_by.as_ref(), archive)) {
+            None => (None, None),
+            Some(tied) => match tied? {
+                Tied::Existing(job) => return Ok(Reply::Existing(job)),
+                Tied::To(bonds, end) => (Some(bonds), end),
+            },
+        };
         let mut job = Job {
             id: id.clone(),
             seq: self.state.next_seq(),
@@ -37,14 +42,14 @@ impl Draft<'_> {
             updated_by: self.stamp.node.clone(),
             version: 0,
             attempts: 0,
-            priority,
+            priority: *priority,
             required: required.clone(),
             payload: Arc::clone(payload),
             labels: labels.clone(),
-            submitted_by: submitted_by.cloned(),
+            submitted_by: submitted_by.clone(),
             fence: 0,
-            terms: terms.cloned(),
-            life: Life::begin(plan, self.stamp.at),
+            terms: terms.clone(),
+            life: Life::begin(plan.as_ref(), self.stamp.at),
             bonds,
             history: None,
             origin: self.origin.clone(),
@@ -54,7 +59,7 @@ impl Draft<'_> {
         if self.by.is_some() {
             job.remember(self.event(SUBMITTED, ""));
         }
-        Reply::Job(self.put_job(job))
+        Ok(Reply::Job(self.put_job(job)))
     }
 
     pub(super) fn claim(&mut self, id: &HostId, max: u32, lease_ms: u64) -> Result<Reply, Refusal> {

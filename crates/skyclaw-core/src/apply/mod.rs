@@ -21,7 +21,7 @@ use std::sync::Arc;
 use skyclaw_proto::{Actor, HostId};
 
 pub use self::dependents::SETTLED_AT_ONCE;
-use self::dependents::{Settled, Tied};
+use self::dependents::Settled;
 pub use self::restores::Verdict;
 use crate::archive::Archive;
 use crate::command::{Command, IdempotencyKey, Operation};
@@ -135,33 +135,7 @@ impl Draft<'_> {
             Operation::RegisterHost { id, name, capabilities, max_parallel, enforces } => {
                 Ok(self.register_host(id, name, capabilities, *max_parallel, enforces.as_ref()))
             }
-            Operation::Enqueue {
-                id,
-                payload,
-                required,
-                submitted_by,
-                priority,
-                labels,
-                terms,
-                links,
-                plan,
-            } => {
-                // The proposer's ids are new; one that is there already is this very command, come twice,
-                // and the job may have ended in between.
-                if let Some(job) = self.known(id, archive) {
-                    return Ok(Reply::Job(job));
-                }
-                let (submitted_by, terms, plan) = (submitted_by.as_ref(), terms.as_ref(), plan.as_ref());
-                let (bonds, end) = match links.as_ref().map(|links| self.tie(links, submitted_by, archive)) {
-                    None => (None, None),
-                    Some(tied) => match tied? {
-                        Tied::Existing(job) => return Ok(Reply::Existing(job)),
-                        Tied::To(bonds, end) => (Some(bonds), end),
-                    },
-                };
-                let labels = (*priority, labels);
-                Ok(self.enqueue(id, payload, required, submitted_by, labels, terms, plan, bonds, end))
-            }
+            Operation::Enqueue { .. } => self.enqueue(operation, archive),
             Operation::Claim { host, max, lease_ms } => self.claim(host, *max, *lease_ms),
             Operation::Complete(completion) => self.complete(completion, archive),
             Operation::SettleDependents { ended } => Ok(self.settle_dependents(ended, archive)),
