@@ -193,9 +193,9 @@ fn jobs_that_are_tied_to_each_other_are_so_again_after_a_way_back() {
     );
     assert_eq!(claimed(&wire), Vec::<String>::new());
     done(&wire, &first);
-    assert_eq!(claimed(&wire), [dependent.clone()]);
+    assert_eq!(claimed(&wire), std::slice::from_ref(&dependent));
     done(&wire, &one);
-    assert_eq!(claimed(&wire), [other.clone()]);
+    assert_eq!(claimed(&wire), std::slice::from_ref(&other));
     [&dependent, &other, &nightly].into_iter().for_each(|job| done(&wire, job));
     same_on_disk(cluster);
 }
