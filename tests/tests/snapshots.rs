@@ -197,6 +197,8 @@ fn jobs_that_are_tied_to_each_other_are_so_again_after_a_way_back() {
     done(&wire, &one);
     assert_eq!(claimed(&wire), std::slice::from_ref(&other));
     [&dependent, &other, &nightly].into_iter().for_each(|job| done(&wire, job));
+    // A node that is stopped has what it has heard of by then.
+    let _ = same_everywhere(&cluster);
     same_on_disk(cluster);
 }
 
