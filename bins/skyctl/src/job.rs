@@ -24,7 +24,7 @@ use skyclaw_proto::{JobStatus, Resolution};
 use self::links::LinksArgs;
 use self::plan::PlanArgs;
 use self::show::table;
-pub(crate) use self::show::{details, event_line};
+pub(crate) use self::show::{by_line, details, event_line};
 use self::terms::TermsArgs;
 use crate::arguments;
 use crate::context::Context;

@@ -19,7 +19,7 @@ const FORGOTTEN: &str = ": there never was, or it has ended and was kept long en
 /// The job with this id, or the only one whose id begins like this, with or without `job_`.
 pub(crate) async fn job(client: &Client, wanted: &str) -> Result<Job, Error> {
     let refusal = match JobId::parse(wanted) {
-        Ok(id) => match client.job(&id).await {
+        Ok(id) => match found(client, &id).await {
             Ok(job) => return Ok(job),
             Err(error) if error.is_not_found() => error,
             Err(error) => return Err(error.into()),
@@ -56,6 +56,17 @@ pub(crate) async fn job(client: &Client, wanted: &str) -> Result<Job, Error> {
         Error::NoSuch { kind, wanted, .. } => Error::NoSuch { kind, wanted, hint },
         other => other,
     })
+}
+
+/// A job by its whole id. One that this coordinator does not know may have been submitted at another one a moment ago,
+/// so then all of them are asked.
+async fn found(client: &Client, id: &JobId) -> Result<Job, skyclaw_client::Error> {
+    match client.job(id).await {
+        Err(error) if error.is_not_found() && is_whole(id.as_str(), JobId::PREFIX) => {
+            client.job_for_sure(id).await
+        }
+        found => found,
+    }
 }
 
 /// The host with this id or name, or the only one whose id begins like this.

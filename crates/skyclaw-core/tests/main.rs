@@ -10,6 +10,7 @@ mod schedules;
 mod second;
 mod third;
 mod tied;
+mod whose;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -310,7 +311,7 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
             "prune_jobs_own",
         ];
         let idempotency = (!own.contains(&name)).then(key);
-        let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
+        let command = Command { at: at(0), node: id("node_1")?, idempotency, by: None, operation };
         let file = path(&format!("{folder}/{name}.hex"));
         expect_test::expect_file![&file].assert_eq(&hex(&rmp_serde::to_vec_named(&command)?));
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;

@@ -14,6 +14,8 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_LABEL_KEY_LEN: usize = 64;
 /// Longest value of a label, in bytes.
 pub const MAX_LABEL_VALUE_LEN: usize = 256;
+/// Longest name that a client states for itself, in bytes.
+pub const MAX_ACTOR_LEN: usize = 128;
 /// Longest idempotency key, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_LEN: usize = 256;
 /// Longest text that is none of the others (submitter, URL, directory), in bytes.

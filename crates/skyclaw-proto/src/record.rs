@@ -9,9 +9,9 @@ use crate::object;
 use crate::payload::Env;
 pub use crate::schedule::Schedule;
 use crate::{
-    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState, Isolation,
-    JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources, Retry,
-    ScheduleId, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
+    Actor, AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState,
+    Isolation, JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources,
+    Retry, ScheduleId, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 /// A machine that runs work.
@@ -429,6 +429,9 @@ pub struct Event {
     /// Under which lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+    /// Who brought it about, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
 }
 
 /// One use of the switch that stops everything, or a part of it.

@@ -42,6 +42,7 @@ mod serve;
 mod simulation;
 mod start;
 mod target;
+mod trail;
 
 pub use cluster::{ChangeError, Role};
 pub use discovery::Discovery;
@@ -56,3 +57,4 @@ pub use restore::{Backup, BackupError};
 pub use retention::JobRetention;
 pub use schedules::ScheduleError;
 pub use skyclaw_store::{Export, JobFilter, Retention, Section};
+pub use trail::{Follow as FollowTrace, Trail};

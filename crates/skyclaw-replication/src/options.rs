@@ -83,6 +83,6 @@ impl Stamper {
     }
 
     pub(crate) fn stamp(&self, idempotency: Option<IdempotencyKey>, operation: Operation) -> Command {
-        Command { at: self.now(), node: self.node.clone(), idempotency, operation }
+        Command { at: self.now(), node: self.node.clone(), idempotency, by: None, operation }
     }
 }

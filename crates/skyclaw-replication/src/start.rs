@@ -30,6 +30,7 @@ use crate::read_index::ReadIndex;
 use crate::retention::Pruner;
 use crate::scheduler::Scheduler;
 use crate::target::Target;
+use crate::trail::Follower;
 
 /// Databases up to this size are read as a whole before the start.
 const VERIFY_BYTES: u64 = 32 * 1024 * 1024;
@@ -178,6 +179,7 @@ impl Node {
             gossip: OnceLock::new(),
             leading,
             stop: stop.clone(),
+            follow: Follower::new(),
             verify,
         });
         tracker.spawn(crate::forward::serve(Arc::downgrade(&inner), forwarded, tracker.clone()));

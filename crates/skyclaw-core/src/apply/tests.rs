@@ -22,3 +22,4 @@ mod schedules;
 mod services;
 mod tied;
 mod times;
+mod whose;

@@ -84,7 +84,8 @@ impl Machine {
         let (due_tx, due) = watch::channel(options.state.next_due());
         let (busy_tx, busy) = watch::channel(None);
         let meters = Meters::new();
-        let memory = Memory::new(options.state, options.lease);
+        let mut memory = Memory::new(options.state, options.lease);
+        memory.timetable.count_in(meters.schedules.clone());
         let parked = memory.claims.count();
         let ahead = Ahead::new(tracker);
         let task = Task {

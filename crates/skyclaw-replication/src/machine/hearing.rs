@@ -55,6 +55,11 @@ impl Hearing {
         }
     }
 
+    /// How long a host has been silent, as far as this node has listened.
+    pub(super) fn silent_for(&self, host: &HostId, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard.get(host).copied().unwrap_or(self.since))
+    }
+
     /// Forgets hosts that are gone.
     pub(super) fn forget(&mut self, is_gone: impl Fn(&HostId) -> bool) {
         self.heard.retain(|host, _| !is_gone(host));

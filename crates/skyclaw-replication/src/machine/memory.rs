@@ -319,8 +319,17 @@ impl Memory {
 
     /// What is to be written down of which hosts are heard of.
     pub(crate) fn hosts_news(&self, now: Instant, limit: usize) -> News {
-        let waits = |host: &HostId| self.beats.is_watched(host) || self.claims.has(host);
-        self.hearing.news(&self.state, now, limit, waits)
+        self.hearing.news(&self.state, now, limit, |host| self.waits(host))
+    }
+
+    /// Whether a request of a host waits here.
+    pub(super) fn waits(&self, host: &HostId) -> bool {
+        self.beats.is_watched(host) || self.claims.has(host)
+    }
+
+    /// Whether claims find nothing at the moment, as somebody waits for all leases to be over.
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
     }
 
     /// Has hosts look at what they have to stop whose time to be drained is over by now and was not before.

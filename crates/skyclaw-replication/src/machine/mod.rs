@@ -15,6 +15,7 @@
 //! [`Machine`] says so through its health, and the proposer takes no more writes.
 
 mod ahead;
+mod explain;
 mod handle;
 mod hearing;
 mod leases;
@@ -48,6 +49,7 @@ pub(crate) use self::parking::Woken;
 use self::past::{Fetched, Past};
 pub(crate) use self::restore::{GoBack, refusal, snapshot_of, with_causes};
 use self::restore::{Going, poll_back};
+pub(crate) use self::timetable::ScheduleCounts;
 use crate::metrics::Meters;
 
 /// What came of one command.

@@ -22,6 +22,7 @@ use skyclaw_store::EndedCount;
 use tokio_util::sync::CancellationToken;
 
 use self::collect::Collected;
+use crate::machine::ScheduleCounts;
 use crate::node::Node;
 use crate::raft::{Raft, RaftId};
 
@@ -33,6 +34,7 @@ pub(crate) struct Meters {
     pub(crate) propose_seconds: Histogram,
     pub(crate) apply_seconds: Histogram,
     pub(crate) jobs: JobCounts,
+    pub(crate) schedules: ScheduleCounts,
     pub(crate) commit_seconds: Histogram,
     pub(crate) pending_bytes: Gauge,
     pub(crate) snapshots_built: Counter,
@@ -119,6 +121,7 @@ impl Meters {
             propose_seconds: seconds(),
             apply_seconds: seconds(),
             jobs: JobCounts::default(),
+            schedules: ScheduleCounts::default(),
             commit_seconds: seconds(),
             pending_bytes: Gauge::default(),
             snapshots_built: Counter::default(),

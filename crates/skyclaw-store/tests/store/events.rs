@@ -16,7 +16,7 @@ use crate::support::{self, Running, at, batch, counters, id, job, position};
 
 fn command(ms: i64) -> Command {
     let operation = Operation::Cancel { id: id::<JobId>("j") };
-    Command { at: at(ms), node: id("node_a"), idempotency: None, operation }
+    Command { at: at(ms), node: id("node_a"), idempotency: None, by: None, operation }
 }
 
 /// Notes of some entries of the log, each with so many changes.

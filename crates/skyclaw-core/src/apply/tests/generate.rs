@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation, JobStatus, Links,
-    OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope, ServiceStatus,
-    ShellPayload, Stopped, Terms, Timestamp, canonical, record,
+    Actor, ActorKind, AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation,
+    JobStatus, Links, OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope,
+    ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, canonical, record,
 };
 use uuid::Uuid;
 
@@ -491,7 +491,14 @@ fn resolve(step: &Step, at: Timestamp, world: &World, earlier: &[Command]) -> Op
         }
     };
     let idempotency = step.key.and_then(|key| key_for(&operation, key, at));
-    Some(Command { at, node: node_id(NODES[step.node]), idempotency, operation })
+    let node = node_id(NODES[step.node]);
+    // Some say who they are.
+    let by = (at.as_millis() % 3 == 0).then(|| Actor {
+        stated: Some("ann".into()),
+        node_id: Some(node.clone()),
+        ..Actor::new(ActorKind::Client)
+    });
+    Some(Command { at, node, idempotency, by: by.map(Arc::new), operation })
 }
 
 /// The key a client would give: the route names what it is for, the fingerprint what was asked.

@@ -217,7 +217,7 @@ impl World {
 
     /// The command that asks for an operation here and now, without a key.
     pub(super) fn command(&self, operation: Operation) -> Command {
-        Command { at: self.now(), node: node_id("node_a"), idempotency: None, operation }
+        Command { at: self.now(), node: node_id("node_a"), idempotency: None, by: None, operation }
     }
 
     pub(super) fn run(&mut self, operation: Operation) -> Result<Reply, Refusal> {
