@@ -169,7 +169,7 @@ impl Beats {
                 let mut due = first;
                 loop {
                     tokio::time::sleep_until(due.into()).await;
-                    for host in hosts.iter().map(|number| self::host(*number)) {
+                    for host in hosts.iter().copied().map(host) {
                         let sent = Instant::now();
                         let path = format!("/v1/hosts/{host}/heartbeat");
                         let told = match ask {
