@@ -171,6 +171,12 @@ impl State {
         self.queue.len() + self.waiting.len() + self.lanes.behind()
     }
 
+    /// Whether there is a job that some host could be given: one that does not wait for its time, its turn or others.
+    #[must_use]
+    pub fn is_any_claimable(&self) -> bool {
+        self.queue.len() > 0
+    }
+
     /// How many jobs are in a status; of those that have ended, none is counted.
     #[must_use]
     pub fn jobs_in(&self, status: JobStatus) -> u64 {

@@ -78,7 +78,7 @@ pub(crate) fn reader_options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// Negative: KiB. The upper pages of every index and the pages written to all the time stay in it.
-const WRITER_CACHE: &str = "-65536";
+const WRITER_CACHE: &str = "-32768";
 const READER_CACHE: &str = "-8192";
 /// What is left of a write-ahead log that had to grow larger, because of a reader that took long.
 const WAL_BYTES: &str = "134217728";

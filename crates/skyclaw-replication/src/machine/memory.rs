@@ -4,11 +4,11 @@
 //! without it and does no harm. Effects of applied commands arrive here in order and none is lost, as
 //! they are taken in by the very task that applied the commands.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skyclaw_core::{Change, Claimable, Effect, HostFreeze, Job, Notice, State};
+use skyclaw_core::{ById, Change, Claimable, Effect, Host, HostFreeze, Job, Notice, Operation, State};
 use skyclaw_proto::logs::LogWant;
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{self, Stop, StopReason};
@@ -47,13 +47,12 @@ pub(crate) struct Memory {
     pub(super) beats: Watchers<HostId>,
     /// Output on its way from hosts to who follows it.
     pub(super) logs: Logs,
-    last_seen: HashMap<HostId, Timestamp>,
     /// Which hosts are heard of.
     pub(super) hearing: Hearing,
     /// What each host was told to stop already: told again in every answer, but no reason to hurry.
-    told: HashMap<HostId, BTreeSet<Order>>,
+    told: ById<HostId, BTreeSet<Order>>,
     /// The service each host that does not say what it runs was told of last.
-    last_service: HashMap<HostId, ServiceId>,
+    last_service: ById<HostId, ServiceId>,
     closing: bool,
     /// How often a job has ended.
     ends: u64,
@@ -142,10 +141,9 @@ impl Memory {
             live: Live::default(),
             beats: Watchers::default(),
             logs: Logs::default(),
-            last_seen: HashMap::new(),
             hearing: Hearing::new(lease, Instant::now()),
-            told: HashMap::new(),
-            last_service: HashMap::new(),
+            told: ById::default(),
+            last_service: ById::default(),
             closing: false,
             ends: 0,
             held_until: None,
@@ -159,7 +157,7 @@ impl Memory {
         for effect in effects {
             match effect {
                 // It was claimed in the entry that queued it.
-                Effect::JobQueued { .. } if self.state.queued() == 0 => {}
+                Effect::JobQueued { .. } if !self.state.is_any_claimable() => {}
                 Effect::JobQueued { required } => {
                     let state = &self.state;
                     self.claims.wake_one(&required, |host| has_room(state, host));
@@ -176,6 +174,23 @@ impl Memory {
                 Effect::ClaimsReleased => self.claims.wake_all(),
                 Effect::ServiceChanged { .. } => {}
             }
+        }
+    }
+
+    /// Looks at a change that a command brought about. Nothing is kept of a host that is no more (whatever is kept
+    /// is of hosts that are known, so nobody has to go through all of them for that), and one that registers has
+    /// given a sign of life.
+    pub(super) fn look_at(&mut self, operation: &Operation, change: &Change) {
+        match change {
+            Change::RemoveHost(host) => {
+                self.hearing.forget(host);
+                self.told.remove(host);
+                self.last_service.remove(host);
+            }
+            Change::Host(host) if matches!(operation, Operation::RegisterHost { .. }) => {
+                self.hearing.heard(&host.id, Instant::now());
+            }
+            _ => {}
         }
     }
 
@@ -206,7 +221,6 @@ impl Memory {
         self.leases.restart(held.collect::<Vec<_>>(), now);
         self.release_at = self.state.claims_held().then(|| now + self.leases.whole());
         self.staging_since = None;
-        self.last_seen.clear();
         self.hearing.restart(now);
         self.timetable.restart(&self.state);
         self.told.clear();
@@ -223,8 +237,11 @@ impl Memory {
 
     /// Looks whether a claim would find something. If not, and it may wait, says what for.
     pub(crate) fn look_for_claim(&mut self, host: &HostId) -> ClaimLook {
-        self.hearing.heard(host, Instant::now());
-        match self.state.claimable(host) {
+        let claimable = self.state.claimable(host);
+        if claimable != Claimable::UnknownHost {
+            self.hearing.heard(host, Instant::now());
+        }
+        match claimable {
             Claimable::UnknownHost => ClaimLook::UnknownHost,
             Claimable::Yes if !self.holds_claims() => ClaimLook::Found,
             _ if self.closing => ClaimLook::Wait(oneshot::channel().1),
@@ -259,9 +276,8 @@ impl Memory {
         now: Instant,
         may_wait: bool,
     ) -> Option<Beat> {
-        self.state.host(id)?;
-        self.last_seen.insert(id.clone(), at);
-        self.hearing.heard(id, now);
+        let host = Arc::clone(self.state.host(id)?);
+        self.hearing.beat(id, now, at);
         let mut stop = Vec::new();
         let mut urgent = false;
         for run in running {
@@ -270,7 +286,7 @@ impl Memory {
                 urgent = true;
             }
         }
-        let orders = orders(&self.state, id, at);
+        let orders = orders(&self.state, &host, at);
         let told = self.told.get(id);
         urgent |= orders.iter().any(|order| told.is_none_or(|told| !told.contains(order)));
         let mut stop_services = Vec::new();
@@ -280,15 +296,16 @@ impl Memory {
                 Order::Service(order) => stop_services.push(order.clone()),
             }
         }
-        if orders.is_empty() {
-            self.told.remove(id);
-        } else {
+        if !orders.is_empty() {
             self.told.insert(id.clone(), orders);
+        } else if !self.told.is_empty() {
+            self.told.remove(id);
         }
         let wanted = logs.map(|_| self.logs.wanted_of(id, now)).unwrap_or_default();
         urgent |= logs.is_some_and(|serving| is_news(&wanted, serving));
         let wait = (may_wait && !urgent && !self.closing).then(|| self.beats.watch(id.clone()));
-        let answer = response::Heartbeat { host: self.host(id)?, stop, stop_services, logs: wanted };
+        let host = self.seen(&host);
+        let answer = response::Heartbeat { host, stop, stop_services, logs: wanted };
         Some(Beat { answer, wait })
     }
 
@@ -384,13 +401,17 @@ impl Memory {
 
     /// A host with what is known of it beyond the record.
     pub(crate) fn host(&self, id: &HostId) -> Option<record::Host> {
-        let mut host = record::Host::from(&**self.state.host(id)?);
-        if let Some(seen) = self.last_seen.get(id) {
-            host.last_seen_at = host.last_seen_at.max(*seen);
+        self.state.host(id).map(|host| self.seen(host))
+    }
+
+    fn seen(&self, host: &Host) -> record::Host {
+        let mut seen = record::Host::from(host);
+        if let Some(beat) = self.hearing.last_beat(&host.id) {
+            seen.last_seen_at = seen.last_seen_at.max(beat);
         }
-        host.state.get_or_insert(HostState::Up);
-        host.state_since.get_or_insert(host.registered_at);
-        Some(host)
+        seen.state.get_or_insert(HostState::Up);
+        seen.state_since.get_or_insert(seen.registered_at);
+        seen
     }
 
     /// Whether a host is known, and that it was frozen on its machine.
@@ -400,7 +421,7 @@ impl Memory {
 
     /// All hosts by id.
     pub(crate) fn hosts(&self) -> Vec<record::Host> {
-        self.state.hosts().filter_map(|host| self.host(&host.id)).collect()
+        self.state.hosts().map(|host| self.seen(host)).collect()
     }
 
     /// The service a host was told of last.
@@ -423,11 +444,9 @@ impl Memory {
         self.jobs.sweep();
         self.beats.sweep();
         self.logs.sweep(&self.state, Instant::now());
-        let state = &self.state;
-        self.hearing.forget(|host| state.host(host).is_none());
-        self.last_seen.retain(|host, _| state.host(host).is_some());
-        self.told.retain(|host, _| state.host(host).is_some());
-        for set in self.claims.sets() {
+        // Ten thousand hosts may wait for as many different things.
+        let sets = if self.state.is_any_claimable() { self.claims.sets() } else { Vec::new() };
+        for set in sets {
             if self.state.queued_for(&set) {
                 let state = &self.state;
                 self.claims.wake_one(&set, |host| has_room(state, host));
@@ -448,3 +467,7 @@ impl Memory {
 fn has_room(state: &State, host: &HostId) -> bool {
     state.host(host).is_some_and(|host| host.active_leases < host.max_parallel && host.takes_work())
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

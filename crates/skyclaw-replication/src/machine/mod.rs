@@ -239,6 +239,7 @@ impl Task {
             }
             let id = EventId::new(index, *changes);
             *changes = changes.saturating_add(1);
+            self.memory.look_at(&command.operation, change);
             if let Some(notice) = Notice::of(command, change) {
                 self.memory.note(id, notice);
             }
