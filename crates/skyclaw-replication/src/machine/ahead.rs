@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skyclaw_core::{IdempotencyKey, StoredReply};
-use skyclaw_store::{ReplyId, Store};
+use skyclaw_store::{ReadError, ReplyId, Store};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -47,8 +47,30 @@ impl Ahead {
         *self.lock() = Some(Asked { as_of, answer });
     }
 
+    /// The replies there are for these keys: of those that were asked for as they were found, if that still counts, and
+    /// for the rest the database is asked now. `written` is how far that is written by now.
+    pub(super) async fn replies(
+        &self,
+        store: &Store,
+        written: u64,
+        mut keys: Vec<IdempotencyKey>,
+    ) -> Result<HashMap<ReplyId, Arc<StoredReply>>, ReadError> {
+        let mut replies = HashMap::new();
+        if keys.is_empty() {
+            return Ok(replies);
+        }
+        let known = self.answer(written).await;
+        keys.retain(|key| !known.contains_key(&ReplyId::of(key)));
+        if !keys.is_empty() {
+            let found = store.replies(&keys).await?;
+            replies.extend(found.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)));
+        }
+        replies.extend(known.into_iter().filter_map(|(id, reply)| Some((id, reply?))));
+        Ok(replies)
+    }
+
     /// What was found, if that still counts.
-    pub(super) async fn answer(&self, written: u64) -> Known {
+    async fn answer(&self, written: u64) -> Known {
         let asked = self.lock().take();
         match asked.filter(|asked| asked.as_of == written) {
             Some(asked) => asked.answer.await.ok().flatten().unwrap_or_default(),
@@ -86,8 +108,9 @@ mod tests {
         let opened = Store::open(&file, skyclaw_store::Options::default(), &tracker).await;
         let store = opened.expect("a store").store;
         let mut batch = Batch::default();
-        let stored = StoredReply { key: key("old"), reply: Reply::Done };
-        batch.absorb([Change::Reply(Arc::new(stored.clone()))]);
+        let stored =
+            ["old", "older"].map(|name| Arc::new(StoredReply { key: key(name), reply: Reply::Done }));
+        batch.absorb(stored.iter().cloned().map(Change::Reply));
         batch.reach(Position { index: 1, bytes: vec![] }, Counters::default());
         store.commit(Arc::new(batch)).await.expect("a commit");
 
@@ -95,12 +118,18 @@ mod tests {
         assert_eq!(ahead.answer(1).await, Known::new(), "nothing was asked");
         let ask = || ahead.ask(&store, 1, vec![key("old"), key("new")]);
         ask();
+        let [old, new, other] = ["old", "new", "older"].map(|name| ReplyId::of(&key(name)));
         let known = ahead.answer(1).await;
-        assert_eq!(known.get(&ReplyId::of(&key("old"))), Some(&Some(Arc::new(stored))));
-        assert_eq!(known.get(&ReplyId::of(&key("new"))), Some(&None));
-        assert_eq!(known.get(&ReplyId::of(&key("other"))), None, "of others nothing is said");
+        assert_eq!(known, HashMap::from([(old, Some(stored[0].clone())), (new, None)]));
         assert_eq!(ahead.answer(1).await, Known::new(), "it was taken");
         ask();
         assert_eq!(ahead.answer(2).await, Known::new(), "the database was written to");
+        for written in [1, 2] {
+            ask();
+            let all = ["older", "new", "old"].map(key).to_vec();
+            let found = ahead.replies(&store, written, all).await.expect("replies");
+            let want = HashMap::from([(old, stored[0].clone()), (other, stored[1].clone())]);
+            assert_eq!(found, want, "asked for or not");
+        }
     }
 }

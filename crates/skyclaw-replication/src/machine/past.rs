@@ -59,20 +59,7 @@ impl Fetched {
         if !ended.is_empty() {
             fetched.ended = store.ended(&ended).await?.into_iter().collect();
         }
-        if !keys.is_empty() {
-            let mut known = ahead.answer(written).await;
-            keys.retain(|key| match known.remove(&ReplyId::of(key)) {
-                Some(reply) => {
-                    fetched.replies.extend(reply.map(|reply| (ReplyId::of(key), reply)));
-                    false
-                }
-                None => true,
-            });
-        }
-        if !keys.is_empty() {
-            let replies = store.replies(&keys).await?;
-            fetched.replies.extend(replies.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)));
-        }
+        fetched.replies = ahead.replies(store, written, keys).await?;
         Ok(fetched)
     }
 }
