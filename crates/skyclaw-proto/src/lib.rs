@@ -21,6 +21,8 @@ pub mod links;
 pub mod logs;
 pub mod notice;
 mod object;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 pub mod payload;
 pub mod plan;
 pub mod record;

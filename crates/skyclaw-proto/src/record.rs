@@ -16,6 +16,7 @@ use crate::{
 
 /// A machine that runs work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Host {
     /// Its id.
@@ -61,6 +62,7 @@ pub struct Host {
 
 /// That a host was frozen by an operator on its machine. Only that host ends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HostFreeze {
     /// Since when, by the clock of the host.
@@ -75,6 +77,7 @@ pub struct HostFreeze {
 
 /// Something that was done to a host on its machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HostEvent {
     /// When the cluster heard of it.
@@ -91,6 +94,7 @@ pub struct HostEvent {
 
 /// That a host takes no more work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Drain {
     /// Since when.
@@ -108,6 +112,7 @@ pub struct Drain {
 
 /// What a job asks of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Requirement {
     /// Capabilities the host must have.
@@ -117,6 +122,7 @@ pub struct Requirement {
 
 /// One piece of work with an end. Who only writes it down can lend the payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Job<P = Payload> {
     /// Its id.
@@ -317,6 +323,7 @@ impl<P> Job<P> {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct JobResult {
     /// When the coordinator learned of it.
@@ -339,6 +346,7 @@ pub struct JobResult {
 
 /// How an attempt ended after which the job was queued again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptResult {
     /// Which of the job's attempts it was: what `attempts` said then.
@@ -375,6 +383,7 @@ pub struct AttemptResult {
 
 /// What a run used, as far as the host could measure it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Usage {
     /// Time on processors, in milliseconds.
@@ -405,6 +414,7 @@ fn is_zero(value: &u32) -> bool {
 
 /// Something that happened to a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// When, by the clock of who tells it.
@@ -424,6 +434,7 @@ pub struct Event {
 
 /// One use of the switch that stops everything, or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Freeze {
     /// Its id.
@@ -448,6 +459,7 @@ pub struct Freeze {
 
 /// A long-lived process with replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
     /// Its id.
@@ -464,6 +476,7 @@ pub struct Service {
     pub cwd: Option<String>,
     /// Variables added to the built environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
     pub env: Option<Env>,
     /// How many of it should run.
     pub replicas: u32,
@@ -493,6 +506,7 @@ pub struct Service {
 
 /// One replica of a service on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Assignment {
     /// The host.
@@ -514,6 +528,7 @@ pub struct Assignment {
 
 /// Everything a coordinator keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     /// The coordinator that says so.
