@@ -166,10 +166,11 @@ impl Operation {
     pub(super) fn query(mut self, name: &str, schema: Value, about: &str) -> Self {
         let is_list = schema["type"] == "array";
         let mut parameter = json!({
-            "name": name, "in": "query", "required": false, "description": about, "schema": schema,
+            "name": name, "in": "query", "required": false, "description": about,
             // Blank is as good as absent.
             "allowEmptyValue": true,
         });
+        parameter["schema"] = schema;
         if is_list {
             parameter["style"] = json!("form");
             parameter["explode"] = json!(true);
@@ -185,8 +186,8 @@ impl Operation {
 
     /// A header that may come with the request.
     pub(super) fn header(mut self, name: &str, schema: Value, about: &str) -> Self {
-        let parameter =
-            json!({"name": name, "in": "header", "required": false, "description": about, "schema": schema});
+        let mut parameter = json!({"name": name, "in": "header", "required": false, "description": about});
+        parameter["schema"] = schema;
         self.parameters.push(parameter);
         self
     }

@@ -13,8 +13,15 @@ use utoipa::ToSchema;
 const REF: &str = "#/components/schemas/";
 /// What a schema is called that answers have as well, where requests may say more.
 const SENT: &str = "Sent";
+/// What is part of requests and of records. Of requests it is checked; records that another coordinator sends are taken as
+/// they are.
+const IN_RECORDS: &[&str] = &["Resources", "Enforces", "HostFreeze"];
 /// No NUL: what ends up in `execve` cannot hold one.
 const NO_NUL: &str = r"^[^\x00]*$";
+
+/// The longest text of which a pattern says that white space around it does not count. Patterns for longer ones are too
+/// large for some who read them.
+const TRIMMED: usize = 256;
 
 /// The schemas that are referred to.
 #[derive(Debug, Default)]
@@ -33,14 +40,31 @@ impl Schemas {
                 exact(&mut schema);
                 self.0.entry(plain(&name)).or_insert(schema);
             }
-            for (schema, field, rule) in rules() {
-                // What is not referred to (yet) has nothing to be changed in.
-                if let Some(schema) = self.0.get_mut(schema) {
-                    apply(schema, field, &rule);
-                }
-            }
+            self.rule();
         }
         json!({ "$ref": format!("{REF}{name}") })
+    }
+
+    /// Puts all rules into what there is so far. What is not referred to (yet) has nothing to be changed in.
+    fn rule(&mut self) {
+        let checked = |name: &str| format!("{name}Body");
+        for name in IN_RECORDS {
+            if let Some(schema) = self.0.get(*name).cloned() {
+                self.0.entry(checked(name)).or_insert(schema);
+            }
+        }
+        let both = IN_RECORDS.iter().map(|name| (*name).to_owned()).collect();
+        for (name, schema) in &mut self.0 {
+            if name.ends_with("Body") || name == "HostSwitch" {
+                rename(schema, &both, &checked);
+            }
+        }
+        for (name, field, rule) in rules() {
+            let name = if IN_RECORDS.contains(&name) { checked(name) } else { name.to_owned() };
+            if let Some(schema) = self.0.get_mut(&name) {
+                apply(schema, field, &rule);
+            }
+        }
     }
 
     /// Whether an empty object would not do.
@@ -113,6 +137,7 @@ fn apply(schema: &mut Value, field: &str, rule: &Rule) {
     match rule {
         Rule::Required => {}
         Rule::Between(least, most) => put(property, json!({"minimum": least, "maximum": most})),
+        Rule::Text(max) if *max <= TRIMMED => put(property, json!({"pattern": trimmed(*max, "")})),
         Rule::Text(max) => put(property, json!({"maxLength": max, "pattern": r"^\s*[^\s\x00][^\x00]*$"})),
         Rule::OptionalText(max) => put(property, json!({"maxLength": max, "pattern": NO_NUL})),
         Rule::Bytes(max) => put(property, json!({"maxLength": max})),
@@ -124,7 +149,7 @@ fn apply(schema: &mut Value, field: &str, rule: &Rule) {
             put(property, json!({"pattern": format!(r"^\s*({})\s*$", words.join("|")), "examples": words}));
         }
         Rule::Words(words) => {
-            put(property, json!({"pattern": optional(&words.join("|")), "examples": words}))
+            put(property, json!({"pattern": optional(&words.join("|")), "examples": words}));
         }
         Rule::Exactly(words) => put(property, json!({"enum": words})),
         Rule::Items(most) => put(property, json!({"maxItems": most})),
@@ -132,10 +157,9 @@ fn apply(schema: &mut Value, field: &str, rule: &Rule) {
             property,
             json!({"maxItems": most, "uniqueItems": true, "items": {"type": "string", "pattern": SENT_ID}}),
         ),
-        Rule::Capabilities => put(
-            property,
-            json!({"items": {"type": "string", "maxLength": MAX_CAPABILITY_LEN, "pattern": NO_NUL}}),
-        ),
+        Rule::Capabilities => {
+            put(property, json!({"items": {"type": "string", "pattern": trimmed(MAX_CAPABILITY_LEN, "?")}}));
+        }
         Rule::Reasons => put(
             property,
             json!({
@@ -162,6 +186,12 @@ fn apply(schema: &mut Value, field: &str, rule: &Rule) {
         ),
         Rule::Time => put(property, json!({"format": "date-time"})),
     }
+}
+
+/// A text of at most so many characters without white space around it; `?` where it may be blank.
+fn trimmed(max: usize, may_be_blank: &str) -> String {
+    let middle = max.saturating_sub(2);
+    format!(r"^\s*([^\s\x00]([^\x00]{{0,{middle}}}[^\s\x00])?){may_be_blank}\s*$")
 }
 
 fn is_required(schema: &Value, field: &str) -> bool {
@@ -217,6 +247,7 @@ pub(super) fn separate(document: &mut Value) {
             reach(&operation["responses"], &schemas, &bodies, &mut told);
         }
     }
+    let sent_name = |name: &str| format!("{SENT}{name}");
     let mut all = Map::new();
     // What is in both gets a second name in requests, if it differs there or is made of what does.
     let mut renamed = BTreeSet::new();
@@ -254,8 +285,8 @@ pub(super) fn separate(document: &mut Value) {
         if sent.contains(name) {
             let mut schema = schema.clone();
             as_sent(&mut schema);
-            rename(&mut schema, &renamed);
-            let name = if renamed.contains(name) { format!("{SENT}{name}") } else { name.clone() };
+            rename(&mut schema, &renamed, &sent_name);
+            let name = if renamed.contains(name) { sent_name(name) } else { name.clone() };
             all.entry(name).or_insert(schema);
         }
     }
@@ -263,7 +294,7 @@ pub(super) fn separate(document: &mut Value) {
     if let Some(paths) = document["paths"].as_object_mut() {
         for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
             if let Some(body) = operation.get_mut("requestBody") {
-                rename(body, &renamed);
+                rename(body, &renamed, &sent_name);
             }
         }
     }
@@ -292,18 +323,18 @@ fn reach(value: &Value, schemas: &Map<String, Value>, but: &BTreeSet<String>, fo
     }
 }
 
-fn rename(value: &mut Value, renamed: &BTreeSet<String>) {
+fn rename(value: &mut Value, renamed: &BTreeSet<String>, to: &impl Fn(&str) -> String) {
     match value {
         Value::Object(fields) => {
             if let Some(Value::String(path)) = fields.get_mut("$ref")
                 && let Some(name) = path.strip_prefix(REF)
                 && renamed.contains(name)
             {
-                *path = format!("{REF}{SENT}{name}");
+                *path = format!("{REF}{}", to(name));
             }
-            fields.values_mut().for_each(|value| rename(value, renamed));
+            fields.values_mut().for_each(|value| rename(value, renamed, to));
         }
-        Value::Array(all) => all.iter_mut().for_each(|value| rename(value, renamed)),
+        Value::Array(all) => all.iter_mut().for_each(|value| rename(value, renamed, to)),
         _ => {}
     }
 }

@@ -61,6 +61,8 @@ fn all<T: Copy>(all: &[T], text: impl Fn(T) -> &'static str) -> Vec<&'static str
 const KIND: &str = r"^\s*[a-z0-9._-]{1,64}\s*$";
 /// Not one that begins as ids do.
 const SCHEDULE_NAME: &str = r"^\s*(?!sched_)[A-Za-z0-9._:-]{1,128}\s*$";
+/// A name, whatever stands in it.
+const WHO: &str = r"^\s*[\s\S]{0,256}\s*$";
 /// A base URL.
 const HTTP: &str = r"^\s*[hH][tT][tT][pP][sS]?:[^?#@]+$";
 /// From the root.
@@ -232,7 +234,7 @@ fn services() -> Rules {
 
 /// What operators ask for.
 fn operators() -> Rules {
-    use Rule::{Between, Bytes, Id, Labels, OptionalText, Required};
+    use Rule::{Between, Id, Labels, OptionalText, Required};
     vec![
         ("FreezeRequest", "labels", Labels(true)),
         ("FreezeRequest", "agentId", Id),
@@ -240,7 +242,7 @@ fn operators() -> Rules {
         ("FreezeRequest", "by", OptionalText(MAX_NAME_LEN)),
         ("ThawBody", "by", OptionalText(MAX_NAME_LEN)),
         ("CommitRestoreBody", "waitMs", Between(0, MAX_WAIT_MS)),
-        ("CommitRestoreBody", "requestedBy", Bytes(MAX_NAME_LEN)),
+        ("CommitRestoreBody", "requestedBy", Rule::Pattern(WHO)),
         ("JoinBody", "url", Required),
         ("JoinBody", "url", Rule::Pattern(HTTP)),
     ]
@@ -265,6 +267,7 @@ fn schedules() -> Rules {
     ]
 }
 
+const _: () = assert!(MAX_NAME_LEN == 256, "it stands in a pattern");
 const _: () = assert!(MAX_ENFORCES == crate::limits::MAX_CAPABILITIES, "one rule for both");
 
 #[cfg(test)]

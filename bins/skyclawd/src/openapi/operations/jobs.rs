@@ -174,6 +174,8 @@ pub(super) fn limit() -> Value {
     json!({"type": "integer", "minimum": 1, "maximum": limits::MAX_PAGE, "default": limits::DEFAULT_PAGE})
 }
 
+/// Some of these words; blank ones are passed over.
 fn words(all: &[&str]) -> Value {
+    let all: Vec<_> = all.iter().chain([&""]).collect();
     json!({"type": "array", "items": {"type": "string", "enum": all}})
 }

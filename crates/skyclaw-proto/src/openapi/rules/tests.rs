@@ -141,6 +141,7 @@ fn samples(rule: &Rule) -> (Vec<Value>, Vec<Value>) {
             vec![json!("Aa:1"), json!(" a ")],
             vec![json!("sched_a"), json!("a b"), json!(long(129)), json!("")],
         ),
+        Rule::Pattern(WHO) => (vec![json!(long(256)), json!(" a ")], vec![json!(long(257))]),
         // Tried where it is checked: by the route.
         Rule::Pattern(HTTP) => (vec![json!("http://a.example:1/b")], vec![]),
         Rule::Pattern(other) => panic!("say what {other} lets through"),
@@ -235,4 +236,69 @@ fn what_is_required_is_all_that_is_required() {
             }
         }
     }
+}
+
+/// What each schema says of its fields, before any rule.
+macro_rules! derived {
+    ($($name:literal: $type:ty),* $(,)?) => {
+        [$(($name, serde_json::to_value(<$type as utoipa::PartialSchema>::schema()).expect("a schema"))),*]
+    };
+}
+
+/// Values of a type that no bound would let through; none for what is not plain.
+fn extremes(property: &Value) -> Vec<Value> {
+    let is = |name: &str| {
+        property["type"] == name || property["type"].as_array().is_some_and(|all| all.contains(&json!(name)))
+    };
+    let is_plain = property.get("$ref").is_none() && property.get("oneOf").is_none();
+    match property["format"].as_str() {
+        _ if !is_plain => vec![],
+        Some("u-int8") => vec![json!(0), json!(u8::MAX)],
+        Some("u-int32") => vec![json!(0), json!(u32::MAX)],
+        Some("u-int64") => vec![json!(0), json!(u64::MAX)],
+        Some("int32") => vec![json!(i32::MIN), json!(i32::MAX)],
+        None if is("string") => vec![json!(""), json!("x".repeat(100_000)), json!("a b")],
+        None => vec![],
+        Some(other) => panic!("say what bounds {other} has"),
+    }
+}
+
+#[test]
+fn a_field_that_a_check_bounds_has_a_rule() {
+    let schemas = derived! {
+        "EnqueueJobBody": EnqueueJobBody, "PayloadBody": crate::request::PayloadBody,
+        "RetryBody": crate::request::RetryBody, "Resources": crate::Resources,
+        "MountBody": crate::request::MountBody, "CompleteJobBody": CompleteJobBody,
+        "EventBody": crate::request::EventBody, "JobEventsBody": JobEventsBody, "PushLogsBody": PushLogsBody,
+        "ResolveJobBody": ResolveJobBody, "RetryJobBody": RetryJobBody, "RegisterHostBody": RegisterHostBody,
+        "DrainHostBody": DrainHostBody, "HeartbeatBody": HeartbeatBody, "HostSwitch": crate::request::HostSwitch,
+        "HostFreeze": crate::record::HostFreeze, "ClaimBody": ClaimBody, "DeployServiceBody": DeployServiceBody,
+        "ReportServiceBody": ReportServiceBody, "FreezeRequest": FreezeBody, "ThawBody": ThawBody,
+        "CommitRestoreBody": CommitRestoreBody, "CreateScheduleBody": CreateScheduleBody,
+        "PauseScheduleBody": PauseScheduleBody, "ActOnScheduleBody": ActOnScheduleBody,
+    };
+    let all = rules();
+    let mut tried = 0;
+    for (schema, derived) in schemas {
+        for (field, property) in derived["properties"].as_object().expect("fields") {
+            let is_bounded =
+                all.iter().any(|(of, name, rule)| (*of, *name) == (schema, field) && *rule != Rule::Required);
+            if is_bounded {
+                continue;
+            }
+            for value in extremes(property) {
+                let mut body = least(schema);
+                body[field] = value.clone();
+                let text = value.to_string();
+                let found = check(schema, body);
+                assert_eq!(
+                    found,
+                    Ok(()),
+                    "{schema}.{field} = {text:.20}: the check has a bound; add its rule"
+                );
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 25, "{tried} values were tried: has the derive other names for numbers?");
 }
