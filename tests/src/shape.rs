@@ -119,6 +119,7 @@ pub const JOB: Fields = Fields {
         "ttlMs",
         "notBefore",
         "retry",
+        "retainMs",
         "claimableAt",
         "expiresAt",
         "failedAttempts",

@@ -80,7 +80,8 @@ fn an_operator_schedules_pauses_triggers_and_deletes() {
     assert!(run("schedule trigger nightly").ended(1).stderr.contains("another waits for that already"));
     let paused = run("schedule pause nightly --reason odd").ok();
     assert!(paused.contains("paused") && paused.contains("odd"), "{paused}");
-    assert!(run("schedule get nightly").ok().contains("triggered: by "));
+    let shown = run("schedule get nightly").ok();
+    assert!(shown.contains("triggered by ") && shown.contains(" (as stated) in request "), "{shown}");
     assert!(run("schedule resume nightly").ok().contains("active"));
     let shown = yaml_or_json(&run("schedule get nightly -o json").ok());
     assert_eq!((&shown["overlap"], &shown["catchUpMs"]), (&json!("queue"), &json!(300_000)));
@@ -127,7 +128,11 @@ fn an_operator_freezes_thaws_drains_and_decides() {
     assert!(run(&format!("job resolve {job} --complete --reason seen")).ok().contains("completed"));
     let json = yaml_or_json(&run(&format!("job get {job} -o json")).ok());
     let kinds: Vec<_> = json["events"].as_array().expect("events").iter().map(|e| &e["kind"]).collect();
-    assert_eq!(kinds, ["claimed", "lease_expired", "lost", "resolved", "completed"]);
+    assert_eq!(kinds, ["submitted", "claimed", "lease_expired", "lost", "resolved", "completed"]);
+    let by = |event: usize, field: &str| json["events"][event]["by"][field].clone();
+    assert_eq!((by(2, "kind"), by(2, "nodeId")), (json!("coordinator"), json!("node-a")));
+    assert_eq!(by(4, "kind"), "client");
+    assert!(by(4, "stated").as_str().is_some_and(|name| name.contains('@')), "{json}");
     assert!(run(&format!("job resolve {job} --fail")).ended(1).stderr.contains("is not lost but completed"));
     wire.host("h2", &[], 1);
     run("host remove h2 --force").ended(0);
@@ -178,7 +183,9 @@ fn lists_are_plain_in_a_pipe_and_json_or_yaml_on_request() {
     assert_eq!(found["jobs"].as_array().map(Vec::len), Some(3));
     let yaml = skyctl(&node.url(), &["-o", "yaml", "job", "get", &jobs[0]]).ok();
     assert!(yaml.contains(&format!("id: {}\n", jobs[0])) && yaml.contains("status: queued\n"), "{yaml}");
-    let one = yaml_or_json(&skyctl(&node.url(), &["-o", "json", "job", "get", &jobs[0]]).ok());
+    let mut one = yaml_or_json(&skyctl(&node.url(), &["-o", "json", "job", "get", &jobs[0]]).ok());
+    let events = one.as_object_mut().and_then(|job| job.remove("events")).expect("events");
+    assert_eq!(events[0]["kind"], "submitted");
     assert_eq!(one, node.wire().job(&jobs[0]));
 }
 

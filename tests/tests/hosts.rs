@@ -428,7 +428,7 @@ fn how_a_run_began_can_be_seen_while_it_goes_on_and_is_told_once() {
         let kinds = told["events"].as_array().into_iter().flatten();
         kinds.filter_map(|event| event["kind"].as_str().map(str::to_owned)).collect::<Vec<_>>()
     };
-    let begun = ["claimed", "prepared", "limits", "started"];
+    let begun = ["submitted", "claimed", "prepared", "limits", "started"];
     wait_until("its beginning is told", LONG, || (kinds() == begun).then_some(()));
     assert_eq!(node.wire().job(&job)["status"], "leased");
     fs::write(&go_on, "").expect("a file");

@@ -14,6 +14,7 @@ mod hosts;
 mod isolation;
 mod logs;
 mod moving;
+mod retention;
 mod retrying;
 mod secrets;
 mod snapshots;

@@ -145,6 +145,64 @@ fn a_running_cluster_goes_back_only_when_nothing_runs_and_its_tokens_go_on() {
 }
 
 #[test]
+fn jobs_that_are_tied_to_each_other_are_so_again_after_a_way_back() {
+    let (_dir, file) = place();
+    let cluster = Cluster::start(3);
+    let (wire, urls) = (cluster.wire(0), cluster.urls());
+    wire.host("h1", &[], 9);
+    let first = id(&wire.enqueue());
+    let dependent = id(&wire.enqueue_with(&json!({"dependsOn": [first]})));
+    let sharing = json!({"concurrencyKey": "db"});
+    let (one, other) = (id(&wire.enqueue_with(&sharing)), id(&wire.enqueue_with(&sharing)));
+    let unique = json!({"uniqueKey": "nightly"});
+    let nightly = id(&wire.enqueue_with(&unique));
+    save(&urls, &file);
+    // What is undone: all of it is run or called off, and the key is another's.
+    let done = |wire: &Wire, job: &str| drop(wire.completion(job, "h1").ok());
+    let claimed = |wire: &Wire| -> Vec<String> {
+        let all = wire.post("/v1/hosts/h1/claim", &json!({"max": 9})).ok();
+        all["jobs"].as_array().into_iter().flatten().map(id).collect()
+    };
+    assert_eq!(claimed(&wire), [first.clone(), one.clone(), nightly.clone()]);
+    [&first, &one, &nightly].into_iter().for_each(|job| done(&wire, job));
+    assert_eq!(claimed(&wire), [dependent.clone(), other.clone()]);
+    [&dependent, &other].into_iter().for_each(|job| done(&wire, job));
+    assert_ne!(id(&wire.enqueue_with(&unique)), nightly);
+
+    let _ = restore(&urls, &[], &file).ok();
+    let state = same_everywhere(&cluster);
+    let there: Vec<String> = state["jobs"].as_array().expect("jobs").iter().map(id).collect();
+    assert_eq!(there, [&first, &dependent, &one, &other, &nightly].map(String::clone));
+    let again = wire.post("/v1/jobs", &skyclaw_tests::mesh::shell_job(&unique)).ok();
+    assert_eq!(
+        (&again["job"]["id"], &again["existing"]),
+        (&json!(nightly), &json!(true)),
+        "it has its key again"
+    );
+    // Whoever leads after that knows the same: what ties jobs is in the records.
+    cluster.transfer(cluster.follower());
+    let wire = cluster.wire(cluster.leader());
+    assert_eq!(wire.job(&dependent)["waitsFor"], json!([first]));
+    let begun = wait_until("claims find something again", SHORT, || {
+        Some(claimed(&wire)).filter(|jobs| !jobs.is_empty())
+    });
+    assert_eq!(
+        begun,
+        [first.clone(), one.clone(), nightly.clone()],
+        "neither the dependent nor the other one"
+    );
+    assert_eq!(claimed(&wire), Vec::<String>::new());
+    done(&wire, &first);
+    assert_eq!(claimed(&wire), std::slice::from_ref(&dependent));
+    done(&wire, &one);
+    assert_eq!(claimed(&wire), std::slice::from_ref(&other));
+    [&dependent, &other, &nightly].into_iter().for_each(|job| done(&wire, job));
+    // A node that is stopped has what it has heard of by then.
+    let _ = same_everywhere(&cluster);
+    same_on_disk(cluster);
+}
+
+#[test]
 fn a_leader_killed_in_the_middle_of_a_restore_leaves_all_nodes_equal() {
     let (_dir, file) = place();
     let mut cluster = Cluster::start(3);

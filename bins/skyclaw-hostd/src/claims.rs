@@ -228,6 +228,9 @@ impl Workshop {
         stop: StopSignal,
         over: &CancellationToken,
     ) -> Option<String> {
+        let way = self.containers.way(&job);
+        // Its shim comes to itself while the keeper takes the job into its care.
+        let place = matches!(way, Way::Process).then(|| self.driver.reserve());
         let grace = grace(&job, self.driver.config().stop_grace);
         let lease = Lease::of(&job, since, boot, grace);
         let held = self.keeper.hold(job.id.clone(), lease, stopper.clone(), over.clone());
@@ -247,11 +250,12 @@ impl Workshop {
             spec.grace = lease.grace;
             spec.deadline = Some(ticket::deadline(&lease, stop.deadline()));
         }
-        let started = match self.containers.way(&job) {
-            Way::Process => self.driver.start(spec).await.map_err(Fault::from),
-            Way::Container { forced } => {
+        let started = match (way, place) {
+            (Way::Container { forced }, _) => {
                 self.containers.start(&job, &spec, forced, &self.driver, &stop).await
             }
+            (Way::Process, Some(place)) => self.driver.start_at(place, spec).await.map_err(Fault::from),
+            (Way::Process, None) => self.driver.start(spec).await.map_err(Fault::from),
         };
         let end = match started {
             Ok(running) => self.see_through(&ticket, running, &stopper, stop, async { true }).await,

@@ -92,6 +92,8 @@ pub async fn run(settings: &Settings, place: &Place, shutdown: &Shutdown) -> Res
     // A lease must not run out because one coordinator of several keeps silent.
     config.attempt_timeout = ATTEMPT_TIMEOUT;
     config.deadline = DEADLINE;
+    // What coordinators do for a run belongs to its trace, where one is exported.
+    config.traceparent = Some(skyclaw_config::otlp::here);
     let card = card(settings, driver.enforcement(), &containers);
     let coordinator = Coordinator::new(Client::new(config)?, host, card);
     tracing::info!(

@@ -217,6 +217,7 @@ impl Task {
         let key = (want.job_id.clone(), want.stream);
         let Some(run) = self.runs.get_mut(&want.job_id).filter(|run| run.fence >= want.fence) else {
             if self.awaited.len() < limits::MAX_LOGS_WANTED {
+                self.nothing_yet(&want);
                 self.awaited.insert(key, (want, Instant::now() + AWAITED));
             }
             return;
@@ -252,6 +253,25 @@ impl Task {
             let calls = over.run_until_cancelled_owned(bringer.bring()).await;
             if let (Some(calls), Some(orders)) = (calls, orders.upgrade()) {
                 let _ = orders.send(Order::Ended { key, fence, calls }).await;
+            }
+        });
+    }
+
+    /// Says of a run that has not begun that it has written nothing: who asks for what there is now is answered so.
+    fn nothing_yet(&self, want: &LogWant) {
+        let (coordinator, job) = (self.coordinator.clone(), want.job_id.clone());
+        let body = PushLogsBody {
+            host_id: Some(coordinator.host.to_string()),
+            fence: Some(want.fence),
+            stream: Some(want.stream.to_string()),
+            offset: Some(want.offset),
+            data: Some(String::new()),
+            more: None,
+        };
+        self.tracker.spawn(async move {
+            // Whoever still wants to know says so with the next heartbeat.
+            if let Err(error) = coordinator.client.push_logs(&job, &body).await {
+                tracing::debug!(%job, %error, "nobody was told that a run has not begun");
             }
         });
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use skyclaw_config::otlp::Export;
+use skyclaw_config::otlp::{Export, Own};
 use skyclaw_config::{Environment, Shutdown, Supervisor, logging};
 use skyclaw_exec::Shim;
 use skyclaw_hostd::{Place, Settings, heap, operate, secrets};
@@ -59,12 +59,14 @@ fn daemon() -> anyhow::Result<()> {
         println!("{}", operate::act(&matches, &settings.state_dir, &env)?);
         return Ok(());
     }
-    let export = settings.otlp_endpoint.as_ref().map(|endpoint| Export {
-        endpoint,
+    let own = Own {
+        endpoint: settings.otlp_endpoint.as_ref(),
+        headers: settings.otlp_headers.as_ref(),
         sample: settings.otlp_sample,
         service: BIN,
         version: env!("CARGO_PKG_VERSION"),
-    });
+    };
+    let export = Export::find(&own, &env)?;
     let exporting = logging::init_exporting(&settings.log, settings.log_format, &env, export.as_ref())?;
     let ended = serve(&settings, &loaded.warnings, &env);
     exporting.finish();

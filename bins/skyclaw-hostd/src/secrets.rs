@@ -18,7 +18,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use skyclaw_config::{Environment, Settings};
+use skyclaw_config::{Environment, Settings, otlp};
 
 const MEMORY_FILE: &str = "/proc/self/fd/";
 
@@ -31,7 +31,8 @@ pub fn seal() -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
-/// Starts the process anew without the secrets in its environment, if there are any. To be called before there is a
+/// Starts the process anew without the secrets in its environment, if there are any: those of the settings, and the
+/// headers for a collector of spans under their standard names, which become the setting. To be called before there is a
 /// second thread.
 ///
 /// # Errors
@@ -48,6 +49,17 @@ pub fn hide<S: Settings>(env: &Environment) -> io::Result<()> {
             command.env_remove(setting.env).env(named, format!("{MEMORY_FILE}{}", file.as_raw_fd()));
             files.push(file);
         }
+    }
+    let own = otlp::OWN_HEADERS;
+    let mut is_told = env.get(own).is_some() || env.get(&format!("{own}_FILE")).is_some();
+    // The first of these that is set counts, after ours.
+    for (name, secret) in otlp::STANDARD_HEADERS.iter().filter_map(|name| Some((name, env.get(name)?))) {
+        let file = memory_file(secret)?;
+        command.env_remove(name);
+        if !std::mem::replace(&mut is_told, true) {
+            command.env(format!("{own}_FILE"), format!("{MEMORY_FILE}{}", file.as_raw_fd()));
+        }
+        files.push(file);
     }
     if files.is_empty() {
         return Ok(());

@@ -102,6 +102,8 @@ skyclaw_config::settings! {
         log_format: Format = "text", env "SKYCLAW_LOG_FORMAT";
         /// The base URL of an OpenTelemetry collector (OTLP over HTTP) that spans are sent to; none when not set.
         otlp_endpoint: Option<HttpUrl>, env "SKYCLAW_OTLP_ENDPOINT";
+        /// Headers for the collector, such as its key: name=value, separated by commas.
+        otlp_headers: Option<Secret>, env "SKYCLAW_OTLP_HEADERS";
         /// Which part of the traces is sent there, from 0 to 1.
         otlp_sample: Ratio = "1", env "SKYCLAW_OTLP_SAMPLE";
     }

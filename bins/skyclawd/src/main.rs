@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use skyclaw_config::otlp::Export;
+use skyclaw_config::otlp::{self, Export, Own};
 use skyclaw_config::{Environment, HttpUrl, Loaded, Shutdown, Supervisor, clock, ids, logging, supervisor};
-use skyclaw_replication::{Discovery, HttpWire, Node, Retention};
+use skyclaw_replication::{Discovery, HttpWire, JobRetention, Node, Retention};
 use skyclawd::admission::Admission;
 use skyclawd::app::App;
 use skyclawd::metrics::{Metrics, Sheds};
@@ -51,19 +51,26 @@ fn start(loaded: Loaded<Settings>, env: &Environment) -> anyhow::Result<()> {
         print!("{text}");
         return Ok(());
     }
-    let export = settings.otlp_endpoint.as_ref().map(|endpoint| Export {
-        endpoint,
+    let own = Own {
+        endpoint: settings.otlp_endpoint.as_ref(),
+        headers: settings.otlp_headers.as_ref(),
         sample: settings.otlp_sample,
         service: NAME,
         version: env!("CARGO_PKG_VERSION"),
-    });
+    };
+    let export = Export::find(&own, env)?;
     let exporting = logging::init_exporting(&settings.log, settings.log_format, env, export.as_ref())?;
-    let ended = serve(settings, &warnings, env);
+    let ended = serve(settings, &warnings, env, exporting.is_on());
     exporting.finish();
     ended
 }
 
-fn serve(settings: Settings, warnings: &[String], env: &Environment) -> anyhow::Result<()> {
+fn serve(
+    settings: Settings,
+    warnings: &[String],
+    env: &Environment,
+    exports_traces: bool,
+) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -78,7 +85,13 @@ fn serve(settings: Settings, warnings: &[String], env: &Environment) -> anyhow::
         runtime.worker_threads(workers());
     }
     let runtime = runtime.enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(run(settings, checked, socket, supervisor))
+    runtime.context("cannot start the runtime")?.block_on(run(
+        settings,
+        checked,
+        socket,
+        supervisor,
+        exports_traces,
+    ))
 }
 
 /// Never fewer threads, or one large request would hold up the heartbeats of the cluster.
@@ -95,6 +108,7 @@ async fn run(
     checked: Checked,
     socket: Option<TcpListener>,
     supervisor: Supervisor,
+    exports_traces: bool,
 ) -> anyhow::Result<()> {
     let shutdown = Shutdown::install(settings.shutdown_grace_ms.0).context("cannot listen for signals")?;
     raise_file_limit(settings.max_connections);
@@ -110,7 +124,11 @@ async fn run(
         // Whatever it has opened is as a crash would leave it, which is no harm.
         () = shutdown.soft.cancelled() => return Ok(()),
     };
-    let app = app(&settings, checked, node.clone(), &sheds, shutdown.soft.clone(), tracker.clone());
+    if exports_traces {
+        node.follow_traces(otlp::follow);
+    }
+    let mut app = app(&settings, checked, node.clone(), &sheds, shutdown.soft.clone(), tracker.clone());
+    app.exports_traces = exports_traces;
     warn_of_lone_node(&settings, &node);
 
     // Whoever started this waits for the line; who connects from now on is answered.
@@ -121,7 +139,7 @@ async fn run(
     supervisor.ready(&stands(&node));
     // While the leadership is handed over, the others must still be answered.
     let end = CancellationToken::new();
-    let serve = server.run(router(app), end.clone(), shutdown.hard.clone(), &tracker);
+    let serve = server.run(router(Arc::new(app)), end.clone(), shutdown.hard.clone(), &tracker);
     let stopped = async {
         shutdown.soft.cancelled().await;
         supervisor.stopping("answers what is under way, and ends");
@@ -188,6 +206,7 @@ fn options(settings: &Settings, address: SocketAddr) -> anyhow::Result<skyclaw_r
         discovery: discovery(settings, address),
         wire: Arc::new(wire),
         events: Retention { count: settings.event_retention_max, age: settings.event_retention_ms.0 },
+        jobs: JobRetention { age: settings.job_retention_ms.0, count: settings.job_retention_max.0 },
         min_replications: settings.min_replications,
         clock: clock::now,
         new_uuid: ids::uuid,
@@ -210,8 +229,8 @@ fn app(
     sheds: &Sheds,
     soft: CancellationToken,
     tracker: TaskTracker,
-) -> Arc<App> {
-    Arc::new(App {
+) -> App {
+    App {
         metrics: Metrics::new(&node, sheds),
         node,
         public_url: settings.public_url.as_ref().map(ToString::to_string),
@@ -224,10 +243,11 @@ fn app(
         body_timeout: settings.body_timeout_ms.0,
         idempotency_ttl: settings.idempotency_ttl_ms.0,
         soft,
+        exports_traces: false,
         tracker,
         clock: clock::now,
         new_uuid: ids::uuid,
-    })
+    }
 }
 
 /// A coordinator that has no peers and was told no address for itself has nobody to gossip with.

@@ -451,6 +451,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_times_of_schedules_are_counted_by_what_became_of_them() {
+        let kit = Kit::start().await;
+        let counts = || {
+            let text = kit.app.metrics.render().expect("text");
+            let count = |outcome: &str| {
+                let begins = format!("skyclaw_schedule_times_total{{outcome=\"{outcome}\"}} ");
+                text.lines().find_map(|line| line.strip_prefix(&begins)?.parse::<u64>().ok()).expect(outcome)
+            };
+            [count("submitted"), count("skipped"), count("missed")]
+        };
+        assert_eq!(counts(), [0, 0, 0]);
+        let job = json!({"payload": {"kind": "shell", "command": "true"}});
+        let schedule = json!({"name": "s", "cron": "0 0 1 1 *", "overlap": "queue", "job": job});
+        assert_eq!(kit.post("/v1/schedules", &schedule).await.status, 200);
+        for _ in 0..2 {
+            assert_eq!(kit.post("/v1/schedules/s/trigger", &json!({})).await.status, 200);
+        }
+        // The second one waits, and is passed by when the schedule is paused.
+        assert_eq!(kit.post("/v1/schedules/s/pause", &json!({})).await.status, 200);
+        assert_eq!(counts(), [1, 1, 0]);
+        kit.end().await;
+    }
+
+    #[tokio::test]
     async fn who_waits_is_counted_as_long_as_it_does() {
         let sheds = Sheds::default();
         let kit = Kit::with(|app| {

@@ -41,6 +41,14 @@ pub struct Error {
     pub fault: &'static str,
 }
 
+impl PublicKey {
+    /// The label of the key.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.submitter.split_once(':').map_or(&self.submitter, |(_, label)| label)
+    }
+}
+
 impl PublicKeys {
     /// Reads a comma-separated list of `key:label:cap1|cap2[:shell]`.
     ///

@@ -43,6 +43,7 @@ pub(crate) fn all(app: &Arc<App>) -> Routes {
     core_parking(&mut routes);
     public(&mut routes);
     peers(&mut routes);
+    routes.tell_of(DEEDS);
     routes
 }
 
@@ -55,6 +56,29 @@ impl Answers for Router {
         around::answer(app, names, table, request).await
     }
 }
+
+/// What is done by hand, and rarely: the request that did it is always told, and followed to the leader.
+const DEEDS: &[&str] = &[
+    "/v1/hosts/{id}/drain",
+    "/v1/hosts/{id}/undrain",
+    "/v1/hosts/{id}/remove",
+    "/v1/jobs/{id}/cancel",
+    "/v1/jobs/{id}/resolve",
+    "/v1/jobs/{id}/retry",
+    route::FREEZES,
+    "/v1/freezes/{id}/thaw",
+    route::SCHEDULES,
+    "/v1/schedules/{id}",
+    "/v1/schedules/{id}/pause",
+    "/v1/schedules/{id}/resume",
+    "/v1/schedules/{id}/trigger",
+    route::SERVICES,
+    "/v1/restores/{id}/commit",
+    "/v1/restores/{id}/cancel",
+    "/v1/cluster/members/{id}/remove",
+    route::CLUSTER_TRANSFER,
+    route::PUBLIC_JOBS,
+];
 
 /// For those who watch over the daemon: open to everybody, answered even when all else is refused.
 fn probes(routes: &mut Routes) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use axum::http::HeaderValue;
 use skyclaw_config::logging::{Filter, Format};
 use skyclaw_config::otlp::Ratio;
-use skyclaw_config::{HttpUrl, Millis, Secret};
+use skyclaw_config::{HttpUrl, KeepAtMost, KeepFor, Millis, Secret};
 use skyclaw_proto::NodeId;
 
 use crate::public_keys::{self, PublicKeys};
@@ -54,6 +54,8 @@ skyclaw_config::settings! {
         log_format: Format = "text", env "SKYCLAW_LOG_FORMAT";
         /// The base URL of an OpenTelemetry collector (OTLP over HTTP) that spans are sent to; none when not set.
         otlp_endpoint: Option<HttpUrl>, env "SKYCLAW_OTLP_ENDPOINT";
+        /// Headers for the collector, such as its key: name=value, separated by commas.
+        otlp_headers: Option<Secret>, env "SKYCLAW_OTLP_HEADERS";
         /// Which part of the traces is sent there, from 0 to 1.
         otlp_sample: Ratio = "1", env "SKYCLAW_OTLP_SAMPLE";
         /// Most connections at once. Further ones are answered 503 and closed.
@@ -68,6 +70,11 @@ skyclaw_config::settings! {
         event_retention_max: u64 = "1000000", env "SKYCLAW_EVENT_RETENTION_MAX";
         /// How long events are kept, in milliseconds, if they are not too many before.
         event_retention_ms: Millis = "86400000", env "SKYCLAW_EVENT_RETENTION_MS";
+        /// How long the record of a job is kept after its end, in milliseconds, unless the job says otherwise
+        /// (retainMs); or never, to keep it whatever its age.
+        job_retention_ms: KeepFor = "604800000", env "SKYCLAW_JOB_RETENTION_MS";
+        /// How many jobs that have ended are kept at most, the newest; or never, to keep them however many.
+        job_retention_max: KeepAtMost = "1000000", env "SKYCLAW_JOB_RETENTION_MAX";
         /// How long a connection may take to send the head of a request, in milliseconds. Being idle
         /// counts.
         idle_timeout_ms: Millis = "60000", env "SKYCLAW_IDLE_TIMEOUT_MS";

@@ -44,12 +44,14 @@ pub(crate) struct Endpoint {
     /// What a request goes through before it is answered.
     pub(crate) entry: Entry,
     pub(crate) meter: RouteMeter,
+    /// Whether it is always told by which request it was done: what is done by hand, and rarely.
+    pub(crate) is_told: bool,
     methods: Vec<(Method, Box<dyn Handle>)>,
 }
 
 impl Endpoint {
     fn new(entry: Entry, meter: RouteMeter) -> Self {
-        Self { entry, meter, methods: Vec::new() }
+        Self { entry, meter, is_told: false, methods: Vec::new() }
     }
 
     fn handler(&self, method: &Method) -> Option<&dyn Handle> {
@@ -142,6 +144,13 @@ pub(crate) struct Group<'a> {
 impl Routes {
     pub(crate) fn new(meter: impl Fn(&'static str) -> RouteMeter + 'static) -> Self {
         Self { meter: Box::new(meter), paths: BTreeMap::new() }
+    }
+
+    /// What is done there is told with the request that did it.
+    pub(crate) fn tell_of(&mut self, paths: &[&str]) {
+        for (_, endpoint) in self.paths.iter_mut().filter(|(path, _)| paths.contains(path)) {
+            endpoint.is_told = true;
+        }
     }
 
     pub(crate) fn behind(&mut self, entry: Entry) -> Group<'_> {

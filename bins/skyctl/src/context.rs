@@ -7,6 +7,7 @@ use skyclaw_config::{Environment, Flag, Given, HttpUrl, Loaded, Millis, Secret};
 use crate::cli::Global;
 use crate::error::Error;
 use crate::output::{self, Output};
+use crate::snapshot::requested_by;
 
 skyclaw_config::settings! {
     /// What skyctl is told by a file or the environment.
@@ -55,6 +56,7 @@ impl<'a> Context<'a> {
         };
         let mut config = Config::new(urls, settings.token.map(Secret::into_inner));
         config.deadline = settings.deadline_ms.0;
+        config.actor = requested_by();
         Ok(config)
     }
 

@@ -12,6 +12,7 @@ use crate::arguments;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::job::by_line;
 use crate::output::{self, Format, clean};
 
 /// How long to wait before the coordinators are asked again when none answered.
@@ -27,7 +28,7 @@ pub(crate) struct EventsArgs {
     /// [default: 0, or now with --follow]
     #[arg(long, value_name = "ID")]
     after: Option<String>,
-    /// Only these: job, host, service, freeze or restore; may be repeated
+    /// Only these: job, host, service, schedule, freeze, restore or retention; may be repeated
     #[arg(long, value_name = "KIND", value_parser = kind, value_delimiter = ',')]
     kind: Vec<NoticeKind>,
     /// Only where this happened, such as claimed or down; may be repeated
@@ -165,6 +166,9 @@ fn line(notice: &Notice) -> String {
     if let Some(fence) = notice.fence.filter(|_| host.is_some()) {
         text.push_str(&format!(" #{fence}"));
     }
+    if let Some(by) = &notice.by {
+        text.push_str(&by_line(by));
+    }
     if let Some(detail) = &notice.detail {
         text.push_str(&format!(": {detail}"));
     }
@@ -192,13 +196,16 @@ mod tests {
             "detail": "attempt 1\nand \u{1b}[31m more"});
         let down = json!({"id": "8-2", "at": "2026-01-01T00:00:00.000Z", "kind": "host", "type": "down",
             "recordId": "h1", "status": "down", "hostId": "h1"});
-        let lines: String = [claimed, down]
+        let cancelled = json!({"id": "9-0", "at": "2026-01-01T00:00:00.000Z", "kind": "job", "type": "cancelled",
+            "recordId": "job_1", "by": {"kind": "client", "stated": "ann", "requestId": "r-1", "nodeId": "a"}});
+        let lines: String = [claimed, down, cancelled]
             .into_iter()
             .map(|notice| line(&serde_json::from_value(notice).expect("an event")))
             .collect();
         expect![[r"
             2026-01-01T00:00:00.000Z 7-0 job claimed job_1 (leased) h1 #3: attempt 1\nand \u{1b}[31m more
             2026-01-01T00:00:00.000Z 8-2 host down h1
+            2026-01-01T00:00:00.000Z 9-0 job cancelled job_1 by ann (as stated) in request r-1
         "]]
         .assert_eq(&lines);
     }

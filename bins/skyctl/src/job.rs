@@ -24,7 +24,7 @@ use skyclaw_proto::{JobStatus, Resolution};
 use self::links::LinksArgs;
 use self::plan::PlanArgs;
 use self::show::table;
-pub(crate) use self::show::{details, event_line};
+pub(crate) use self::show::{by_line, details, event_line};
 use self::terms::TermsArgs;
 use crate::arguments;
 use crate::context::Context;
@@ -468,11 +468,11 @@ mod tests {
 
     #[test]
     fn when_a_job_is_to_be_run_has_its_place_in_the_body() {
-        let flags = "--ttl 10m --not-before 2026-01-31T09:00:00+01:00 --max-attempts 5 --backoff 2s --max-backoff 1m x";
+        let flags = "--ttl 10m --not-before 2026-01-31T09:00:00+01:00 --max-attempts 5 --backoff 2s --max-backoff 1m --retain 1h x";
         check_body(
             &flags.split_whitespace().collect::<Vec<_>>(),
             &expect![[
-                r#"{"payload":{"kind":"shell","command":"x","args":[]},"requirement":{"requiredCapabilities":["shell"]},"ttlMs":600000,"notBefore":"2026-01-31T08:00:00.000Z","retry":{"maxAttempts":5,"backoffMs":2000,"maxBackoffMs":60000}}"#
+                r#"{"payload":{"kind":"shell","command":"x","args":[]},"requirement":{"requiredCapabilities":["shell"]},"ttlMs":600000,"notBefore":"2026-01-31T08:00:00.000Z","retry":{"maxAttempts":5,"backoffMs":2000,"maxBackoffMs":60000},"retainMs":3600000}"#
             ]],
         );
         let parse = |flags: &str| {

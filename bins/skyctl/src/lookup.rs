@@ -12,10 +12,14 @@ const MAX_LOOKED_AT: usize = 5_000;
 /// Ids shown when several would do.
 const MAX_SHOWN: usize = 5;
 
+/// What may have become of a job.
+const FORGOTTEN: &str = ": there never was, or it has ended and was kept long enough (skyctl events tells when \
+    jobs are forgotten)";
+
 /// The job with this id, or the only one whose id begins like this, with or without `job_`.
 pub(crate) async fn job(client: &Client, wanted: &str) -> Result<Job, Error> {
     let refusal = match JobId::parse(wanted) {
-        Ok(id) => match client.job(&id).await {
+        Ok(id) => match found(client, &id).await {
             Ok(job) => return Ok(job),
             Err(error) if error.is_not_found() => error,
             Err(error) => return Err(error.into()),
@@ -23,7 +27,7 @@ pub(crate) async fn job(client: &Client, wanted: &str) -> Result<Job, Error> {
         Err(_) => return Err(no_such("job", wanted, String::new())),
     };
     if is_whole(wanted, JobId::PREFIX) {
-        return Err(refusal.into());
+        return Err(no_such("job", wanted, FORGOTTEN.to_owned()));
     }
     let mut found: Vec<Job> = Vec::new();
     let mut looked_at = 0;
@@ -52,6 +56,17 @@ pub(crate) async fn job(client: &Client, wanted: &str) -> Result<Job, Error> {
         Error::NoSuch { kind, wanted, .. } => Error::NoSuch { kind, wanted, hint },
         other => other,
     })
+}
+
+/// A job by its whole id. One that this coordinator does not know may have been submitted at another one a moment ago,
+/// so then all of them are asked.
+async fn found(client: &Client, id: &JobId) -> Result<Job, skyclaw_client::Error> {
+    match client.job(id).await {
+        Err(error) if error.is_not_found() && is_whole(id.as_str(), JobId::PREFIX) => {
+            client.job_for_sure(id).await
+        }
+        found => found,
+    }
 }
 
 /// The host with this id or name, or the only one whose id begins like this.

@@ -8,7 +8,8 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method};
 use reqwest::Response;
 use skyclaw_proto::route::{
-    IDEMPOTENCY_HEADER, INDEX_HEADER, MIN_INDEX_HEADER, REQUEST_ID_HEADER, TOKEN_HEADER,
+    ACTOR_HEADER, IDEMPOTENCY_HEADER, INDEX_HEADER, MIN_INDEX_HEADER, REQUEST_ID_HEADER, TOKEN_HEADER,
+    TRACE_PARENT_HEADER,
 };
 use skyclaw_proto::{ErrorBody, ErrorCode};
 use tokio::time::timeout;
@@ -101,6 +102,12 @@ impl Client {
         request = request.header(REQUEST_ID_HEADER, &call.request_id);
         if let Some(token) = &self.shared.token {
             request = request.header(TOKEN_HEADER, token);
+        }
+        if let Some(actor) = &self.shared.actor {
+            request = request.header(ACTOR_HEADER, actor);
+        }
+        if let Some(place) = self.shared.config.traceparent.and_then(|here| here()) {
+            request = request.header(TRACE_PARENT_HEADER, place);
         }
         if let Some(key) = &call.key {
             request = request.header(IDEMPOTENCY_HEADER, key);

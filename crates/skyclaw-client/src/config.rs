@@ -26,6 +26,10 @@ pub struct Config {
     /// How many requests one call may make, to whichever coordinators; as many as fit into the deadline when
     /// `None`. Who measures wants to see each of them.
     pub max_tries: Option<u32>,
+    /// What the caller calls itself; coordinators tell it with what was done, as its own word.
+    pub actor: Option<String>,
+    /// Gives the `traceparent` of whatever the caller does at the moment, if that is traced.
+    pub traceparent: Option<fn() -> Option<String>>,
 }
 
 impl Config {
@@ -44,6 +48,8 @@ impl Config {
             deadline: Duration::from_secs(30),
             max_answer_bytes: MAX_SNAPSHOT_BYTES,
             max_tries: None,
+            actor: None,
+            traceparent: None,
         }
     }
 }
@@ -98,6 +104,8 @@ impl Client {
             return Err(Error::NoCoordinator);
         }
         let token = config.token.as_ref().map(header).transpose()?;
+        // A name that cannot be a header is not said, rather than that nothing can be done under it.
+        let actor = config.actor.as_deref().and_then(|name| http::HeaderValue::from_str(name).ok());
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("skyclaw/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.connect_timeout)
@@ -110,7 +118,7 @@ impl Client {
             http = http.tls_certs_only([]);
         }
         let http = http.build().map_err(|source| Error::Tls { source: source.without_url() })?;
-        let shared = Shared { http, coordinators, token, config, good: 0.into(), written: 0.into() };
+        let shared = Shared { http, coordinators, token, actor, config, good: 0.into(), written: 0.into() };
         Ok(Self { shared: shared.into() })
     }
 

@@ -62,6 +62,16 @@ impl Client {
         self.fetch(&Call::get(route::job(id))).await.map(|JobBody { job }| job)
     }
 
+    /// `GET /v1/jobs/:id` as of all that was acknowledged before, at whichever coordinator.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn job_for_sure(&self, id: &JobId) -> Result<Job, Error> {
+        let mut call = Call::get(route::job(id));
+        call.query = vec![("consistent", "true".to_owned())];
+        self.fetch(&call).await.map(|JobBody { job }| job)
+    }
+
     /// `GET /v1/jobs/:id` that waits up to `wait` for another version than `version`, where the
     /// coordinator can; one that cannot answers at once.
     pub(crate) async fn job_after(&self, id: &JobId, version: u64, wait: Duration) -> Result<Job, Error> {

@@ -55,6 +55,7 @@ struct Shared {
     http: reqwest::Client,
     coordinators: Vec<Coordinator>,
     token: Option<http::HeaderValue>,
+    actor: Option<http::HeaderValue>,
     config: Config,
     /// Which coordinator answered last: the first to be asked.
     good: AtomicUsize,

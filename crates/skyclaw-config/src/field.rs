@@ -145,6 +145,53 @@ impl Field for Millis {
     }
 }
 
+/// The word for a bound that there is not to be.
+const NEVER: &str = "never";
+
+/// How long something is kept, given in milliseconds; `None`, by the word `never`, for without end. It is never 0:
+/// who writes that may mean either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepFor(pub Option<Duration>);
+
+/// How many of something are kept at most; `None`, by the word `never`, for as many as there are. It is never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAtMost(pub Option<u64>);
+
+/// A number from 1 on; `Some(None)` for the word `never`.
+fn bound(raw: Raw<'_>) -> Option<Option<u64>> {
+    match raw.text()?.as_str() {
+        NEVER => Some(None),
+        text => text.parse().ok().filter(|number| *number > 0).map(Some),
+    }
+}
+
+fn bound_value(bound: Option<u64>) -> Option<Value> {
+    match bound {
+        None => Some(Value::String(NEVER.to_owned())),
+        Some(number) => i64::try_from(number).ok().map(Value::Integer),
+    }
+}
+
+impl Field for KeepFor {
+    const ALLOWED: &'static str = "a whole number of milliseconds, 1 or more, or never";
+    fn read(raw: Raw<'_>) -> Option<Self> {
+        bound(raw).map(|ms| Self(ms.map(Duration::from_millis)))
+    }
+    fn write(&self) -> Option<Value> {
+        bound_value(self.0.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Field for KeepAtMost {
+    const ALLOWED: &'static str = "a whole number, 1 or more, or never";
+    fn read(raw: Raw<'_>) -> Option<Self> {
+        bound(raw).map(Self)
+    }
+    fn write(&self) -> Option<Value> {
+        bound_value(self.0)
+    }
+}
+
 impl<T: Field> Field for Option<T> {
     const ALLOWED: &'static str = T::ALLOWED;
     const SECRET: bool = T::SECRET;
@@ -172,5 +219,26 @@ impl<T: Field> Field for Vec<T> {
     }
     fn absent() -> Option<Self> {
         Some(Self::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_a_number_or_never_and_not_nothing() {
+        let read = |text: &str| KeepAtMost::read(Raw(&figment::value::Value::from(text))).map(|most| most.0);
+        assert_eq!(read(" 5 "), Some(Some(5)));
+        assert_eq!(read("never"), Some(None));
+        for bad in ["0", "-1", "1.5", "Never", "none", ""] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        let time = KeepFor::read(Raw(&figment::value::Value::from("1500")));
+        assert_eq!(time, Some(KeepFor(Some(Duration::from_millis(1500)))));
+        for (kept, value) in [(Some(7), Value::Integer(7)), (None, Value::String("never".into()))] {
+            assert_eq!(KeepAtMost(kept).write(), Some(value));
+        }
+        assert_eq!(time.and_then(|time| time.write()), Some(Value::Integer(1500)));
     }
 }

@@ -27,7 +27,7 @@ mod url;
 
 pub use environment::Environment;
 pub use error::Error;
-pub use field::{Field, Millis, Raw};
+pub use field::{Field, KeepAtMost, KeepFor, Millis, Raw};
 pub use layers::{Flag, Given, Layers, Loaded, command, load, load_with_flags};
 pub use secret::Secret;
 pub use settings::{Setting, Settings};

@@ -95,7 +95,7 @@ pub fn init_exporting(
     filter: &Filter,
     format: Format,
     env: &Environment,
-    export: Option<&Export<'_>>,
+    export: Option<&Export>,
 ) -> Result<Exporting, otlp::Error> {
     let Some(export) = export else {
         init(filter, format, env);

@@ -4,13 +4,15 @@
 //! in batches, from a thread of its own with a queue that is bounded: when the collector is slow or away, spans are
 //! dropped, and nothing waits for it.
 
+mod export;
+mod place;
+
 use std::fmt;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::runtime::Runtime;
 use tracing::Subscriber;
@@ -18,7 +20,9 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{Filtered, LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::HttpUrl;
+use self::export::Headers;
+pub use self::export::{Export, OWN_HEADERS, Own, STANDARD_HEADERS};
+pub use self::place::{follow, here, place};
 use crate::field::{Field, Raw};
 
 /// How long the collector may take to take a batch.
@@ -45,25 +49,18 @@ impl Field for Ratio {
     }
 }
 
-/// Where spans go, and whose they are.
-#[derive(Debug, Clone, Copy)]
-pub struct Export<'a> {
-    /// The base URL of the collector; spans go to `/v1/traces` below it.
-    pub endpoint: &'a HttpUrl,
-    /// Which part of the traces is sent.
-    pub sample: Ratio,
-    /// The name of the program.
-    pub service: &'static str,
-    /// Its version.
-    pub version: &'static str,
-}
-
 /// Why spans cannot be exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A variable that should name a collector.
+    #[error("{0} must be an http or https URL without user or fragment")]
+    Endpoint(&'static str),
+    /// A variable that should be a list of headers.
+    #[error("{0} must be headers like name=value,name=value, with what is special in values as %20")]
+    Headers(&'static str),
     /// The client that sends them cannot be made.
-    #[error("cannot set up the client that sends spans to SKYCLAW_OTLP_ENDPOINT")]
+    #[error("cannot set up the client that sends spans to the collector")]
     Client(#[source] reqwest::Error),
     /// Its thread cannot be set up.
     #[error("cannot set up the thread that sends spans")]
@@ -79,6 +76,12 @@ pub enum Error {
 pub struct Exporting(Option<SdkTracerProvider>);
 
 impl Exporting {
+    /// Whether spans are exported at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Sends what is left, for a few seconds at most. Not to be called by a task, as it waits.
     pub fn finish(self) {
         let Some(provider) = self.0 else { return };
@@ -89,27 +92,25 @@ impl Exporting {
 }
 
 /// A layer that exports spans, and what ends it.
-pub(crate) fn begin<S>(export: &Export<'_>) -> Result<(impl Layer<S> + use<S>, Exporting), Error>
+pub(crate) fn begin<S>(export: &Export) -> Result<(impl Layer<S> + use<S>, Exporting), Error>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Sender::new(export.endpoint)?)
-        .with_endpoint(format!("{}/v1/traces", export.endpoint))
+        .with_http_client(Sender::new(export)?)
+        .with_endpoint(export.url.as_str())
         .with_timeout(TIMEOUT)
         .build()
         .map_err(Error::Exporter)?;
-    let version = opentelemetry::KeyValue::new("service.version", export.version);
-    let resource = Resource::builder().with_service_name(export.service).with_attribute(version).build();
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         // Whoever began the trace has decided; of those that begin here, the same part everywhere.
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(export.sample.0))))
-        .with_resource(resource)
+        .with_resource(export.resource())
         .build();
     let layer: Filtered<_, _, S> = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer(export.service))
+        .with_tracer(provider.tracer(export.program))
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
@@ -120,6 +121,7 @@ where
 /// Sends batches, one at a time, for the thread of the exporter.
 struct Sender {
     http: reqwest::Client,
+    headers: Headers,
     runtime: Runtime,
 }
 
@@ -130,24 +132,26 @@ impl fmt::Debug for Sender {
 }
 
 impl Sender {
-    fn new(endpoint: &HttpUrl) -> Result<Self, Error> {
+    fn new(export: &Export) -> Result<Self, Error> {
         // An error says that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none());
-        if !endpoint.as_str().starts_with("https:") {
+        if !export.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
             // Loading the roots of the machine takes time, and fails where there are none.
             http = http.tls_certs_only([]);
         }
         let http = http.build().map_err(|error| Error::Client(error.without_url()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Ok(Self { http, runtime: runtime.map_err(Error::Runtime)? })
+        let headers = export.headers.clone();
+        Ok(Self { http, headers, runtime: runtime.map_err(Error::Runtime)? })
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let mut answer = self.http.execute(request.try_into()?).await?;
+    async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        self.headers.put(request.headers_mut());
+        let mut answer = self.http.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
             let room = MAX_ANSWER_BYTES - body.len();

@@ -106,7 +106,7 @@ struct Bench {
 impl Bench {
     fn apply(&mut self, operation: Operation) -> (Outcome, Duration) {
         let at = Timestamp::from_millis(1_767_225_600_000);
-        let command = Command { at, node: self.node.clone(), idempotency: None, operation };
+        let command = Command { at, node: self.node.clone(), idempotency: None, by: None, operation };
         let start = Instant::now();
         let outcome = self.state.apply(&command, &NoArchive);
         (outcome, start.elapsed())

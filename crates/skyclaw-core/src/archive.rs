@@ -7,6 +7,7 @@ use skyclaw_proto::{JobId, record};
 use crate::command::{IdempotencyKey, Operation};
 use crate::model::Job;
 use crate::outcome::StoredReply;
+use crate::retention::{EndedJob, Expendable};
 
 /// Jobs that have ended and replies that were kept, as of the command before the one being applied.
 ///
@@ -15,6 +16,9 @@ use crate::outcome::StoredReply;
 pub trait Archive {
     /// A job that has ended. Asked for jobs the operation [names](Operation::named_jobs) only.
     fn job(&self, id: &JobId) -> Option<Arc<Job>>;
+    /// Where a job lies that has ended and may be forgotten. Asked for jobs the operation
+    /// [prunes](Operation::pruned_jobs) only.
+    fn ended(&self, id: &JobId) -> Option<EndedJob>;
     /// The reply kept for a caller's key on a route, whatever the body was.
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>>;
 }
@@ -63,7 +67,8 @@ impl Operation {
             | Self::DeleteSchedule { .. }
             | Self::FireSchedule(_)
             | Self::SubmitWaiting { .. }
-            | Self::TriggerSchedule { .. } => (None, &[]),
+            | Self::TriggerSchedule { .. }
+            | Self::PruneJobs(_) => (None, &[]),
         };
         one.into_iter().chain(many.iter().map(|job| &job.id))
     }
@@ -77,6 +82,15 @@ impl Operation {
         };
         others.iter()
     }
+
+    /// Those that it forgets.
+    pub fn pruned_jobs(&self) -> impl Iterator<Item = &JobId> {
+        let jobs: &[Expendable] = match self {
+            Self::PruneJobs(prune) => &prune.jobs,
+            _ => &[],
+        };
+        jobs.iter().map(|job| &job.id)
+    }
 }
 
 /// A past in which nothing happened.
@@ -85,6 +99,9 @@ pub struct NoArchive;
 
 impl Archive for NoArchive {
     fn job(&self, _id: &JobId) -> Option<Arc<Job>> {
+        None
+    }
+    fn ended(&self, _id: &JobId) -> Option<EndedJob> {
         None
     }
     fn reply(&self, _key: &IdempotencyKey) -> Option<Arc<StoredReply>> {

@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::record::{self, Usage};
 use skyclaw_proto::request::{DeployService, FoundResult, ReportService};
 use skyclaw_proto::{
-    Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Plan, Resolution, RestoreId,
-    ScheduleId, Scope, ServiceId, Stopped, Terms, Timestamp,
+    Actor, ActorKind, Capabilities, Enforces, FreezeId, HostId, JobId, Links, NodeId, Payload, Plan,
+    Resolution, RestoreId, ScheduleId, Scope, ServiceId, Stopped, Terms, Timestamp,
 };
 
 use crate::history::Event;
 use crate::model::{self, HostFreeze};
 use crate::outcome::StagedPart;
 use crate::restore::RollBack;
+use crate::retention::PruneJobs;
 use crate::schedule::{Fire, ScheduleSpec};
 
 /// One thing to do, with everything that must be the same on every node.
@@ -28,6 +29,9 @@ pub struct Command {
     /// The client's idempotency key, if it gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<IdempotencyKey>,
+    /// Who asks for it, where that is to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Arc<Actor>>,
     /// What to do.
     pub operation: Operation,
 }
@@ -204,7 +208,8 @@ pub enum Operation {
         /// Services.
         services: Vec<record::Service>,
     },
-    /// Replies that have been kept long enough are forgotten: those that expire before now.
+    /// Replies that have been kept long enough are forgotten: those that expire before the time of the command,
+    /// which may be an earlier one than when it is proposed, so that they are not too many.
     PruneReplies,
     /// A part of a snapshot is laid by on every node.
     StageRestore(Arc<StagedPart>),
@@ -394,6 +399,8 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// The leader found that these jobs have been kept long enough.
+    PruneJobs(PruneJobs),
 }
 
 impl Command {
@@ -403,7 +410,26 @@ impl Command {
         const FIXED: usize = 512;
         let key =
             self.idempotency.as_ref().map_or(0, |key| key.caller.len() + key.route.len() + key.key.len());
-        FIXED + key + self.operation.approx_bytes()
+        let by = self.by.as_ref().map_or(0, |by| by.approx_bytes());
+        FIXED + key + by + self.operation.approx_bytes()
+    }
+
+    /// Whom what it brings about is to be put down to: who asked for it, or a coordinator or a schedule of its own
+    /// accord. `None` where nobody said, and for what hosts do, which the records say themselves.
+    pub(crate) fn whose(&self) -> Option<Arc<Actor>> {
+        if let Some(by) = &self.by {
+            return Some(Arc::clone(by));
+        }
+        let node_id = Some(self.node.clone());
+        let own = match &self.operation {
+            Operation::ExpireLeases { .. }
+            | Operation::PassTime { .. }
+            | Operation::SettleDependents { .. } => Actor::new(ActorKind::Coordinator),
+            Operation::FireSchedule(fire) => Actor::of_schedule(&fire.schedule),
+            Operation::SubmitWaiting { schedule, .. } => Actor::of_schedule(schedule),
+            _ => return None,
+        };
+        Some(Arc::new(Actor { node_id, ..own }))
     }
 }
 
@@ -439,6 +465,7 @@ impl Operation {
                 texts + events_bytes(&done.events)
             }
             Self::SettleDependents { ended } => ended.len() * 136,
+            Self::PruneJobs(prune) => prune.jobs.len() * 160,
             Self::Claim { .. }
             | Self::Cancel { .. }
             | Self::PruneReplies

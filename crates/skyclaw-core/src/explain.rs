@@ -4,6 +4,7 @@
 //! is found out here decides nothing: it tells people what claims are answered by.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use skyclaw_proto::explanation::{Explanation, Reason as Told, ReasonCode};
 use skyclaw_proto::{Capabilities, HostId, JobId};
@@ -39,6 +40,30 @@ impl State {
             }
         }
         Explanation { job_id: job.id.clone(), status: job.status(), reasons }
+    }
+
+    /// The hosts that could take a job now, as far as the records tell.
+    #[must_use]
+    pub fn free_hosts(&self, job: &Job) -> Vec<&Host> {
+        self.explain_hosts(job, &mut Vec::new())
+    }
+
+    /// That of the hosts which could take a job all have kept silent, the one that did so most briefly for this long.
+    #[must_use]
+    pub fn explain_silence(hosts: &[&Host], silent_for: Duration) -> Told {
+        let (host_ids, seconds) = (first_ids(hosts), silent_for.as_secs());
+        let message = match hosts.len() {
+            1 => {
+                let host = list(&host_ids, 1);
+                format!("the host {host} could take it and has not been heard of for {seconds} s")
+            }
+            n => {
+                let all = list(&host_ids, n);
+                format!("{n} hosts could take it and none has been heard of for {seconds} s: {all}")
+            }
+        };
+        let count = u64::try_from(hosts.len()).ok();
+        Told { count, host_ids, ..Told::new(ReasonCode::HostsSilent, message) }
     }
 
     fn told(&self, job: &Job, reason: Reason) -> Told {

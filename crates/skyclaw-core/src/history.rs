@@ -3,14 +3,18 @@
 //! The first events tell how it began, the newest where it stands: of too many, the oldest between those
 //! are dropped, and a mark says how many there were.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use skyclaw_proto::limits::{MAX_EVENT_DETAIL_LEN, MAX_JOB_EVENT_BYTES, MAX_JOB_EVENTS};
-use skyclaw_proto::{HostId, Timestamp, record};
+use skyclaw_proto::{Actor, HostId, Timestamp, record};
 
 /// How many of the first events are never dropped.
 const FIRST: usize = 8;
 /// The kind of the mark that stands for those that were.
 const DROPPED: &str = "dropped";
+/// The kind of the event that a job begins with.
+pub(crate) const SUBMITTED: &str = "submitted";
 /// What an event takes beside its texts.
 const FIXED_BYTES: usize = 64;
 
@@ -30,6 +34,9 @@ pub struct Event {
     /// Under which lease; 0 when under none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub fence: u64,
+    /// Who brought it about, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Arc<Actor>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -52,14 +59,15 @@ impl Event {
         let mut detail: String = detail.into();
         detail.truncate(detail.floor_char_boundary(MAX_EVENT_DETAIL_LEN));
         let detail = Some(detail.into_boxed_str()).filter(|detail| !detail.is_empty());
-        Self { at, kind: kind.into(), detail, host: None, fence: 0 }
+        Self { at, kind: kind.into(), detail, host: None, fence: 0, by: None }
     }
 
     /// About how many bytes it takes.
     #[must_use]
     pub fn approx_bytes(&self) -> usize {
         let host = self.host.as_ref().map_or(0, |host| host.as_str().len());
-        FIXED_BYTES + self.kind.len() + self.detail.as_ref().map_or(0, |detail| detail.len()) + host
+        let by = self.by.as_ref().map_or(0, |by| by.approx_bytes());
+        FIXED_BYTES + self.kind.len() + self.detail.as_ref().map_or(0, |detail| detail.len()) + host + by
     }
 }
 
@@ -71,6 +79,7 @@ impl From<record::Event> for Event {
             detail: event.detail.map(Into::into),
             host: event.host_id,
             fence: event.fence.unwrap_or(0),
+            by: event.by.map(Arc::new),
         }
     }
 }
@@ -83,6 +92,7 @@ impl From<&Event> for record::Event {
             detail: event.detail.as_deref().map(str::to_owned),
             host_id: event.host.clone(),
             fence: (event.fence != 0).then_some(event.fence),
+            by: event.by.as_deref().cloned(),
         }
     }
 }

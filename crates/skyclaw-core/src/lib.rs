@@ -17,6 +17,7 @@
 //! - a host's `active_leases` is the number of leases held in its name;
 //! - within a priority, queued jobs are handed out in the order they were enqueued;
 //! - every claim has a fencing token greater than all before it;
+//! - what is forgotten has ended, and nobody waits for it;
 //! - a time that a schedule waited for is dealt with once;
 //! - an idempotent command given twice changes the state once;
 //! - the state goes back to a snapshot only while nothing is leased.
@@ -38,6 +39,7 @@ mod notice;
 mod outcome;
 mod queue;
 pub mod restore;
+mod retention;
 mod schedule;
 mod standing;
 mod state;
@@ -60,6 +62,7 @@ pub use model::{
 pub use notice::Notice;
 pub use outcome::{Change, Effect, Outcome, Refusal, Reply, StagedPart, StoredReply};
 pub use restore::{KEPT_RESTORES, Restore, RollBack, SnapshotOf};
+pub use retention::{EndedJob, Expendable, Kept, PruneJobs, Pruned, WhyPruned};
 pub use schedule::{Fire, Origin, Paused, Schedule, ScheduleSpec, Submission};
 pub use standing::Reason;
 pub use state::{Claimable, Counters, ServiceOffer, State};

@@ -30,6 +30,9 @@ pub struct Life {
     /// How earlier attempts ended, oldest first, bounded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Arc<Attempt>>,
+    /// Whether another mesh has sent it as one that had not ended: see [`Job::prunable`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }
 
 /// How an attempt ended after which the job was queued again.

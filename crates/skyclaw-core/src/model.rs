@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use skyclaw_proto::payload::Env;
 use skyclaw_proto::record::Usage;
 use skyclaw_proto::{
-    AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobId, JobStatus, NodeId, OnLost,
-    Payload, ServiceId, ServiceStatus, Terms, Timestamp,
+    Actor, ActorKind, AgentId, AssignmentStatus, Capabilities, Enforces, HostId, Isolation, JobId, JobStatus,
+    NodeId, OnLost, Payload, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 use crate::bonds::Bonds;
-use crate::history::{Event, History};
+use crate::history::{Event, History, SUBMITTED};
 use crate::life::Life;
 use crate::schedule::Origin;
 
@@ -370,9 +370,26 @@ impl Job {
         needs(&self.required, self.terms.as_deref())
     }
 
-    /// What happened to it, oldest first.
+    /// What is kept of what happened to it, oldest first.
     pub fn events(&self) -> impl Iterator<Item = Event> {
         self.history.iter().flat_map(|history| history.events())
+    }
+
+    /// What happened to it, oldest first. That it was submitted follows from the record where nothing is kept of it.
+    pub fn story(&self) -> impl Iterator<Item = Event> {
+        let mut kept = self.events().peekable();
+        let is_kept = kept.peek().is_some_and(|first| &*first.kind == SUBMITTED);
+        (!is_kept).then(|| self.submission()).into_iter().chain(kept)
+    }
+
+    /// That it was submitted, and by whom as far as the record tells.
+    fn submission(&self) -> Event {
+        let by = match (&self.origin, &self.submitted_by) {
+            (Some(origin), _) => Some(Actor::of_schedule(&origin.schedule)),
+            (None, Some(name)) => Some(Actor { stated: Some(name.clone()), ..Actor::new(ActorKind::Client) }),
+            (None, None) => None,
+        };
+        Event { by: by.map(Arc::new), ..Event::new(self.created_at, SUBMITTED, "") }
     }
 
     pub(crate) fn remember(&mut self, event: Event) {

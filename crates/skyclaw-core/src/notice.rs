@@ -9,18 +9,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skyclaw_proto::{EventId, HostId, HostState, NoticeKind, ScheduleId, Timestamp, record};
+use skyclaw_proto::{Actor, EventId, HostId, HostState, NoticeKind, ScheduleId, Timestamp, record};
 
 use crate::command::{Command, Operation};
 use crate::freeze::Freeze;
-use crate::history::Event;
+use crate::history::{Event, SUBMITTED};
 use crate::model::{Host, Job, Service};
 use crate::outcome::Change;
 use crate::restore::Restore;
+use crate::retention::Pruned;
 use crate::schedule::Schedule;
 
 /// Longest detail that is told, in bytes.
 const MAX_DETAIL_BYTES: usize = 256;
+/// What stands in the place of an id where many records are spoken of.
+const PRUNED_RECORDS: &str = "jobs";
 /// About how much room one takes beside its texts, in memory and on disk.
 const FIXED_BYTES: usize = 320;
 
@@ -31,6 +34,8 @@ pub struct Notice {
     cause: Cause,
     /// The host whose doing it is, where the record does not say.
     host: Option<HostId>,
+    /// Who asked for it.
+    by: Option<Arc<Actor>>,
     about: About,
 }
 
@@ -57,6 +62,8 @@ enum About {
     Restore(Arc<Restore>),
     Schedule(Arc<Schedule>),
     NoSchedule(ScheduleId),
+    /// All at once, and not each: there are as many as there were jobs.
+    Pruned(Arc<Pruned>),
 }
 
 impl Notice {
@@ -66,7 +73,8 @@ impl Notice {
         let operation = &command.operation;
         let merged = matches!(operation, Operation::Merge { .. });
         let cause = if merged { Cause::Merged } else { Cause::Any };
-        let notice = |cause, about| Some(Self { at: command.at, cause, host: None, about });
+        let notice =
+            |cause, about| Some(Self { at: command.at, cause, host: None, by: command.by.clone(), about });
         match change {
             Change::Job(job) => match operation {
                 Operation::RenewLeases { .. } => None,
@@ -81,7 +89,8 @@ impl Notice {
             Change::Service(service) => {
                 let (word, host) = service_word(operation);
                 let cause = if merged { Cause::Merged } else { Cause::Word(word) };
-                Some(Self { at: command.at, cause, host, about: About::Service(Arc::clone(service)) })
+                let by = command.by.clone();
+                Some(Self { at: command.at, cause, host, by, about: About::Service(Arc::clone(service)) })
             }
             Change::Freeze(freeze) => {
                 let word = if freeze.is_in_force() { "frozen" } else { "thawed" };
@@ -94,6 +103,7 @@ impl Notice {
             }
             Change::Schedule(schedule) => notice(Cause::Any, About::Schedule(Arc::clone(schedule))),
             Change::RemoveSchedule(id) => notice(Cause::Word("deleted"), About::NoSchedule(id.clone())),
+            Change::PruneJobs(pruned) => notice(Cause::Word("pruned"), About::Pruned(Arc::clone(pruned))),
             // What is kept of these is nobody's affair but the coordinators'.
             Change::Reply(_)
             | Change::PruneReplies(_)
@@ -117,14 +127,26 @@ impl Notice {
             About::Service(service) => pairs(&service.labels),
             About::Freeze(freeze) => pairs(&freeze.scope.labels),
             About::Schedule(schedule) => schedule.events.iter().map(Event::approx_bytes).sum(),
-            About::Host(_) | About::NoHost(_) | About::Restore(_) | About::NoSchedule(_) => 0,
+            About::Host(_)
+            | About::NoHost(_)
+            | About::Restore(_)
+            | About::NoSchedule(_)
+            | About::Pruned(_) => 0,
         };
-        FIXED_BYTES + labels
+        FIXED_BYTES + labels + self.by.as_ref().map_or(0, |by| by.approx_bytes())
     }
 
     /// As it is told, with its place.
     #[must_use]
     pub fn told(&self, id: EventId) -> record::Notice {
+        let told = self.told_of_record(id);
+        match &self.by {
+            Some(by) => record::Notice { by: Some((**by).clone()), ..told },
+            None => told,
+        }
+    }
+
+    fn told_of_record(&self, id: EventId) -> record::Notice {
         let at = self.at;
         match &self.about {
             About::Job(job) => self.of_job(job, id),
@@ -161,18 +183,26 @@ impl Notice {
             About::NoSchedule(schedule) => {
                 bare(id, at, NoticeKind::Schedule, self.word(""), schedule.to_string())
             }
+            About::Pruned(pruned) => record::Notice {
+                detail: bounded(Some(pruned.described())),
+                ..bare(id, at, NoticeKind::Retention, self.word(""), PRUNED_RECORDS.to_owned())
+            },
         }
     }
 
     fn of_job(&self, job: &Job, id: EventId) -> record::Notice {
         let status = job.status().as_str();
         let newest: Vec<&Event> = job.history.iter().flat_map(|history| history.newest()).collect();
+        let mut by = None;
         let (what, detail) = match self.cause {
             Cause::Told => newest.first().map_or((status, None), |event| (&*event.kind, detail_of(event))),
             Cause::Any => {
                 // What a coordinator itself remembered of this very change.
                 let mut own = newest.iter().take_while(|event| event.at == self.at).peekable();
+                by = own.peek().and_then(|event| event.by.as_deref().cloned());
+                // Of a job that joins the queue it is told that it did.
                 let what = own.peek().map_or(status, |event| &*event.kind);
+                let what = if what == SUBMITTED { status } else { what };
                 (what, own.find_map(|event| detail_of(event)))
             }
             Cause::Merged | Cause::Word(_) => (self.word(status), None),
@@ -187,6 +217,7 @@ impl Notice {
             labels: job.labels.clone(),
             submitted_by: job.submitted_by.clone(),
             agent_id: job.agent().cloned(),
+            by,
             ..bare(id, self.at, NoticeKind::Job, what, job.id.to_string())
         }
     }
@@ -215,6 +246,7 @@ impl Notice {
         let what = newest.map_or("fired", |event| &*event.kind);
         record::Notice {
             version: Some(schedule.version),
+            by: newest.and_then(|event| event.by.as_deref().cloned()),
             detail: bounded(newest.and_then(|event| detail_of(event)).map(str::to_owned)),
             ..bare(id, self.at, NoticeKind::Schedule, what, schedule.id.to_string())
         }
@@ -270,6 +302,7 @@ fn bare(id: EventId, at: Timestamp, kind: NoticeKind, what: &str, record_id: Str
         labels: BTreeMap::new(),
         submitted_by: None,
         agent_id: None,
+        by: None,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::command::IdempotencyKey;
 use crate::freeze::Freeze;
 use crate::model::{Host, Job, Service};
 use crate::restore::Restore;
+use crate::retention::Pruned;
 use crate::schedule::Schedule;
 
 /// What comes of a command.
@@ -274,6 +275,8 @@ pub enum Change {
     Schedule(Arc<Schedule>),
     /// A schedule is no more.
     RemoveSchedule(ScheduleId),
+    /// Jobs are no more that had ended.
+    PruneJobs(Arc<Pruned>),
 }
 
 /// A part of a snapshot that a cluster goes back to.

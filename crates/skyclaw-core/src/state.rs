@@ -31,11 +31,17 @@ pub struct Counters {
     pub next_version: u64,
     /// The next fencing token.
     pub next_fence: u64,
+    /// Jobs that ended by then, and ask for no time of their own, were pruned, but for some that must be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned_to: Option<Timestamp>,
+    /// When the last of those ended that were pruned and did ask for a time of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_pruned_to: Option<Timestamp>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { next_seq: 1, next_version: 1, next_fence: 1 }
+        Self { next_seq: 1, next_version: 1, next_fence: 1, pruned_to: None, own_pruned_to: None }
     }
 }
 
@@ -163,6 +169,12 @@ impl State {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queue.len() + self.waiting.len() + self.lanes.behind()
+    }
+
+    /// Whether there is a job that some host could be given: one that does not wait for its time, its turn or others.
+    #[must_use]
+    pub fn is_any_claimable(&self) -> bool {
+        self.queue.len() > 0
     }
 
     /// How many jobs are in a status; of those that have ended, none is counted.

@@ -167,6 +167,7 @@ fn on_wire<P>(job: &Job, payload: P) -> record::Job<P> {
         ttl_ms: None,
         not_before: None,
         retry: None,
+        retain_ms: None,
         claimable_at: None,
         expires_at: None,
         failed_attempts: 0,

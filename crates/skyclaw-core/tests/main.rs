@@ -5,10 +5,12 @@
 //! differently from some version on gets a folder of its own beside the old one. To write a file that is
 //! not there yet, run the tests with `UPDATE_EXPECT=1`.
 
+mod retained;
 mod schedules;
 mod second;
 mod third;
 mod tied;
+mod whose;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -237,7 +239,9 @@ fn all_operations() -> Result<Vec<(&'static str, &'static str, Operation)>, Fail
     let tied = tied::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
     let scheduled =
         schedules::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
-    Ok(first.chain(second).chain(third).chain(tied).chain(scheduled).collect())
+    let retained =
+        retained::operations()?.into_iter().map(|(name, operation)| ("commands-v3", name, operation));
+    Ok(first.chain(second).chain(third).chain(tied).chain(scheduled).chain(retained).collect())
 }
 
 /// A new kind of operation must be given a file: this does not compile until it has an arm, and the test
@@ -279,6 +283,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::FireSchedule(_) => "fire_schedule",
         Operation::SubmitWaiting { .. } => "submit_waiting",
         Operation::TriggerSchedule { .. } => "trigger_schedule",
+        Operation::PruneJobs(_) => "prune_jobs",
     }
 }
 
@@ -302,15 +307,17 @@ fn commands_of_every_version_are_read_and_written_as_ever() -> Result<(), Failur
             "fire_schedule",
             "fire_schedule_missed",
             "submit_waiting",
+            "prune_jobs",
+            "prune_jobs_own",
         ];
         let idempotency = (!own.contains(&name)).then(key);
-        let command = Command { at: at(0), node: id("node_1")?, idempotency, operation };
+        let command = Command { at: at(0), node: id("node_1")?, idempotency, by: None, operation };
         let file = path(&format!("{folder}/{name}.hex"));
         expect_test::expect_file![&file].assert_eq(&hex(&rmp_serde::to_vec_named(&command)?));
         let read: Command = rmp_serde::from_slice(&unhex(&std::fs::read_to_string(&file)?)?)?;
         assert_eq!(read, command, "{name}");
     }
-    assert_eq!(kinds.len(), 35, "one of each kind");
+    assert_eq!(kinds.len(), 36, "one of each kind");
     Ok(())
 }
 

@@ -19,6 +19,8 @@ use crate::rundir::{self, RunDir};
 use crate::running::{Berths, Found, Label, Shims, Waiting};
 use crate::{Allowlist, Cwd, Ended, Halt, Openclaw, Outcome, RunSpec, Running, StopSignal, sweep};
 
+pub use self::ahead::Reserved;
+
 /// How runs are run on this host.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -267,6 +269,20 @@ impl Driver {
     /// # Errors
     /// When it is not allowed, or cannot be started.
     pub async fn start(&self, spec: RunSpec) -> Result<Running, Error> {
+        self.start_at(self.reserve(), spec).await
+    }
+
+    /// Has what was made ahead get ready for a run that is about to be [started](Self::start_at).
+    #[must_use]
+    pub fn reserve(&self) -> Reserved {
+        Reserved::new(self.inner.clone())
+    }
+
+    /// Starts a run in what was reserved for it a moment ago.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_at(&self, place: Reserved, spec: RunSpec) -> Result<Running, Error> {
         if let Some(halt) = self.inner.config.halt.as_ref().filter(|halt| halt.is_set()) {
             return Err(Error::Halted { why: halt.why.clone() });
         }
@@ -282,7 +298,7 @@ impl Driver {
         if let Some(path) = &cwd {
             enterable(path).map_err(|source| Error::Cwd { path: path.clone(), source })?;
         }
-        let (shim, dir, before) = self.inner.place()?;
+        let (shim, dir, before) = place.redeem()?;
         let cwd = cwd.unwrap_or_else(|| dir.work());
         let started = self.start_in((shim, &dir, &before), spec, (program, cwd), in_force).await;
         self.inner.clone().make_next_berth();

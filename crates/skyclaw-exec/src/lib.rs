@@ -50,7 +50,7 @@ mod unmount;
 pub use allowlist::Allowlist;
 pub use boot::BootTime;
 pub use cgroup::Version as CgroupVersion;
-pub use driver::{Config, Driver, Error, Left, Shim};
+pub use driver::{Config, Driver, Error, Left, Reserved, Shim};
 pub use enforce::{Enforcement, Fact, Verdict};
 pub use halt::{Halt, HaltWatch};
 pub use live::{Growth, GrowthKey, LiveOutput, LivePiece, LiveReader};

@@ -22,6 +22,7 @@ mod leader;
 mod nest;
 mod nursery;
 mod peers;
+mod rehearsal;
 mod streams;
 mod thrift;
 mod timer;
@@ -201,7 +202,8 @@ fn pipe_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 fn read_plan(daemon: &mut UnixStream) -> io::Result<Plan> {
     let mut inbox = Inbox::new(protocol::MAX_FRAME);
-    let mut buffer = vec![0; 64 * 1024];
+    // Small: a page that was never touched takes as long as a small plan.
+    let mut buffer = [0; 4 * 1024];
     loop {
         match inbox.next() {
             Ok(Some(plan)) => return Ok(plan),

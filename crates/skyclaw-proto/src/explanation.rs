@@ -73,6 +73,8 @@ pub enum ReasonCode {
     HostsFrozen,
     /// Hosts that could take it run as many jobs as they may.
     HostsFull,
+    /// Hosts that could take it have kept silent for some seconds; told by the coordinator that leads.
+    HostsSilent,
     /// Other jobs that the same hosts could take come first.
     Queue,
     /// Nothing: a host that has room takes it as soon as it asks.

@@ -9,6 +9,7 @@
 //! - An id that exists as a value is valid; there is no unchecked constructor.
 //! - Times are milliseconds since the epoch inside and RFC 3339 with milliseconds and `Z` outside.
 
+pub mod actor;
 pub mod canonical;
 pub mod capabilities;
 pub mod enforces;
@@ -34,6 +35,7 @@ pub mod status;
 pub mod terms;
 pub mod time;
 
+pub use actor::{Actor, ActorKind};
 pub use capabilities::Capabilities;
 pub use enforces::Enforces;
 pub use error::{ErrorBody, ErrorCode};

@@ -14,6 +14,8 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_LABEL_KEY_LEN: usize = 64;
 /// Longest value of a label, in bytes.
 pub const MAX_LABEL_VALUE_LEN: usize = 256;
+/// Longest name that a client states for itself, in bytes.
+pub const MAX_ACTOR_LEN: usize = 128;
 /// Longest idempotency key, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_LEN: usize = 256;
 /// Longest text that is none of the others (submitter, URL, directory), in bytes.
@@ -58,6 +60,8 @@ pub const MAX_NETWORK_LEN: usize = 128;
 pub const MAX_MOUNTS: usize = 32;
 /// Longest a job may be asked to wait for a host, in milliseconds (a year).
 pub const MAX_TTL_MS: u64 = MAX_TIMEOUT_MS;
+/// Longest the record of a job may be asked to be kept after its end, in milliseconds (ten years).
+pub const MAX_RETAIN_MS: u64 = 10 * MAX_TIMEOUT_MS;
 /// Most attempts of a job.
 pub const MAX_ATTEMPTS: u32 = 100;
 /// Longest a job may be asked to wait between two attempts, in milliseconds (a year).

@@ -8,7 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::status::status;
-use crate::{AgentId, HostId, Timestamp};
+use crate::{Actor, AgentId, HostId, Timestamp};
 
 /// The place of a change among all there ever were in a cluster: the index of its entry in the replicated log,
 /// and its place in that entry. So it is the same at every coordinator, and no change comes between two of
@@ -143,6 +143,8 @@ status!(
         Freeze = "freeze",
         /// The way back to a snapshot: every record may be another.
         Restore = "restore",
+        /// Records of jobs that were kept long enough, or are too many: they are no more.
+        Retention = "retention",
     }
 );
 
@@ -189,6 +191,9 @@ pub struct Notice {
     /// On whose behalf it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
+    /// Who brought the change about, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
 }
 
 /// That what a reader of the stream asked for is not all kept: the `data` of an event `gap`.

@@ -1,4 +1,4 @@
-//! When a job is to be run, and how often.
+//! When a job is to be run, how often, and how long it is remembered.
 
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ pub struct Plan {
     /// How often it is tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// How long its record is kept after its end, in milliseconds; as long as any other when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain_ms: Option<u64>,
 }
 
 /// How often a job is tried whose runs fail, and how long it waits in between.

@@ -9,9 +9,9 @@ use crate::object;
 use crate::payload::Env;
 pub use crate::schedule::Schedule;
 use crate::{
-    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState, Isolation,
-    JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources, Retry,
-    ScheduleId, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
+    Actor, AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, FreezeId, HostId, HostState,
+    Isolation, JobId, JobStatus, Links, Mount, NodeId, OnDependencyFailure, OnLost, Payload, Plan, Resources,
+    Retry, ScheduleId, Scope, ServiceId, ServiceStatus, Terms, Timestamp,
 };
 
 /// A machine that runs work.
@@ -226,6 +226,9 @@ pub struct Job<P = Payload> {
     /// How often it is tried.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub retry: Option<Retry>,
+    /// How long its record is kept after its end, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain_ms: Option<u64>,
     /// When it can be claimed, while it cannot: for `notBefore`, or after an attempt that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimable_at: Option<Timestamp>,
@@ -250,13 +253,19 @@ impl<P> Job<P> {
     /// When it is to be run, and how often.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        Plan { ttl_ms: self.ttl_ms, not_before: self.not_before, retry: self.retry }
+        Plan {
+            ttl_ms: self.ttl_ms,
+            not_before: self.not_before,
+            retry: self.retry,
+            retain_ms: self.retain_ms,
+        }
     }
 
     /// The same job, to be run then and so often.
     #[must_use]
     pub fn with_plan(self, plan: &Plan) -> Self {
-        Self { ttl_ms: plan.ttl_ms, not_before: plan.not_before, retry: plan.retry, ..self }
+        let Plan { ttl_ms, not_before, retry, retain_ms } = *plan;
+        Self { ttl_ms, not_before, retry, retain_ms, ..self }
     }
 
     /// How it is to be run.
@@ -431,6 +440,9 @@ pub struct Event {
     /// Under which lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+    /// Who brought it about, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
 }
 
 /// One use of the switch that stops everything, or a part of it.

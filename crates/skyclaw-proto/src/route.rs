@@ -10,6 +10,12 @@ pub const IDEMPOTENCY_HEADER: &str = "x-idempotency-key";
 pub const INDEX_HEADER: &str = "x-skyclaw-index";
 /// A request with it waits until that index is applied.
 pub const MIN_INDEX_HEADER: &str = "x-skyclaw-min-index";
+/// Carries what a client calls itself; it is told with what it did, as its own word.
+pub const ACTOR_HEADER: &str = "x-skyclaw-actor";
+/// The place of a request in a trace (W3C Trace Context).
+pub const TRACE_PARENT_HEADER: &str = "traceparent";
+/// What goes with that.
+pub const TRACE_STATE_HEADER: &str = "tracestate";
 /// Names a request through every log it leaves a trace in.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
 

@@ -17,6 +17,7 @@ use crate::machine::memory::{Beat, ClaimLook, Memory};
 use crate::node::{Inner, Written};
 use crate::peer::LeaderError;
 use crate::proposer::{Decided, Seat, Waiting};
+use crate::trail::Trail;
 
 /// How long a heartbeat waits at most when its host was told before what it has to stop: the answer may have
 /// been lost on its way.
@@ -98,7 +99,7 @@ impl Inner {
     ) -> Option<Result<Written, LeaderError>> {
         let (decided, decision) = oneshot::channel();
         let command = self.stamped(idempotency, operation, node);
-        seat.send(Waiting { command, decided }).ok()?;
+        seat.send(Waiting { command, decided, trail: Trail::current() }).ok()?;
         Some(told(decision.await.unwrap_or(Err(WriteError::OutcomeUnknown))))
     }
 

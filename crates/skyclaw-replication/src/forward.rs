@@ -17,6 +17,7 @@ use crate::leader::LeaderReply;
 use crate::node::Inner;
 use crate::peer::LeaderCall;
 use crate::proposer::{Batch, Decided, Queue, Waiting, decide};
+use crate::trail::Aside;
 
 /// Most commands that wait; beyond, they are refused.
 const QUEUE: usize = 8192;
@@ -71,7 +72,12 @@ async fn deliver(node: &Inner, mut batch: Vec<Waiting>) {
     while !batch.is_empty() {
         let may_try_again = Instant::now() < deadline;
         let commands = batch.iter().map(|waiting| waiting.command.clone()).collect();
-        let results = match node.at_leader(LeaderCall::Write(commands)).await {
+        let trails = batch.iter().map(|waiting| waiting.trail.clone());
+        let aside = match batch.iter().any(|waiting| waiting.trail.is_some()) {
+            true => Aside::new(&node.stamper.node, trails.collect()),
+            false => Aside::default(),
+        };
+        let results = match node.at_leader_saying(LeaderCall::Write(commands), &aside).await {
             Ok(LeaderReply::Decided(results)) if results.len() == batch.len() => results,
             Ok(_) => vec![Err(WriteError::OutcomeUnknown); batch.len()],
             Err(error) => vec![Err(error); batch.len()],

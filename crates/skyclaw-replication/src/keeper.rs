@@ -1,6 +1,5 @@
 //! What a leader does unasked: it ends leases that ran out, writes down which were renewed and which hosts
-//! are heard of, tells drained hosts when their time is over, forgets replies that were kept long enough, and
-//! lets the log forget what the database holds.
+//! are heard of, tells drained hosts when their time is over, and lets the log forget what the database holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,8 +27,6 @@ const HOSTS_AT_ONCE: usize = 1000;
 const JOBS_AT_ONCE: usize = 16;
 /// How many such commands follow each other before the other duties are looked at again.
 const SETTLED_IN_A_ROW: usize = 20;
-/// How often replies that were kept long enough are forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked which hosts are heard of.
 const HOSTS_EVERY: Duration = Duration::from_secs(1);
 /// How many bytes the log gathers before it is compacted.
@@ -54,7 +51,6 @@ pub(crate) struct Keeper {
 
 /// What was last looked at, and when.
 struct Seen {
-    pruned: Instant,
     hosts: Instant,
     /// Up to which time hosts were told that their time to be drained is over.
     drains: Timestamp,
@@ -66,7 +62,7 @@ impl Keeper {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut role = self.raft.server_metrics();
         let mut term_led = None;
-        let mut seen = Seen { pruned: Instant::now(), hosts: Instant::now(), drains: self.stamper.now() };
+        let mut seen = Seen { hosts: Instant::now(), drains: self.stamper.now() };
         let mut compacted_at = 0;
         loop {
             tokio::select! {
@@ -112,10 +108,6 @@ impl Keeper {
         self.look_after_dependents().await?;
         self.look_after_restores().await?;
         self.look_after_hosts(seen).await?;
-        if seen.pruned.elapsed() > PRUNE_EVERY {
-            seen.pruned = Instant::now();
-            self.propose(Operation::PruneReplies).await;
-        }
         Ok(())
     }
 

@@ -4,13 +4,16 @@
 //! otherwise. When the leader changes in between, it looks for the new one and asks again, as long as
 //! that cannot do anything twice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use skyclaw_proto::Explanation;
 use skyclaw_proto::logs::{LogPiece, LogWant};
 use skyclaw_proto::record;
 use skyclaw_proto::response;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::error::WriteError;
 use crate::machine::logs::LogsFault;
@@ -20,11 +23,14 @@ use crate::peer::{Call, LeaderCall, LeaderError};
 use crate::proposer::Decided;
 use crate::raft::{Raft, RaftId};
 use crate::restore::STEP_WITHIN;
+use crate::trail::Aside;
 
 /// How long to look for a leader before giving up.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the leader may take for what does not wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How long the leader may take to say what it knows of a job; what the records tell is known here.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 /// How often to look whether there is a leader by now, should no change be noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -55,6 +61,8 @@ pub(crate) enum LeaderReply {
     Logs(Result<LogPiece, LogsFault>),
     /// What is wanted of a job's output, to a host that has brought some.
     LogWants(Result<Vec<LogWant>, LogsFault>),
+    /// Why a job is not running; nothing of one that has ended or is not known.
+    Explained(Option<Box<Explanation>>),
 }
 
 /// Who leads, as far as this node knows. A node that was removed may still believe in itself.
@@ -91,7 +99,25 @@ impl LeaderCall {
             | Self::Autopilot
             | Self::ReadLogs(_)
             | Self::PushLogs(_)
+            | Self::Explain(_)
             | Self::Restore { .. } => true,
+        }
+    }
+
+    /// What it is, in a word.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Write(_) => "write",
+            Self::Claim { .. } => "claim",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::ClaimService { .. } => "claim_service",
+            Self::ReadIndex => "read_index",
+            Self::Hosts => "hosts",
+            Self::Restore { .. } => "restore",
+            Self::Autopilot => "autopilot",
+            Self::ReadLogs(_) => "read_logs",
+            Self::PushLogs(_) => "push_logs",
+            Self::Explain(_) => "explain",
         }
     }
 
@@ -102,6 +128,7 @@ impl LeaderCall {
             Self::Restore { wait, .. } => *wait + STEP_WITHIN,
             Self::ReadLogs(read) => read.wait + ANSWER_WITHIN,
             Self::PushLogs(_) => ANSWER_WITHIN,
+            Self::Explain(_) => EXPLAINED_WITHIN,
             Self::Write(_) | Self::ClaimService { .. } | Self::ReadIndex | Self::Hosts | Self::Autopilot => {
                 ANSWER_WITHIN
             }
@@ -112,6 +139,15 @@ impl LeaderCall {
 impl Inner {
     /// Has the leader do something.
     pub(crate) async fn at_leader(&self, call: LeaderCall) -> Result<LeaderReply, WriteError> {
+        self.at_leader_saying(call, &Aside::current(&self.stamper.node)).await
+    }
+
+    /// The same, on behalf of those who are named.
+    pub(crate) async fn at_leader_saying(
+        &self,
+        call: LeaderCall,
+        aside: &Aside,
+    ) -> Result<LeaderReply, WriteError> {
         let mut deadline = Instant::now() + PATIENCE;
         let mut metrics = self.raft.server_metrics();
         loop {
@@ -121,7 +157,7 @@ impl Inner {
             self.serving().await?;
             metrics.mark_unchanged();
             let asked = Instant::now();
-            match self.ask_leader(&call).await {
+            match self.ask_leader(&call, aside).await {
                 Ok(reply) => return Ok(reply),
                 Err(LeaderError::Write(error)) => return Err(error),
                 // A long poll that was cut off by a change of leaders has not used up its patience.
@@ -134,21 +170,21 @@ impl Inner {
         }
     }
 
-    async fn ask_leader(&self, call: &LeaderCall) -> Result<LeaderReply, LeaderError> {
+    async fn ask_leader(&self, call: &LeaderCall, aside: &Aside) -> Result<LeaderReply, LeaderError> {
         match leader(&self.raft) {
-            Leader::Me => self.lead(call.clone()).await,
+            Leader::Me => self.lead(call.clone(), aside).await,
             Leader::Nobody => Err(LeaderError::NotLeader),
             Leader::Other { id, url } => {
                 let asked = Call::Leader(call.clone());
                 let reply: Result<Result<LeaderReply, LeaderError>, _> =
-                    self.peers.call(&url, id, &asked, call.answer_within()).await;
+                    self.peers.call_saying(&url, id, &asked, aside, call.answer_within()).await;
                 match reply {
                     Ok(reply) => reply,
                     Err(error) if error.nothing_was_done() || call.can_be_repeated() => {
                         Err(LeaderError::NotLeader)
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "the leader's answer was lost");
+                        tracing::warn!(%error, requests = aside.names(), "the leader's answer was lost");
                         Err(LeaderError::Write(WriteError::OutcomeUnknown))
                     }
                 }
@@ -156,14 +192,23 @@ impl Inner {
         }
     }
 
+    /// Does what only the leader can do for another node, and says for whom in its spans.
+    pub(crate) async fn lead_for(&self, call: LeaderCall, aside: &Aside) -> Result<LeaderReply, LeaderError> {
+        // A write is of many, and each of its commands has a span of its own.
+        let is_write = matches!(call, LeaderCall::Write(_));
+        let followed = (!is_write).then(|| Some((aside.of(0)?, aside.span(0, &self.follow, call.name())?)));
+        let Some((trail, span)) = followed.flatten() else { return self.lead(call, aside).await };
+        Box::pin(Arc::clone(trail).followed(self.lead(call, aside)).instrument(span)).await
+    }
+
     /// Does what only the leader can do.
-    pub(crate) async fn lead(&self, call: LeaderCall) -> Result<LeaderReply, LeaderError> {
+    pub(crate) async fn lead(&self, call: LeaderCall, aside: &Aside) -> Result<LeaderReply, LeaderError> {
         if !*self.leading.borrow() {
             return Err(LeaderError::NotLeader);
         }
         match call {
             LeaderCall::Write(commands) => {
-                Ok(LeaderReply::Decided(self.proposer.propose_all(commands).await))
+                Ok(LeaderReply::Decided(self.proposer.propose_all_for(commands, aside, &self.follow).await))
             }
             LeaderCall::Claim { host, max, wait, idempotency, node } => {
                 self.lead_claim(&host, max, wait, idempotency, node).await.map(LeaderReply::Written)
@@ -194,6 +239,12 @@ impl Inner {
                 let look = move |memory: &mut Memory| memory.take_logs(&piece, std::time::Instant::now());
                 let wanted = self.machine.look(look).await?.map_err(WriteError::Refused)?;
                 Ok(LeaderReply::LogWants(wanted))
+            }
+            LeaderCall::Explain(id) => {
+                let at = self.stamper.now();
+                let look =
+                    move |memory: &mut Memory| memory.explain_leading(&id, std::time::Instant::now(), at);
+                Ok(LeaderReply::Explained(self.machine.look(look).await?.map(Box::new)))
             }
         }
     }

@@ -51,9 +51,17 @@ impl Node {
     /// # Errors
     /// When there is no such job, its host does not say what there is, or nobody leads.
     pub async fn logs(&self, read: ReadLogs) -> Result<LogPiece, LogsError> {
-        let mut learnt = false;
+        let (mut learnt, mut sure) = (false, false);
         loop {
-            let job = self.job(&read.job).await?.ok_or_else(|| LogsError::UnknownJob(read.job.clone()))?;
+            let Some(job) = self.job(&read.job).await? else {
+                if sure {
+                    return Err(LogsError::UnknownJob(read.job));
+                }
+                // Somebody may have submitted it at another node a moment ago.
+                self.catch_up(LEARNT_WITHIN).await?;
+                sure = true;
+                continue;
+            };
             if let Phase::Ended(ended) = &job.phase {
                 return Ok(of_record(&read, &job, ended.run.as_deref()));
             }

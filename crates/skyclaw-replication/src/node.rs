@@ -10,10 +10,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skyclaw_core::{Freeze, HostFreeze, IdempotencyKey, Job, Operation, Reply, Service};
+use skyclaw_core::{Command, Freeze, HostFreeze, IdempotencyKey, Job, Operation, Reply, Service};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response;
-use skyclaw_proto::{Explanation, HostId, JobId, NodeId, ServiceId, record};
+use skyclaw_proto::{Actor, Explanation, HostId, JobId, JobStatus, NodeId, ServiceId, record};
 use skyclaw_store::{Export, JobFilter, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ use crate::gossip::Gossip;
 use crate::leader::{Leader, LeaderReply, leader};
 use crate::log::Log;
 use crate::machine::Machine;
+use crate::machine::memory::Lookup;
 use crate::metrics::Meters;
 use crate::options::Stamper;
 use crate::peer::{LeaderCall, Peers};
@@ -34,6 +35,10 @@ use crate::proposer::{Proposer, RESERVE_BYTES};
 use crate::raft::{Identity, Incoming, Memo, Raft};
 use crate::read_index::ReadIndex;
 use crate::target::Target;
+use crate::trail::{Follow as FollowTrace, Follower};
+
+/// How long the leader is looked for to explain why a job is not running.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A coordinator's replicated state.
 #[derive(Clone)]
@@ -75,6 +80,8 @@ pub(crate) struct Inner {
     /// Where copies of the database lie for a while.
     pub(crate) copies: PathBuf,
     pub(crate) stop: CancellationToken,
+    /// How spans follow traces that come from other nodes; empty where none are exported.
+    pub(crate) follow: Follower,
     /// The database, when it was too large to be checked as a whole before the start.
     pub(crate) verify: Option<(PathBuf, Store)>,
 }
@@ -104,6 +111,12 @@ impl Node {
         &self.0.stamper.node
     }
 
+    /// From now on what is done for a request of another node is a part of its trace.
+    pub fn follow_traces(&self, follow: FollowTrace) {
+        // The first one stays.
+        let _ = self.0.follow.set(follow);
+    }
+
     /// Carries out an operation, durably and once.
     ///
     /// # Errors
@@ -113,9 +126,22 @@ impl Node {
         idempotency: Option<IdempotencyKey>,
         operation: Operation,
     ) -> Result<Written, WriteError> {
+        self.write_by(None, idempotency, operation).await
+    }
+
+    /// The same for somebody of whom it is to be told.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn write_by(
+        &self,
+        by: Option<Arc<Actor>>,
+        idempotency: Option<IdempotencyKey>,
+        operation: Operation,
+    ) -> Result<Written, WriteError> {
         self.0.serving().await?;
         self.0.target.check_known(&self.0.raft)?;
-        let command = self.0.stamper.stamp(idempotency, operation);
+        let command = Command { by, ..self.0.stamper.stamp(idempotency, operation) };
         let leads = *self.0.leading.borrow() && leader(&self.0.raft) == Leader::Me;
         let (answer, index) = match leads {
             true => match self.0.proposer.propose(command.clone()).await {
@@ -198,23 +224,36 @@ impl Node {
     /// When the database cannot be read or the node goes down.
     pub async fn job(&self, id: &JobId) -> Result<Option<Arc<Job>>, ReadError> {
         let sought = id.clone();
-        if let Some(job) = self.0.machine.look(move |memory| memory.job(&sought)).await? {
-            return Ok(Some(job));
+        match self.0.machine.look(move |memory| memory.job(&sought)).await? {
+            Lookup::Here(job) => Ok(Some(job)),
+            Lookup::Gone => Ok(None),
+            Lookup::Elsewhere => Ok(self.0.machine.store().job(id).await?),
         }
-        Ok(self.0.machine.store().job(id).await?)
     }
 
-    /// Why a job is not running, as far as this node has applied the log.
+    /// Why a job is not running: with what the leader knows of hosts, or as far as this node has applied the log where it
+    /// cannot be asked.
     ///
     /// # Errors
     /// As [`Self::job`].
     pub async fn explain(&self, id: &JobId) -> Result<Option<Explanation>, ReadError> {
         let sought = id.clone();
-        let look = move |memory: &mut crate::machine::memory::Memory| {
-            memory.job(&sought).map(|job| memory.state.explain(&job))
+        let look = move |memory: &mut crate::machine::memory::Memory| memory.explain(&sought);
+        let known = match self.0.machine.look(look).await? {
+            Lookup::Here(known) => Some(known),
+            Lookup::Gone => return Ok(None),
+            Lookup::Elsewhere => None,
         };
-        if let Some(explanation) = self.0.machine.look(look).await? {
-            return Ok(Some(explanation));
+        if known.as_ref().is_none_or(|known| known.status == JobStatus::Queued) {
+            let asked = self.0.at_leader(LeaderCall::Explain(id.clone()));
+            if let Ok(Ok(LeaderReply::Explained(Some(told)))) =
+                tokio::time::timeout(EXPLAINED_WITHIN, asked).await
+            {
+                return Ok(Some(*told));
+            }
+        }
+        if known.is_some() {
+            return Ok(known);
         }
         let job = self.0.machine.store().job(id).await?;
         // What is not in memory has ended, and there is nothing to explain about it.
@@ -241,7 +280,7 @@ impl Node {
                 (memory.job(&sought), changed)
             };
             let (job, changed) = self.0.machine.look(look).await?;
-            let Some(job) = job else { return self.job(id).await };
+            let Lookup::Here(job) = job else { return self.job(id).await };
             let is_news = known_version.is_some_and(|known| known != job.version);
             if job.is_ended() || is_news || Instant::now() >= deadline || self.0.stop.is_cancelled() {
                 return Ok(Some(job));

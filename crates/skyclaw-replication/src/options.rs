@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::discovery::Discovery;
 use crate::peer::Wire;
+use crate::retention::JobRetention;
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub struct Options {
     pub wire: Arc<dyn Wire>,
     /// How long what is told of changes is kept.
     pub events: Retention,
+    /// How long jobs are kept that have ended.
+    pub jobs: JobRetention,
     /// On how many nodes a write must be, this one included; at least 1.
     pub min_replications: u32,
     /// The wall clock.
@@ -80,6 +83,6 @@ impl Stamper {
     }
 
     pub(crate) fn stamp(&self, idempotency: Option<IdempotencyKey>, operation: Operation) -> Command {
-        Command { at: self.now(), node: self.node.clone(), idempotency, operation }
+        Command { at: self.now(), node: self.node.clone(), idempotency, by: None, operation }
     }
 }

@@ -26,6 +26,7 @@ use crate::log::Log;
 use crate::machine::{Answer, Gone, Machine};
 use crate::raft::{Proposal, Raft};
 use crate::target::Target;
+use crate::trail::{Aside, Follower, OfRequest, Trail, names};
 
 /// Most commands that wait; beyond, they are refused.
 const QUEUE: usize = 8192;
@@ -56,6 +57,8 @@ pub(crate) type Decided = (Answer, u64);
 pub(crate) struct Waiting {
     pub(crate) command: Command,
     pub(crate) decided: oneshot::Sender<Result<Decided, WriteError>>,
+    /// Whose request it is of, if that is followed.
+    pub(crate) trail: OfRequest,
 }
 
 /// Room for a command in an entry that is about to leave.
@@ -66,15 +69,16 @@ pub(crate) type Queue = mpsc::Sender<Waiting>;
 
 /// Puts a command into a queue and waits for its fate.
 pub(crate) async fn decide(queue: &Queue, command: Command) -> Result<Decided, WriteError> {
-    enqueue(queue, command)?.await.unwrap_or(Err(WriteError::OutcomeUnknown))
+    enqueue(queue, command, Trail::current())?.await.unwrap_or(Err(WriteError::OutcomeUnknown))
 }
 
 fn enqueue(
     queue: &Queue,
     command: Command,
+    trail: OfRequest,
 ) -> Result<oneshot::Receiver<Result<Decided, WriteError>>, WriteError> {
     let (decided, decision) = oneshot::channel();
-    queue.try_send(Waiting { command, decided }).map_err(|error| match error {
+    queue.try_send(Waiting { command, decided, trail }).map_err(|error| match error {
         mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
         mpsc::error::TrySendError::Closed(_) => WriteError::ShuttingDown,
     })?;
@@ -114,6 +118,14 @@ impl Batch {
             let Ok(next) = queue.try_recv() else { break };
             self.push(next);
         }
+    }
+
+    /// The requests of it that are followed, where it is logged what an entry holds.
+    fn followed(&self) -> Option<String> {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return None;
+        }
+        names(self.waiting.iter().map(|waiting| &waiting.trail))
     }
 
     /// Waits for as many commands as are expected, but not for long.
@@ -210,16 +222,45 @@ impl Proposer {
 
     /// The same for many commands, of which each has its own fate.
     pub(crate) async fn propose_all(&self, commands: Vec<Command>) -> Vec<Result<Decided, WriteError>> {
+        self.propose_all_for(commands, &Aside::default(), &Follower::new()).await
+    }
+
+    /// The same for commands of which each may be of a request that is followed.
+    pub(crate) async fn propose_all_for(
+        &self,
+        commands: Vec<Command>,
+        aside: &Aside,
+        follow: &Follower,
+    ) -> Vec<Result<Decided, WriteError>> {
         // All of them are queued before the first is waited for, or they would not share an entry.
-        let queued: Vec<_> = commands.into_iter().map(|command| enqueue(&self.queue, command)).collect();
+        let queue = |(n, command)| {
+            let span = aside.span(n, follow, "write");
+            (enqueue(&self.queue, command, aside.of(n).cloned()), span)
+        };
+        let queued: Vec<_> = commands.into_iter().enumerate().map(queue).collect();
         let mut decided = Vec::with_capacity(queued.len());
-        for decision in queued {
-            decided.push(match decision {
+        for (decision, span) in queued {
+            let decision = match decision {
                 Ok(decision) => decision.await.unwrap_or(Err(WriteError::OutcomeUnknown)),
                 Err(error) => Err(error),
-            });
+            };
+            if let Some(span) = span {
+                tell(&span, &decision);
+            }
+            decided.push(decision);
         }
         decided
+    }
+}
+
+/// Says in the span of a request what became of its command.
+fn tell(span: &tracing::Span, decision: &Result<Decided, WriteError>) {
+    match decision {
+        Ok((answer, index)) => {
+            span.record("index", index);
+            span.in_scope(|| tracing::debug!(index, refused = answer.is_err(), "decided"));
+        }
+        Err(error) => span.in_scope(|| tracing::debug!(%error, "not decided")),
     }
 }
 
@@ -299,6 +340,7 @@ impl Task {
 
     async fn propose(&self, batch: Batch) {
         let bytes = batch.bytes as u64;
+        let followed = batch.followed();
         let (commands, clients): (Vec<_>, Vec<_>) =
             batch.waiting.into_iter().map(|w| (w.command, w.decided)).unzip();
         let result = match self.obstacle(bytes) {
@@ -313,6 +355,9 @@ impl Task {
         match result {
             Ok((answers, index)) => {
                 debug_assert_eq!(answers.len(), clients.len(), "one answer a command");
+                if let Some(requests) = followed {
+                    tracing::debug!(index, commands = answers.len(), requests, "an entry is applied");
+                }
                 for (client, answer) in clients.into_iter().zip(answers) {
                     let _ = client.send(Ok((answer, index)));
                 }
@@ -350,6 +395,7 @@ impl Task {
         commands: Vec<Command>,
         within: Duration,
     ) -> Result<(Vec<Answer>, u64), WriteError> {
+        self.machine.look_ahead(&commands);
         let proposal = Proposal::new(commands);
         let write = self.raft.client_write(proposal.clone());
         let done = match tokio::time::timeout(within, write).await {

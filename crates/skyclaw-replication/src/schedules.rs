@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skyclaw_core::{IdempotencyKey, Operation, Schedule, ScheduleSpec};
 use skyclaw_proto::request::CreateSchedule;
-use skyclaw_proto::{Invalid, JobId, ScheduleId, Timestamp};
+use skyclaw_proto::{Actor, Invalid, JobId, ScheduleId, Timestamp};
 
 use crate::calendar::Calendar;
 use crate::error::{ReadError, WriteError};
@@ -73,6 +73,7 @@ impl Node {
     /// When its times or zone are not understood, or no time ever comes; otherwise as [`Self::write`].
     pub async fn create_schedule(
         &self,
+        actor: Option<Arc<Actor>>,
         idempotency: Option<IdempotencyKey>,
         id: ScheduleId,
         schedule: CreateSchedule,
@@ -92,7 +93,7 @@ impl Node {
         });
         let (paused, by) = (schedule.paused, schedule.by);
         let operation = Operation::CreateSchedule { id, spec, next_at: Some(next_at), paused, by };
-        Ok(self.write(idempotency, operation).await?)
+        Ok(self.write_by(actor, idempotency, operation).await?)
     }
 
     /// Lets a paused schedule go on with the next of its times.
@@ -101,6 +102,7 @@ impl Node {
     /// When its times are not understood any more; otherwise as [`Self::write`].
     pub async fn resume_schedule(
         &self,
+        actor: Option<Arc<Actor>>,
         idempotency: Option<IdempotencyKey>,
         wanted: ScheduleId,
         by: Option<String>,
@@ -114,7 +116,7 @@ impl Node {
             None => (wanted, None),
         };
         let operation = Operation::ResumeSchedule { schedule, next_at, by };
-        Ok(self.write(idempotency, operation).await?)
+        Ok(self.write_by(actor, idempotency, operation).await?)
     }
 
     /// Has a schedule submit its job now, under an id of its own.
@@ -123,6 +125,7 @@ impl Node {
     /// When the job is not taken any more; otherwise as [`Self::write`].
     pub async fn trigger_schedule(
         &self,
+        actor: Option<Arc<Actor>>,
         idempotency: Option<IdempotencyKey>,
         wanted: ScheduleId,
         id: JobId,
@@ -134,7 +137,7 @@ impl Node {
             None => (wanted, None),
         };
         let operation = Operation::TriggerSchedule { schedule, job, by };
-        Ok(self.write(idempotency, operation).await?)
+        Ok(self.write_by(actor, idempotency, operation).await?)
     }
 }
 

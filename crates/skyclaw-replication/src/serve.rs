@@ -23,6 +23,7 @@ impl Inner {
     async fn respond(&self, mut heard: Request) -> Vec<u8> {
         // Taken out, so that the rest of what was heard can seal the answer.
         let call = std::mem::replace(&mut heard.call, Call::Hello);
+        let aside = std::mem::take(&mut heard.aside);
         let is_member = self.cluster.borrow().is_some() && !heard.cluster.is_nil();
         match call {
             Call::Hello => self.peers.answer(&heard, &self.hello()),
@@ -69,7 +70,7 @@ impl Inner {
                 self.peers.answer(&heard, &result)
             }
             Call::Leader(call) => {
-                let result: Result<LeaderReply, LeaderError> = self.lead(call).await;
+                let result: Result<LeaderReply, LeaderError> = self.lead_for(call, &aside).await;
                 self.peers.answer(&heard, &result)
             }
         }

@@ -27,8 +27,10 @@ use crate::peer::Peers;
 use crate::proposer::Proposer;
 use crate::raft::{Identity, Incoming, LogStore, Memo, Network, Place, Raft, StateMachine};
 use crate::read_index::ReadIndex;
+use crate::retention::Pruner;
 use crate::scheduler::Scheduler;
 use crate::target::Target;
+use crate::trail::Follower;
 
 /// Databases up to this size are read as a whole before the start.
 const VERIFY_BYTES: u64 = 32 * 1024 * 1024;
@@ -134,6 +136,15 @@ impl Node {
             stop: stop.clone(),
         };
         tracker.spawn(scheduler.run());
+        let pruner = Pruner {
+            machine: machine.clone(),
+            proposer: proposer.clone(),
+            stamper: stamper.clone(),
+            keep: options.jobs,
+            leading: leading.clone(),
+            stop: stop.clone(),
+        };
+        tracker.spawn(pruner.run());
         let (forwarder, forwarded) = Forwarder::new();
         let (known, _) = watch::channel(BTreeSet::new());
         let (found, autopilot) = watch::channel(None);
@@ -168,6 +179,7 @@ impl Node {
             gossip: OnceLock::new(),
             leading,
             stop: stop.clone(),
+            follow: Follower::new(),
             verify,
         });
         tracker.spawn(crate::forward::serve(Arc::downgrade(&inner), forwarded, tracker.clone()));

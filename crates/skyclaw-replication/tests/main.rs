@@ -5,6 +5,7 @@
 mod cluster;
 mod frozen;
 mod net;
+mod retention;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ fn options(dir: &Path) -> Options {
         discovery: None,
         wire: Arc::new(net::Net::default()).port("http://alone"),
         events: skyclaw_replication::Retention::default(),
+        jobs: skyclaw_replication::JobRetention::default(),
         min_replications: 1,
         clock: skyclaw_clock,
         new_uuid: Uuid::now_v7,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skyclaw_core::model::{Host, Job, Phase, Service};
 use skyclaw_core::{
-    ById, Change, Counters, Freeze, IdempotencyKey, KEPT_RESTORES, Notice, Reply, Restore, Schedule,
-    StagedPart, StoredReply,
+    ById, Change, Counters, Freeze, IdempotencyKey, Ids, KEPT_RESTORES, Notice, Pruned, Reply, Restore,
+    Schedule, StagedPart, StoredReply,
 };
 use skyclaw_proto::{EventId, HostId, JobId, Payload, ScheduleId, ServiceId, Timestamp};
 
@@ -68,6 +68,10 @@ pub struct Batch {
     /// Hosts that are no more.
     pub(crate) removed_hosts: BTreeSet<HostId>,
     pub(crate) jobs: ById<JobId, Arc<Job>>,
+    /// Jobs that are no more, unless they came back since.
+    pub(crate) pruned_jobs: Ids<JobId>,
+    /// Their places in the order of enqueueing.
+    pub(crate) pruned_seqs: Vec<u64>,
     pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
     /// `None` where the prune forgot one that was put before: an older one must not show through.
     pub(crate) replies: HashMap<ReplyId, Option<Arc<StoredReply>>>,
@@ -116,6 +120,7 @@ impl Batch {
                     let old = self.jobs.insert(job.id.clone(), job);
                     self.shrink(old.map(|old| job_bytes(&old)));
                 }
+                Change::PruneJobs(pruned) => self.prune_jobs(&pruned),
                 Change::Service(service) => {
                     self.grow(service_bytes(&service));
                     let old = self.services.insert(service.id.clone(), service);
@@ -185,6 +190,12 @@ impl Batch {
         self.applied.as_ref().map(|(position, _)| position)
     }
 
+    /// Whether a job found in an earlier batch or in the store is no more.
+    #[must_use]
+    pub fn has_pruned(&self, id: &JobId) -> bool {
+        !self.pruned_jobs.is_empty() && self.pruned_jobs.contains(id) && !self.jobs.contains_key(id)
+    }
+
     /// A job that changed.
     #[must_use]
     pub fn job(&self, id: &JobId) -> Option<&Arc<Job>> {
@@ -215,7 +226,7 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let keeps_all = self.prune.is_none() && !self.drop_staged && self.removed_hosts.is_empty();
-        let is_quiet = self.freezes.is_empty() && self.schedules.is_empty();
+        let is_quiet = self.freezes.is_empty() && self.schedules.is_empty() && self.pruned_seqs.is_empty();
         self.bytes == 0 && keeps_all && is_quiet && self.applied.is_none()
     }
 
@@ -228,6 +239,15 @@ impl Batch {
         }
         self.shrink(Some(freed));
         self.prune = self.prune.max(Some(before));
+    }
+
+    fn prune_jobs(&mut self, pruned: &Pruned) {
+        for (id, seq) in &pruned.jobs {
+            let old = self.jobs.remove(id);
+            self.shrink(old.map(|old| job_bytes(&old)));
+            self.pruned_jobs.insert(id.clone());
+            self.pruned_seqs.push(*seq);
+        }
     }
 
     fn drop_staged(&mut self) {

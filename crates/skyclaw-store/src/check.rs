@@ -4,7 +4,7 @@
 
 use futures_util::TryStreamExt;
 use skyclaw_core::{Freeze, Restore};
-use skyclaw_proto::HostId;
+use skyclaw_proto::{HostId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -20,7 +20,8 @@ pub(crate) async fn whole(conn: &mut SqliteConnection) -> Result<(), Error> {
         return Err(Error::Damaged(Damage(verdict)));
     }
     each(conn, "SELECT id, body, crc FROM hosts", |row| row::host(row).map(drop)).await?;
-    each(conn, "SELECT seq, id, status, body, crc, host, submitter FROM jobs", job).await?;
+    each(conn, "SELECT seq, id, status, body, crc, host, submitter, ended_at, keep_until FROM jobs", job)
+        .await?;
     each(conn, "SELECT seq, id, body, crc FROM services", |row| row::service(row).map(drop)).await?;
     each(conn, "SELECT id, body, crc, expires_at FROM replies", reply).await?;
     each(conn, "SELECT number, body, crc FROM restores", |row| row::numbered::<Restore>(row).map(drop))
@@ -46,8 +47,15 @@ async fn each(
 
 fn job(row: &SqliteRow) -> Result<(), Error> {
     let job = row::job(row)?;
-    let same =
-        job.host().map(HostId::as_str) == row.try_get(5)? && job.submitted_by.as_deref() == row.try_get(6)?;
+    let prunable = job.prunable();
+    let (ended_at, keep_until) = (
+        prunable.map(|(at, _)| at.as_millis()),
+        prunable.and_then(|(_, until)| until).map(Timestamp::as_millis),
+    );
+    let same = job.host().map(HostId::as_str) == row.try_get(5)?
+        && job.submitted_by.as_deref() == row.try_get(6)?
+        && ended_at == row.try_get(7)?
+        && keep_until == row.try_get(8)?;
     row::agree(same, || format!("job {}", job.id))
 }
 

@@ -19,6 +19,7 @@
 //! - nothing read is handed out unless its checksum is right;
 //! - a file that is damaged, foreign or newer than this program is refused before it is written to;
 //! - what replaces the content as a whole ([`Store::install`], [`Store::roll_back`]) is one transaction too;
+//! - what is free in the file is used again or, when it is much, given back (`tidy`);
 //! - one process has the file at a time.
 //!
 //! Writing a job costs the same however many ended: nothing here reads or scans history, and what is new is
@@ -39,11 +40,13 @@ mod open;
 mod page;
 mod read;
 mod replace;
+mod retention;
 mod roll_back;
 mod row;
 mod schema;
 pub mod snapshot;
 mod store;
+mod tidy;
 mod write;
 mod writer;
 
@@ -57,6 +60,7 @@ pub use open::{Error as OpenError, Opened, Options};
 pub use page::JobFilter;
 pub use read::Error as ReadError;
 pub use replace::{Error as InstallError, Installed};
+pub use retention::{EndPlace, EndedCount, EndedPage, ExpiredReplies};
 pub use roll_back::{Assembled, Error as RollBackError, Refusal};
 pub use store::Store;
 pub use writer::Error as CommitError;

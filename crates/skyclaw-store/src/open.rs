@@ -21,6 +21,10 @@ use crate::schema::{self, APPLICATION_ID, migrator, reader_options, writer_optio
 use crate::store::Store;
 use crate::writer::{QUEUE, Writer};
 
+/// Databases of an older version up to this size are rewritten when they are brought up to date, which takes a
+/// second or two.
+const REWRITE_BYTES: u64 = 256 * 1024 * 1024;
+
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -192,7 +196,22 @@ async fn examine_with(conn: &mut SqliteConnection, path: &Path, check: bool) -> 
 async fn migrate(path: &Path) -> Result<(), sqlx::Error> {
     let mut conn = writer_options(path).connect().await?;
     migrator().run(&mut conn).await.map_err(|error| sqlx::Error::Migrate(error.into()))?;
+    give_back(&mut conn, path).await;
     conn.close().await
+}
+
+/// Has a database of before keep track of which page belongs where, so that it can give some back. That rewrites
+/// it, so a large one is left as it is, and so is one for which there is no room: what is free in it is used again.
+async fn give_back(conn: &mut SqliteConnection, path: &Path) {
+    let is_small = std::fs::metadata(path).is_ok_and(|file| file.len() <= REWRITE_BYTES);
+    let mode: Result<i64, _> = sqlx::query_scalar("PRAGMA auto_vacuum").fetch_one(&mut *conn).await;
+    if !is_small || mode.is_ok_and(|mode| mode != 0) {
+        return;
+    }
+    // The connection asks for the new mode, which takes effect with this.
+    if let Err(error) = sqlx::raw_sql("VACUUM").execute(conn).await {
+        tracing::warn!(%error, path = %path.display(), "the database is not rewritten, and keeps its size when jobs are forgotten");
+    }
 }
 
 /// Says which file an error is about and, when it is damaged, what to do.

@@ -170,5 +170,7 @@ fn highest(one: Counters, other: Counters) -> Counters {
         next_seq: one.next_seq.max(other.next_seq),
         next_version: one.next_version.max(other.next_version),
         next_fence: one.next_fence.max(other.next_fence),
+        pruned_to: one.pruned_to.max(other.pruned_to),
+        own_pruned_to: one.own_pruned_to.max(other.own_pruned_to),
     }
 }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use skyclaw_core::model::{Host, Job, Service};
 use skyclaw_core::{Counters, Freeze, Restore, Schedule, StagedPart, StoredReply};
+use skyclaw_proto::Timestamp;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, Row as _};
@@ -86,14 +87,18 @@ pub(crate) struct JobRow {
     pub(crate) status: i64,
     pub(crate) host: Option<Arc<str>>,
     pub(crate) submitter: Option<String>,
+    /// When it ended, if it may be forgotten, and until when it asks to be kept, if it does.
+    pub(crate) prunable: Option<(Timestamp, Option<Timestamp>)>,
     pub(crate) body: Body,
 }
 
 impl Insert for JobRow {
-    const HEAD: &'static str = "INSERT INTO jobs (seq, id, status, host, submitter, body, crc) ";
-    const ROW: &'static str = "(?, ?, ?, ?, ?, ?, ?)";
+    const HEAD: &'static str =
+        "INSERT INTO jobs (seq, id, status, host, submitter, body, crc, ended_at, keep_until) ";
+    const ROW: &'static str = "(?, ?, ?, ?, ?, ?, ?, ?, ?)";
     const CONFLICT: &'static str = " ON CONFLICT (seq) DO UPDATE SET status = excluded.status, \
-        host = excluded.host, submitter = excluded.submitter, body = excluded.body, crc = excluded.crc";
+        host = excluded.host, submitter = excluded.submitter, body = excluded.body, crc = excluded.crc, \
+        ended_at = excluded.ended_at, keep_until = excluded.keep_until";
     fn bytes(&self) -> usize {
         self.body.text.len()
     }
@@ -104,7 +109,9 @@ impl Insert for JobRow {
         values.add(self.host)?;
         values.add(self.submitter)?;
         values.add(self.body.text)?;
-        values.add(i64::from(self.body.crc))
+        values.add(i64::from(self.body.crc))?;
+        values.add(self.prunable.map(|(at, _)| at.as_millis()))?;
+        values.add(self.prunable.and_then(|(_, until)| until).map(Timestamp::as_millis))
     }
 }
 

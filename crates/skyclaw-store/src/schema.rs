@@ -1,7 +1,7 @@
 //! The shape of the file: who it belongs to, its tables, and the numbers that stand for words in it.
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlSafeStr};
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use skyclaw_proto::JobStatus;
 pub(crate) const APPLICATION_ID: u32 = 0x536b_7943;
 
 /// The schema this program writes: the version of the last migration.
-pub(crate) const VERSION: i64 = 6;
+pub(crate) const VERSION: i64 = 7;
 
 /// The migrations, oldest first. One that was released is never changed, only followed by another.
 pub(crate) fn migrator() -> Migrator {
@@ -25,7 +25,8 @@ pub(crate) fn migrator() -> Migrator {
         migration(3, "restores", include_str!("../migrations/0003_restores.sql")),
         migration(4, "freezes", include_str!("../migrations/0004_freezes.sql")),
         migration(5, "schedules", include_str!("../migrations/0005_schedules.sql")),
-        migration(VERSION, "events", include_str!("../migrations/0006_events.sql")),
+        migration(6, "events", include_str!("../migrations/0006_events.sql")),
+        migration(VERSION, "retention", include_str!("../migrations/0007_retention.sql")),
     ])
 }
 
@@ -50,6 +51,8 @@ pub(crate) const EVENTS_TABLE: &str = "events";
 pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
+        // Of a new database; an older one stays as it is, and uses again what is free in it.
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(false)
@@ -75,7 +78,7 @@ pub(crate) fn reader_options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// Negative: KiB. The upper pages of every index and the pages written to all the time stay in it.
-const WRITER_CACHE: &str = "-65536";
+const WRITER_CACHE: &str = "-32768";
 const READER_CACHE: &str = "-8192";
 /// What is left of a write-ahead log that had to grow larger, because of a reader that took long.
 const WAL_BYTES: &str = "134217728";
@@ -111,7 +114,8 @@ mod tests {
             + include_str!("../migrations/0003_restores.sql")
             + include_str!("../migrations/0004_freezes.sql")
             + include_str!("../migrations/0005_schedules.sql")
-            + include_str!("../migrations/0006_events.sql");
+            + include_str!("../migrations/0006_events.sql")
+            + include_str!("../migrations/0007_retention.sql");
         let made: BTreeSet<&str> =
             sql.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" (")).collect();
         let others = [APPLIED_TABLE, STAGED_TABLE, RESTORES_TABLE, FREEZES_TABLE, EVENTS_TABLE];

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use crate::batch::{Batch, Position};
 use crate::events::{self, Retention};
+use crate::retention;
 use crate::row::{
     Body, HostRow, Insert, JobRow, LabelRow, NumberedRow, ReplyRow, ScheduleRow, ServiceRow, StagedRow,
     applied_crc, label,
@@ -66,6 +67,8 @@ pub(crate) async fn content(tx: &mut SqliteConnection, batch: &Batch) -> Result<
         .values()
         .map(|host| Ok(HostRow { id: host.id.as_str().to_owned(), body: Body::of(host)? }));
     rows(tx, hosts).await?;
+    // One that came back under its id is written after that.
+    retention::remove(tx, batch).await?;
     // In the order of their keys, rows are appended or at least close to each other.
     let mut jobs: Vec<&Arc<Job>> = batch.jobs.values().collect();
     jobs.sort_unstable_by_key(|job| job.seq);
@@ -160,6 +163,7 @@ fn job_row(job: &Job) -> Result<JobRow, Failure> {
         status: status_code(job.status()),
         host: job.host().map(HostId::shared),
         submitter: job.submitted_by.clone(),
+        prunable: job.prunable(),
         body: Body::of(job)?,
     })
 }

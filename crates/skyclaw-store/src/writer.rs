@@ -5,10 +5,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::batch::Batch;
@@ -17,6 +19,7 @@ use crate::events::Retention;
 use crate::file::Lock;
 use crate::replace::{self, Reach};
 use crate::schema::writer_options;
+use crate::tidy;
 use crate::write::{self, Failure};
 
 /// Requests that may wait for the writer; whoever sends one more waits.
@@ -116,7 +119,17 @@ impl Writer {
 
     /// Serves requests until it is told to close or nobody can ask any more.
     pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        while let Some(request) = requests.recv().await {
+        let mut tidy_at = Instant::now() + tidy::LOOK_EVERY;
+        loop {
+            // Cancel-safe: a request that is received is not lost to the time.
+            let request = match tokio::time::timeout_at(tidy_at, requests.recv()).await {
+                Ok(Some(request)) => request,
+                Ok(None) => break,
+                Err(_) => {
+                    tidy_at = Instant::now() + self.tidy().await;
+                    continue;
+                }
+            };
             match request {
                 // Who asked may be gone; what was asked for is done all the same.
                 Request::Commit(batch, done) => drop(done.send(self.commit(&batch).await)),
@@ -134,6 +147,26 @@ impl Writer {
             }
         }
         self.finish().await;
+    }
+
+    /// Gives free pages back, and says when to look again.
+    async fn tidy(&mut self) -> Duration {
+        if self.sync_failed {
+            return tidy::LOOK_EVERY;
+        }
+        let stepped = match self.connection().await {
+            Ok(conn) => tidy::step(conn).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        match stepped {
+            Ok(true) => tidy::STEP_EVERY,
+            Ok(false) => tidy::LOOK_EVERY,
+            Err(error) => {
+                debug!(%error, path = %self.path.display(), "what is free in the database is not given back now");
+                self.failed(error).await;
+                tidy::LOOK_EVERY
+            }
+        }
     }
 
     async fn commit(&mut self, batch: &Batch) -> Result<(), Error> {

@@ -26,7 +26,7 @@ fn a_job_in_podman_gives_back_what_it_did(place: &mut Place) {
     assert_eq!((&result["exitCode"], &done["error"]), (&json!(3), &json!("exited with code 3")));
     let told = kinds(&node, &job);
     let of_run: Vec<_> = told.iter().map(String::as_str).collect();
-    let want = ["claimed", "image", "prepared", "limits", "started", "exited", "usage"];
+    let want = ["submitted", "claimed", "image", "prepared", "limits", "started", "exited", "usage"];
     assert!(of_run.starts_with(&want), "{told:?}");
     let shown = skyctl(&node.url(), &["job", "get", &job]).ok();
     assert!(shown.contains(IMAGE) && shown.contains("made for this run"), "{shown}");

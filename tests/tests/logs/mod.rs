@@ -1,5 +1,6 @@
 //! What jobs write, followed while they run: through real coordinators and hosts.
 
+mod early;
 mod following;
 mod protocol;
 mod upheavals;

@@ -33,7 +33,8 @@ fn a_job_s_way_is_told_from_its_claim_to_its_end_with_what_its_host_tells() {
     let wire = node.wire();
     wire.host("h1", &[], 4);
     let queued = id(&wire.enqueue());
-    assert_eq!(events(&wire, &queued), [Value::Null; 0]);
+    let begun = json!({"at": wire.job(&queued)["createdAt"], "kind": "submitted"});
+    assert_eq!(events(&wire, &queued), [begun]);
     let fence = wire.claim("h1")["fence"].clone();
     let path = format!("/v1/jobs/{queued}/events");
     let reply = wire.post(&path, &told(&fence, "started")).ok();
@@ -43,11 +44,11 @@ fn a_job_s_way_is_told_from_its_claim_to_its_end_with_what_its_host_tells() {
     let done = wire.post(&format!("/v1/jobs/{queued}/complete"), &with(&success_of("h1"), &more)).ok();
     assert_eq!(done["job"]["result"]["usage"], json!({"cpuMs": 12, "peakMemoryBytes": 4096}));
     assert_eq!(done["job"]["result"]["oom"], json!(true));
-    assert_eq!(kinds(&wire, &queued), ["claimed", "started", "exit", "completed"]);
-    let claimed = &events(&wire, &queued)[0];
+    assert_eq!(kinds(&wire, &queued), ["submitted", "claimed", "started", "exit", "completed"]);
+    let claimed = &events(&wire, &queued)[1];
     assert_eq!((&claimed["hostId"], &claimed["detail"]), (&json!("h1"), &json!("attempt 1")));
     assert_eq!(claimed["fence"], fence);
-    let started = &events(&wire, &queued)[1];
+    let started = &events(&wire, &queued)[2];
     assert_eq!((&started["at"], &started["detail"]), (&json!("2026-01-01T00:00:00.000Z"), &json!("pid 7")));
 }
 
@@ -83,9 +84,9 @@ fn of_too_many_events_the_first_and_the_newest_are_kept_with_a_mark_between() {
     }
     let check = |wire: &Wire| {
         let kinds = kinds(wire, &job);
-        assert!(kinds.len() <= 65, "{}", kinds.len());
-        assert_eq!((kinds[0].as_str(), kinds[1].as_str()), ("claimed", "e0"));
-        assert_eq!(kinds[8], "dropped");
+        assert!(kinds.len() <= 66, "{}", kinds.len());
+        assert_eq!(&kinds[..3], ["submitted", "claimed", "e0"]);
+        assert_eq!(kinds[9], "dropped");
         assert_eq!(kinds.last().map(String::as_str), Some("e255"));
     };
     check(&node.wire());

@@ -102,7 +102,7 @@ fn a_heartbeat_that_waits_is_woken_by_a_freeze_and_told_until_the_host_confirms(
     assert_eq!(wire.claim("h1")["id"], bots["id"]);
     let events = wire.get(&format!("/v1/jobs/{}/events", id(&bots))).ok();
     let kinds: Vec<_> = events["events"].as_array().expect("events").iter().map(|e| &e["kind"]).collect();
-    assert_eq!(kinds, ["claimed", "frozen", "stopped", "requeued", "claimed"]);
+    assert_eq!(kinds, ["submitted", "claimed", "frozen", "stopped", "requeued", "claimed"]);
 }
 
 #[test]

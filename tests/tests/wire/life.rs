@@ -153,7 +153,10 @@ fn a_run_that_fails_is_tried_again_and_each_result_is_kept() {
     let kinds: Vec<_> =
         events["events"].as_array().expect("events").iter().map(|e| e["kind"].clone()).collect();
     let again = ["claimed", "attempt_failed", "requeued"];
-    assert_eq!(json!(kinds), json!([&again[..], &again[..], &["claimed", "failed"][..]].concat()));
+    assert_eq!(
+        json!(kinds),
+        json!([&["submitted"][..], &again[..], &again[..], &["claimed", "failed"][..]].concat())
+    );
 }
 
 #[test]

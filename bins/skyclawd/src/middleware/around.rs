@@ -24,13 +24,17 @@ where
     let (mut request, body) = unread::watch(request);
     let endpoint = table.find(&mut request);
     // Names the request, on every log line and on the answer; counts and times it.
-    let traced = trace::begin(app, names, &endpoint.meter, &request);
+    let mut traced = trace::begin(app, names, endpoint, &mut request);
     // Tells the applied index, on every answer: what was applied before the request was looked at, or what
     // the answer says of itself. Never what was applied meanwhile, which the answer need not reflect.
     let before = app.node.applied();
     // A panic ends nothing but its request.
     let entered = panics::caught(enter(app, endpoint, request)).instrument(traced.span().clone());
-    let (mut response, reflects) = entered.await;
+    let (mut response, reflects) = match traced.trail() {
+        None => entered.await,
+        // On the heap, as hardly any request has use for the room it takes.
+        Some(trail) => Box::pin(trail.follow(entered)).await,
+    };
     let headers = response.headers_mut();
     index::raise(headers, reflects.map_or(before, |reflects| reflects.max(before)));
     body.tell(headers);

@@ -7,14 +7,19 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::Response;
+use skyclaw_config::otlp;
 use skyclaw_proto::limits::MAX_ID_LEN;
-use skyclaw_proto::route::REQUEST_ID_HEADER;
+use skyclaw_proto::route::{REQUEST_ID_HEADER, TRACE_PARENT_HEADER, TRACE_STATE_HEADER};
+use skyclaw_replication::Trail;
 use tracing::Span;
 use uuid::Uuid;
 
+use super::auth;
 use crate::app::App;
 use crate::error::Unavailable;
+use crate::extract::is_stated;
 use crate::metrics::{InFlight, Metrics, RouteMeter};
+use crate::table::Endpoint;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
 
@@ -43,6 +48,7 @@ impl Names {
 pub(crate) struct Traced<'a> {
     id: HeaderValue,
     span: Span,
+    trail: Option<Trail>,
     meter: &'a RouteMeter,
     metrics: &'a Metrics,
     method: Method,
@@ -51,8 +57,14 @@ pub(crate) struct Traced<'a> {
 }
 
 /// Names a request that came to a route.
-pub(crate) fn begin<'a>(app: &'a App, names: &Names, meter: &'a RouteMeter, request: &Request) -> Traced<'a> {
+pub(crate) fn begin<'a>(
+    app: &'a App,
+    names: &Names,
+    endpoint: &'a Endpoint,
+    request: &mut Request,
+) -> Traced<'a> {
     let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
+    let is_named = given.is_some();
     let id = given.cloned().unwrap_or_else(|| names.next());
     let span = tracing::info_span!(
         "request",
@@ -60,10 +72,17 @@ pub(crate) fn begin<'a>(app: &'a App, names: &Names, meter: &'a RouteMeter, requ
         method = %request.method(),
         path = request.uri().path(),
     );
+    let is_deed = endpoint.is_told && request.method() != Method::GET;
+    let trail = trail(app, is_deed, request, &id, &span);
+    if !is_named && (is_deed || is_stated(request.headers())) {
+        // The route tells of it by this name.
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+    }
     Traced {
         id,
         span,
-        meter,
+        trail,
+        meter: &endpoint.meter,
         metrics: &app.metrics,
         method: request.method().clone(),
         in_flight: app.metrics.begin(),
@@ -71,10 +90,34 @@ pub(crate) fn begin<'a>(app: &'a App, names: &Names, meter: &'a RouteMeter, requ
     }
 }
 
+/// What of the request goes along to the leader: where somebody looks at requests that closely, and of what is done
+/// by hand. Nothing of the rest is looked at.
+fn trail(app: &App, is_deed: bool, request: &Request, id: &HeaderValue, span: &Span) -> Option<Trail> {
+    let is_looked_at = app.exports_traces || tracing::enabled!(tracing::Level::DEBUG);
+    if !is_looked_at && !is_deed {
+        return None;
+    }
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    // Strangers do not say what is to be traced.
+    let told = || Some((text(TRACE_PARENT_HEADER)?, text(TRACE_STATE_HEADER)));
+    let told = told().filter(|_| auth::check(app, request.headers()).is_ok());
+    if let Some((parent, state)) = told {
+        otlp::follow(span, parent, state);
+    }
+    // Where nothing is exported, what the client says is passed on as it is.
+    let as_told = || told.map(|(parent, state)| (parent.to_owned(), state.map(str::to_owned)));
+    Some(Trail::new(id.to_str().ok()?, otlp::place(span).or_else(as_told)))
+}
+
 impl Traced<'_> {
     /// What the request's log lines are in.
     pub(crate) fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// What goes along to the leader, if something does.
+    pub(crate) fn trail(&mut self) -> Option<Trail> {
+        self.trail.take()
     }
 
     /// Counts the request as answered, and puts its name on the answer.
@@ -91,7 +134,7 @@ impl Traced<'_> {
 }
 
 /// What cannot break a log line and is not too long to be on each.
-fn is_sane(id: &[u8]) -> bool {
+pub(crate) fn is_sane(id: &[u8]) -> bool {
     let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
     !id.is_empty() && id.len() <= MAX_ID_LEN && id.iter().all(allowed)
 }

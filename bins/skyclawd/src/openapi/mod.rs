@@ -100,7 +100,8 @@ Fields that are not known are ignored, and a field that is absent is left out, n
 RFC 3339 in UTC, durations whole milliseconds. Every error is `{\"error\": \"<sentence>\", \"code\": \"<word>\"}`, and a 503 \
 says with `retry-after` when to come back. A request that changes something may carry `x-idempotency-key`: sent again \
 with the same key, it is answered as before and done once. `x-skyclaw-index` of an answer is the place in the log that \
-it reflects; a request with `x-skyclaw-min-index` waits until that place is reached.\n\n\
+it reflects; a request with `x-skyclaw-min-index` waits until that place is reached. `traceparent` and `tracestate` (W3C Trace \
+Context) are followed where they can be read.\n\n\
 Lengths of texts are checked in bytes of UTF-8, which the schemas cannot say: a text that is not ASCII may be refused \
 although it has few enough characters.";
 

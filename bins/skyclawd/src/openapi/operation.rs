@@ -3,10 +3,12 @@
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 use skyclaw_proto::NoticeKind;
-use skyclaw_proto::limits::{MAX_IDEMPOTENCY_KEY_LEN, MAX_WAIT_MS};
+use skyclaw_proto::limits::{MAX_ACTOR_LEN, MAX_IDEMPOTENCY_KEY_LEN, MAX_WAIT_MS};
 use skyclaw_proto::notice::{END_EVENT, GAP_EVENT, Gap, Notice};
 use skyclaw_proto::openapi::SENT_ID;
-use skyclaw_proto::route::{IDEMPOTENCY_HEADER, INDEX_HEADER, MIN_INDEX_HEADER, REQUEST_ID_HEADER};
+use skyclaw_proto::route::{
+    ACTOR_HEADER, IDEMPOTENCY_HEADER, INDEX_HEADER, MIN_INDEX_HEADER, REQUEST_ID_HEADER,
+};
 use utoipa::ToSchema;
 
 use super::schemas::Schemas;
@@ -41,6 +43,7 @@ pub(super) struct Operation {
     description: Option<&'static str>,
     parameters: Vec<Value>,
     is_keyed: bool,
+    is_stated: bool,
     body: Body,
     answers: Vec<Content>,
     told: &'static str,
@@ -73,6 +76,7 @@ impl Operation {
             description: None,
             parameters: Vec::new(),
             is_keyed: false,
+            is_stated: false,
             body: Body::Nothing,
             answers: Vec::new(),
             told: "Done.",
@@ -202,6 +206,11 @@ impl Operation {
         Self { is_keyed: true, ..self }
     }
 
+    /// Who asks may say who they are.
+    pub(super) fn stated(self) -> Self {
+        Self { is_stated: true, ..self }
+    }
+
     /// A status that can come, with when. Of two of one status, both are told.
     pub(super) fn fault(mut self, status: u16, when: &'static str) -> Self {
         self.faults.push((status, when));
@@ -274,6 +283,9 @@ impl Operation {
         let mut all: Vec<Value> = path.chain(self.parameters.iter().cloned()).collect();
         if self.is_keyed {
             all.push(shared("parameters", "idempotencyKey"));
+        }
+        if self.is_stated {
+            all.push(shared("parameters", "actor"));
         }
         let asks = matches!(self.entry, Entry::Working | Entry::Parking | Entry::Public);
         if asks && self.method != Method::OPTIONS {
@@ -397,6 +409,11 @@ pub(super) fn parts() -> (Value, Value) {
             IDEMPOTENCY_HEADER,
             "Done once, however often it is sent with the same key.",
             json!({"type": "string", "maxLength": MAX_IDEMPOTENCY_KEY_LEN, "pattern": "^[ -~]*$"}),
+        ),
+        "actor": in_header(
+            ACTOR_HEADER,
+            "What the client calls itself: told with what it did, as its own word. A name in the body counts for more.",
+            json!({"type": "string", "maxLength": MAX_ACTOR_LEN, "pattern": "^[ -~]*$"}),
         ),
         "minIndex": in_header(
             MIN_INDEX_HEADER,

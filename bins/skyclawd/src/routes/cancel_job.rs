@@ -10,7 +10,7 @@ use skyclaw_proto::{JobId, route};
 use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, CORE, ClientKey, Id};
+use crate::extract::{Body, CORE, ClientKey, Deed, Id};
 
 /// There is nothing to say.
 #[derive(Debug, Deserialize)]
@@ -20,9 +20,10 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     Id(id): Id<JobId>,
     key: ClientKey,
+    deed: Deed,
     body: Body<CancelBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::cancel(&id), &body)?;
-    let written = app.node.write(key, Operation::Cancel { id }).await?;
+    let written = app.node.write_by(deed.by(), key, Operation::Cancel { id }).await?;
     reply::job(&written)
 }

@@ -14,17 +14,19 @@ use skyclaw_replication::WriteError;
 
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, Id};
+use crate::extract::{Body, Deed, Id};
 
 pub(crate) async fn handle(
     State(app): State<Shared>,
     Id(id): Id<RestoreId>,
+    deed: Deed,
     body: Body<CommitRestoreBody>,
 ) -> Result<Json<RestoreBody>, ApiError> {
     let asked = body.take().check()?;
-    tracing::warn!(restore = %id, by = asked.requested_by, force = asked.force, "a restore is asked for");
+    let (_, by) = deed.named(asked.requested_by);
+    tracing::warn!(restore = %id, by, force = asked.force, "a restore is asked for");
     let wait = Duration::from_millis(asked.wait_ms);
-    match app.node.restore(id, asked.force, asked.requested_by, wait).await {
+    match app.node.restore(id, asked.force, by, wait).await {
         Ok(restore) => Ok(Json(RestoreBody { restore: Some((&*restore).into()) })),
         Err(WriteError::Refused(refusal)) => Err(explained(refusal)),
         Err(error) => Err(error.into()),

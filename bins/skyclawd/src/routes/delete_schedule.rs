@@ -10,7 +10,7 @@ use super::reply::At;
 use super::schedules;
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, CORE, ClientKey, Id};
+use crate::extract::{Body, CORE, ClientKey, Deed, Id};
 
 /// Nothing is read of a body.
 #[derive(Debug, Deserialize)]
@@ -20,10 +20,12 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     Id(id): Id<ScheduleId>,
     key: ClientKey,
+    deed: Deed,
     body: Body<Nothing>,
 ) -> Result<At<ScheduleBody>, ApiError> {
     // Not the path of another route, so a key is of no use for both.
     let key = key.bind(&app, CORE, route::schedule(&id), &body)?;
-    let written = app.node.write(key, Operation::DeleteSchedule { schedule: id }).await?;
+    let operation = Operation::DeleteSchedule { schedule: id };
+    let written = app.node.write_by(deed.by(), key, operation).await?;
     schedules::changed(&written)
 }

@@ -9,16 +9,17 @@ use skyclaw_proto::{JobId, route};
 use super::reply;
 use crate::app::{App, Shared};
 use crate::error::ApiError;
-use crate::extract::{Body, CORE, ClientKey};
+use crate::extract::{Asker, Body, CORE, ClientKey};
 
 pub(crate) async fn handle(
     State(app): State<Shared>,
     key: ClientKey,
+    Asker(by): Asker,
     body: Body<EnqueueJobBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::JOBS, &body)?;
     let job = body.take().check()?;
-    let written = app.node.write(key, operation(&app, job)).await?;
+    let written = app.node.write_by(by, key, operation(&app, job)).await?;
     reply::submitted(&written)
 }
 

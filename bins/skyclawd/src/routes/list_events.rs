@@ -15,5 +15,5 @@ pub(crate) async fn handle(
     Id(id): Id<JobId>,
 ) -> Result<Json<EventsBody>, ApiError> {
     let job = app.node.job(&id).await?.ok_or(Refusal::UnknownJob(id))?;
-    Ok(Json(EventsBody { events: job.events().map(|event| (&event).into()).collect() }))
+    Ok(Json(EventsBody { events: job.story().map(|event| (&event).into()).collect() }))
 }

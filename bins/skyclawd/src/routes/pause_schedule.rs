@@ -11,16 +11,19 @@ use super::reply::At;
 use super::schedules;
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, CORE, ClientKey, Id};
+use crate::extract::{Body, CORE, ClientKey, Deed, Id};
 
 pub(crate) async fn handle(
     State(app): State<Shared>,
     Id(id): Id<ScheduleId>,
     key: ClientKey,
+    deed: Deed,
     body: Body<PauseScheduleBody>,
 ) -> Result<At<ScheduleBody>, ApiError> {
     let key = key.bind(&app, CORE, route::pause_schedule(&id), &body)?;
     let PauseSchedule { reason, by } = body.take().check()?;
-    let written = app.node.write(key, Operation::PauseSchedule { schedule: id, reason, by }).await?;
+    let (actor, by) = deed.named(by);
+    let written =
+        app.node.write_by(actor, key, Operation::PauseSchedule { schedule: id, reason, by }).await?;
     schedules::changed(&written)
 }

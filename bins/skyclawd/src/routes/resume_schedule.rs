@@ -10,16 +10,17 @@ use super::reply::At;
 use super::schedules;
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, CORE, ClientKey, Id};
+use crate::extract::{Body, CORE, ClientKey, Deed, Id};
 
 pub(crate) async fn handle(
     State(app): State<Shared>,
     Id(id): Id<ScheduleId>,
     key: ClientKey,
+    deed: Deed,
     body: Body<ActOnScheduleBody>,
 ) -> Result<At<ScheduleBody>, ApiError> {
     let key = key.bind(&app, CORE, route::resume_schedule(&id), &body)?;
-    let by = body.take().check()?;
-    let written = app.node.resume_schedule(key, id, by).await?;
+    let (actor, by) = deed.named(body.take().check()?);
+    let written = app.node.resume_schedule(actor, key, id, by).await?;
     schedules::changed(&written)
 }

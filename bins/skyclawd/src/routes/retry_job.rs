@@ -9,17 +9,19 @@ use skyclaw_proto::{JobId, route};
 use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, CORE, ClientKey, Id};
+use crate::extract::{Body, CORE, ClientKey, Deed, Id};
 
 pub(crate) async fn handle(
     State(app): State<Shared>,
     Id(id): Id<JobId>,
     key: ClientKey,
+    deed: Deed,
     body: Body<RetryJobBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, CORE, route::retry(&id), &body)?;
     let said = body.take().check()?;
-    let operation = Operation::RetryJob { id, reason: said.reason, by: said.by };
-    let written = app.node.write(key, operation).await?;
+    let (actor, by) = deed.named(said.by);
+    let operation = Operation::RetryJob { id, reason: said.reason, by };
+    let written = app.node.write_by(actor, key, operation).await?;
     reply::job(&written)
 }

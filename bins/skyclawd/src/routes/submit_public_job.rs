@@ -12,7 +12,7 @@ use super::public_caller::PublicCaller;
 use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, ClientKey};
+use crate::extract::{Body, ClientKey, RequestName};
 use crate::public_keys::PublicKey;
 
 /// What a key does not allow.
@@ -39,11 +39,13 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     PublicCaller(rule): PublicCaller,
     key: ClientKey,
+    request: RequestName,
     body: Body<EnqueueJobBody>,
 ) -> Result<Response, ApiError> {
     let key = key.bind(&app, &rule.caller, route::PUBLIC_JOBS, &body)?;
     let job = allowed(body.take().check()?, &rule)?;
-    let written = app.node.write(key, enqueue_job::operation(&app, job)).await?;
+    let by = request.of_public(&app, rule.label().to_owned());
+    let written = app.node.write_by(Some(by), key, enqueue_job::operation(&app, job)).await?;
     reply::publicly_submitted(&written)
 }
 

@@ -10,17 +10,18 @@ use super::reply::At;
 use super::schedules;
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, CORE, ClientKey, Id};
+use crate::extract::{Body, CORE, ClientKey, Deed, Id};
 
 pub(crate) async fn handle(
     State(app): State<Shared>,
     Id(id): Id<ScheduleId>,
     key: ClientKey,
+    deed: Deed,
     body: Body<ActOnScheduleBody>,
 ) -> Result<At<TriggeredBody>, ApiError> {
     let key = key.bind(&app, CORE, route::trigger_schedule(&id), &body)?;
-    let by = body.take().check()?;
+    let (actor, by) = deed.named(body.take().check()?);
     let job = JobId::from_uuid((app.new_uuid)());
-    let written = app.node.trigger_schedule(key, id, job, by).await?;
+    let written = app.node.trigger_schedule(actor, key, id, job, by).await?;
     schedules::triggered(&written)
 }

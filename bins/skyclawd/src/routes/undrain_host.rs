@@ -9,7 +9,7 @@ use skyclaw_proto::{HostId, route};
 use super::reply::{self, At};
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::extract::{Body, CORE, ClientKey, Id};
+use crate::extract::{Body, CORE, ClientKey, Deed, Id};
 
 /// There is nothing to say.
 #[derive(Debug, Deserialize)]
@@ -19,9 +19,10 @@ pub(crate) async fn handle(
     State(app): State<Shared>,
     Id(id): Id<HostId>,
     key: ClientKey,
+    deed: Deed,
     body: Body<UndrainBody>,
 ) -> Result<At<HostBody>, ApiError> {
     let key = key.bind(&app, CORE, route::undrain(&id), &body)?;
-    let written = app.node.write(key, Operation::UndrainHost { id }).await?;
+    let written = app.node.write_by(deed.by(), key, Operation::UndrainHost { id }).await?;
     reply::host(&written)
 }

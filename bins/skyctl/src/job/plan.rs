@@ -28,6 +28,9 @@ pub(super) struct PlanArgs {
     /// How long it waits between two runs at most [default: 5m]
     #[arg(long, value_name = "DURATION", value_parser = arguments::duration, requires = "max_attempts")]
     max_backoff: Option<Duration>,
+    /// How long its record is kept after its end, such as 90d; 0s for hardly at all [default: up to the coordinators]
+    #[arg(long, value_name = "DURATION", value_parser = retain)]
+    retain: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,13 @@ fn when(text: &str) -> Result<When, String> {
         (Err(_), Err(_)) => {
             Err("must be a time such as 2026-01-31T08:00:00Z, or a span of time such as 10m".into())
         }
+    }
+}
+
+fn retain(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        _ => arguments::duration(text),
     }
 }
 
@@ -63,6 +73,7 @@ impl PlanArgs {
             ttl_ms: self.ttl.map(ms),
             not_before: not_before.map(|time| time.to_string()),
             retry,
+            retain_ms: self.retain.map(ms),
             ..body
         }
     }
@@ -71,6 +82,13 @@ impl PlanArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_may_be_kept_for_no_time_at_all() {
+        assert_eq!(retain("0s"), Ok(Duration::ZERO));
+        assert_eq!(retain("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        assert!(retain("-1").is_err() && retain("").is_err());
+    }
 
     #[test]
     fn a_job_is_for_a_time_or_from_now_on() {

@@ -2,7 +2,7 @@
 
 use skyclaw_proto::payload::Payload;
 use skyclaw_proto::record::{AttemptResult, Event, Job, Usage};
-use skyclaw_proto::{JobId, Mount, Resources, Retry, Timestamp};
+use skyclaw_proto::{Actor, JobId, Mount, Resources, Retry, Timestamp};
 
 use crate::output::{Table, age, command_line};
 
@@ -53,6 +53,7 @@ pub(crate) fn details(job: &Job, events: &[Event]) -> Table {
         ("ttl", job.ttl_ms.map(|ms| format!("{ms}ms"))),
         ("not before", job.not_before.map(|time| time.to_string())),
         ("retry", job.retry.as_ref().map(|retry| retry_line(retry, job.failed_attempts))),
+        ("retain", job.retain_ms.map(|ms| format!("{ms}ms"))),
         ("claimable", job.claimable_at.map(|time| time.to_string())),
         ("expires", job.expires_at.map(|time| time.to_string())),
         ("on lost", job.on_lost.map(|on_lost| on_lost.to_string())),
@@ -136,8 +137,21 @@ fn usage_line(usage: &Usage) -> String {
 pub(crate) fn event_line(event: &Event) -> String {
     let host = event.host_id.as_ref().map(|host| format!(" {host}")).unwrap_or_default();
     let fence = event.fence.map(|fence| format!(" #{fence}")).unwrap_or_default();
-    let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-    format!("{} {}{host}{fence}{detail}", event.at, event.kind)
+    // Schedules tell of who did it in words as well.
+    let stated = event.by.as_ref().and_then(|by| by.stated.as_deref());
+    let told = |detail: &str| match stated.and_then(|name| detail.strip_prefix("by ")?.strip_prefix(name)) {
+        Some(rest) => rest.to_owned(),
+        None => format!(": {detail}"),
+    };
+    let detail = event.detail.as_deref().map(told).unwrap_or_default();
+    let by = event.by.as_ref().map(by_line).unwrap_or_default();
+    format!("{} {}{host}{fence}{by}{detail}", event.at, event.kind)
+}
+
+/// Who brought something about, and by which request.
+pub(crate) fn by_line(by: &Actor) -> String {
+    let request = by.request_id.as_ref().map(|id| format!(" in request {id}")).unwrap_or_default();
+    format!(" by {by}{request}")
 }
 
 #[cfg(test)]
@@ -255,8 +269,17 @@ mod tests {
             detail: detail.map(str::to_owned),
             host_id: skyclaw_proto::HostId::parse("h1").ok(),
             fence: Some(7),
+            by: None,
         };
-        let events = [event("claimed", Some("attempt 1")), event("lost", None)];
+        let ann = Actor {
+            stated: Some("ann@laptop".into()),
+            request_id: Some("r-1".into()),
+            ..Actor::new(skyclaw_proto::ActorKind::Client)
+        };
+        let submitted = Event { host_id: None, fence: None, by: Some(ann), ..event("submitted", None) };
+        let paused =
+            Event { kind: "paused".into(), detail: Some("by ann@laptop: odd".into()), ..submitted.clone() };
+        let events = [submitted, paused, event("claimed", Some("attempt 1")), event("lost", None)];
         expect![[r"
             id         job_1
             status     lost
@@ -269,7 +292,9 @@ mod tests {
             updated    2026-01-01T00:00:01.000Z
             lost       2026-01-01T00:00:03.000Z
             error      its host h1 was lost
-            events     2026-01-01T00:00:01.000Z claimed h1 #7: attempt 1
+            events     2026-01-01T00:00:01.000Z submitted by ann@laptop (as stated) in request r-1
+                       2026-01-01T00:00:01.000Z paused by ann@laptop (as stated) in request r-1: odd
+                       2026-01-01T00:00:01.000Z claimed h1 #7: attempt 1
                        2026-01-01T00:00:01.000Z lost h1 #7
         "]]
         .assert_eq(&details(&job, &events).render(Look::PLAIN));

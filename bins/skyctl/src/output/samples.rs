@@ -48,6 +48,7 @@ pub(crate) fn job(id: &str, status: JobStatus) -> Job {
         ttl_ms: None,
         not_before: None,
         retry: None,
+        retain_ms: None,
         claimable_at: None,
         expires_at: None,
         failed_attempts: 0,

@@ -11,7 +11,6 @@ use skyclaw_proto::{AssignmentStatus, FreezeId, JobId, Scope};
 
 use super::Draft;
 use crate::freeze::{Freeze, KEPT_FREEZES, Thawed};
-use crate::history::Event;
 use crate::model::{Job, Phase, Service};
 use crate::outcome::{Change, Effect, Refusal, Reply};
 use crate::state::State;
@@ -127,7 +126,7 @@ impl Draft<'_> {
             self.state.leased().map(|(job, _)| job).filter(|job| covered(job)).cloned().collect();
         for job in running {
             let mut told = (*job).clone();
-            told.remember(Event::new(self.stamp.at, "frozen", freeze.described()));
+            told.remember(self.event("frozen", freeze.described()));
             let job = self.put_job(told);
             if let Some(lease) = job.lease() {
                 self.effects.push(Effect::StopRun { job: job.id.clone(), host: lease.host.clone() });

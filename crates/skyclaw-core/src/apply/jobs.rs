@@ -1,35 +1,40 @@
 //! A job's way from the queue to its end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, Payload, Plan, Terms};
+use skyclaw_proto::{HostId, JobId, JobStatus};
 
 use super::Draft;
+use super::dependents::Tied;
 use crate::archive::Archive;
-use crate::bonds::Bonds;
-use crate::command::Completion;
-use crate::history::Event;
+use crate::command::{Completion, Operation};
+use crate::history::{Event, SUBMITTED};
 use crate::life::Life;
 use crate::model::{EndStatus, Ended, Job, Lease, Phase, Run};
 use crate::outcome::{Effect, Refusal, Reply};
 
 impl Draft<'_> {
-    #[expect(clippy::too_many_arguments, reason = "the fields of the command, one by one")]
-    pub(super) fn enqueue(
-        &mut self,
-        id: &JobId,
-        payload: &Arc<Payload>,
-        required: &Capabilities,
-        submitted_by: Option<&String>,
-        (priority, labels): (u8, &BTreeMap<String, String>),
-        terms: Option<&Arc<Terms>>,
-        plan: Option<&Arc<Plan>>,
-        bonds: Option<Arc<Bonds>>,
-        end: Option<Ended>,
-    ) -> Reply {
-        let job = Job {
+    /// A job joins the queue: what an [`Operation::Enqueue`] asks for.
+    pub(super) fn enqueue(&mut self, asked: &Operation, archive: &impl Archive) -> Result<Reply, Refusal> {
+        let Operation::Enqueue { id, payload, required, submitted_by, priority, labels, terms, links, plan } =
+            asked
+        else {
+            return Ok(Reply::Done);
+        };
+        // The proposer's ids are new; one that is there already is this very command, come twice, and the job may
+        // have ended in between.
+        if let Some(job) = self.known(id, archive) {
+            return Ok(Reply::Job(job));
+        }
+        let (bonds, end) = match links.as_ref().map(|links| self.tie(links, submitted_by.as_ref(), archive)) {
+            None => (None, None),
+            Some(tied) => match tied? {
+                Tied::Existing(job) => return Ok(Reply::Existing(job)),
+                Tied::To(bonds, end) => (Some(bonds), end),
+            },
+        };
+        let mut job = Job {
             id: id.clone(),
             seq: self.state.next_seq(),
             created_at: self.stamp.at,
@@ -37,20 +42,24 @@ impl Draft<'_> {
             updated_by: self.stamp.node.clone(),
             version: 0,
             attempts: 0,
-            priority,
+            priority: *priority,
             required: required.clone(),
             payload: Arc::clone(payload),
             labels: labels.clone(),
-            submitted_by: submitted_by.cloned(),
+            submitted_by: submitted_by.clone(),
             fence: 0,
-            terms: terms.cloned(),
-            life: Life::begin(plan, self.stamp.at),
+            terms: terms.clone(),
+            life: Life::begin(plan.as_ref(), self.stamp.at),
             bonds,
             history: None,
             origin: self.origin.clone(),
             phase: end.map_or(Phase::Queued, Phase::Ended),
         };
-        Reply::Job(self.put_job(job))
+        // Where nobody said who it is, the record tells all there is to tell.
+        if self.by.is_some() {
+            job.remember(self.event(SUBMITTED, ""));
+        }
+        Ok(Reply::Job(self.put_job(job)))
     }
 
     pub(super) fn claim(&mut self, id: &HostId, max: u32, lease_ms: u64) -> Result<Reply, Refusal> {
@@ -72,7 +81,7 @@ impl Draft<'_> {
             job.phase = Phase::Leased(Lease { host: id.clone(), expires_at, cancel_requested_at: None });
             self.state.counters.next_fence += 1;
             job.life = job.life.map(Life::waits_no_more);
-            let claimed_now = Event::new(self.stamp.at, "claimed", format!("attempt {}", job.attempts));
+            let claimed_now = self.event("claimed", format!("attempt {}", job.attempts));
             job.remember(Event { host: Some(id.clone()), fence: job.fence, ..claimed_now });
             let job = self.put_job(job);
             self.effects.push(Effect::LeaseHeld { job: next, fence: job.fence, host: id.clone() });
@@ -158,7 +167,7 @@ impl Draft<'_> {
                 let host = lease.host.clone();
                 let lease = Lease { cancel_requested_at: Some(self.stamp.at), ..lease.clone() };
                 let mut job = Job { phase: Phase::Leased(lease), ..(*job).clone() };
-                job.remember(Event::new(self.stamp.at, "cancel_requested", ""));
+                job.remember(self.event("cancel_requested", ""));
                 let job = self.put_job(job);
                 self.effects.push(Effect::StopRun { job: id.clone(), host });
                 Ok(Reply::Job(job))
@@ -179,9 +188,9 @@ impl Draft<'_> {
         let kind = JobStatus::from(ended.status).as_str();
         let mut over = Job { phase: Phase::Ended(ended), ..(**job).clone() };
         over.life = over.life.map(Life::waits_no_more);
-        // What nobody ever took has no history beyond its record.
-        if over.history.is_some() {
-            over.remember(Event { fence: over.fence, ..Event::new(self.stamp.at, kind, detail) });
+        // What nobody ever took, and nobody in particular ended, has no history beyond its record.
+        if over.history.is_some() || self.by.is_some() {
+            over.remember(Event { fence: over.fence, ..self.event(kind, detail) });
         }
         let job = self.put_job(over);
         if let Some(host) = holder {

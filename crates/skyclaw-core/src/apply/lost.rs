@@ -32,7 +32,7 @@ impl Draft<'_> {
             OnLost::Retry if is_lost => self.count_loss(&mut job, host, why),
             OnLost::Retry | OnLost::Hold | OnLost::Fail => None,
         };
-        let event = Event::new(self.stamp.at, kind, format!("{why} (onLost: {on_lost})"));
+        let event = self.event(kind, format!("{why} (onLost: {on_lost})"));
         job.remember(Event { host: Some(host.clone()), fence: job.fence, ..event });
         job.phase = match on_lost {
             OnLost::Retry if spent.is_some() => {
@@ -53,7 +53,7 @@ impl Draft<'_> {
             Phase::Lost(_) => "lost",
             Phase::Ended(_) | Phase::Leased(_) => "failed",
         };
-        job.remember(Event { fence: job.fence, ..Event::new(self.stamp.at, became, "") });
+        job.remember(Event { fence: job.fence, ..self.event(became, "") });
         self.put_job(job)
     }
 
@@ -63,7 +63,7 @@ impl Draft<'_> {
     pub(super) fn given_back(&mut self, mut job: Job, why: Stopped, done: &Completion) -> Arc<Job> {
         let host = &done.host;
         if matches!(job.phase, Phase::Lost(_)) {
-            let event = Event::new(self.stamp.at, "stopped", format!("its host {host} stopped it: {why}"));
+            let event = self.event("stopped", format!("its host {host} stopped it: {why}"));
             job.remember(Event { host: Some(host.clone()), fence: job.fence, ..event });
             return self.put_job(job);
         }
@@ -90,7 +90,7 @@ impl Draft<'_> {
         let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
         let why = reason.map(|why| format!(": {why}")).unwrap_or_default();
         let mut decided = (*job).clone();
-        decided.remember(Event::new(self.stamp.at, "resolved", format!("{action}{by}{why}")));
+        decided.remember(self.event("resolved", format!("{action}{by}{why}")));
         let ended = |status, run, error| Ended { status, host: Some(lost.host.clone()), run, error };
         let job = match action {
             Resolution::Requeue => self.put_job(Job { phase: Phase::Queued, ..decided }),

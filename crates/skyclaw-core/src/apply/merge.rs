@@ -65,6 +65,9 @@ impl Draft<'_> {
         touched: &mut BTreeSet<HostId>,
     ) -> bool {
         let own = self.known(&incoming.id, archive);
+        if own.is_none() && self.state.was_pruned(incoming, self.stamp.at) {
+            return false;
+        }
         let is_newer = |own| incoming.rank() > own;
         if !own.as_ref().is_none_or(|own| is_newer(rank(own.version, own.updated_at, &own.updated_by))) {
             return false;
@@ -76,6 +79,9 @@ impl Draft<'_> {
         // What a job of ours is tied to, another mesh may not know.
         if let Some(own) = &own {
             job.bonds.clone_from(&own.bonds);
+        }
+        if !job.is_ended() || own.as_ref().is_some_and(|own| own.is_kept_for_good()) {
+            job.keep_for_good();
         }
         let held_before = own.as_ref().and_then(|job| job.lease()).map(|lease| lease.host.clone());
         if let Phase::Leased(Lease { host, .. }) = &job.phase {

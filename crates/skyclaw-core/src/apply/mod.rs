@@ -8,6 +8,7 @@ mod leases;
 mod lost;
 mod merge;
 mod restores;
+mod retention;
 mod retries;
 mod schedules;
 mod services;
@@ -18,13 +19,14 @@ mod time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skyclaw_proto::HostId;
+use skyclaw_proto::{Actor, HostId};
 
 pub use self::dependents::SETTLED_AT_ONCE;
-use self::dependents::{Settled, Tied};
+use self::dependents::Settled;
 pub use self::restores::Verdict;
 use crate::archive::Archive;
 use crate::command::{Command, IdempotencyKey, Operation};
+use crate::history::Event;
 use crate::model::{Host, Job, Phase, Service};
 use crate::outcome::{Change, Effect, Outcome, Refusal, Reply, StoredReply};
 use crate::schedule::Origin;
@@ -34,6 +36,8 @@ use crate::state::{Stamp, State};
 pub(crate) struct Draft<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) stamp: Stamp,
+    /// Whom it is put down to.
+    by: Option<Arc<Actor>>,
     pub(crate) changes: Vec<Change>,
     pub(crate) effects: Vec<Effect>,
     /// Jobs that ended by this command and that others wait for.
@@ -57,7 +61,9 @@ impl State {
         }
         // Room for what most commands bring about.
         let (changes, effects) = (Vec::with_capacity(2), Vec::with_capacity(2));
-        let mut draft = Draft { state: self, stamp, changes, effects, settling: Vec::new(), origin: None };
+        let by = command.whose();
+        let mut draft =
+            Draft { state: self, stamp, by, changes, effects, settling: Vec::new(), origin: None };
         draft.state.lanes.forget_opened();
         let reply = draft.operate(&command.operation, archive);
         draft.settle();
@@ -130,33 +136,7 @@ impl Draft<'_> {
             Operation::RegisterHost { id, name, capabilities, max_parallel, enforces } => {
                 Ok(self.register_host(id, name, capabilities, *max_parallel, enforces.as_ref()))
             }
-            Operation::Enqueue {
-                id,
-                payload,
-                required,
-                submitted_by,
-                priority,
-                labels,
-                terms,
-                links,
-                plan,
-            } => {
-                // The proposer's ids are new; one that is there already is this very command, come twice,
-                // and the job may have ended in between.
-                if let Some(job) = self.known(id, archive) {
-                    return Ok(Reply::Job(job));
-                }
-                let (submitted_by, terms, plan) = (submitted_by.as_ref(), terms.as_ref(), plan.as_ref());
-                let (bonds, end) = match links.as_ref().map(|links| self.tie(links, submitted_by, archive)) {
-                    None => (None, None),
-                    Some(tied) => match tied? {
-                        Tied::Existing(job) => return Ok(Reply::Existing(job)),
-                        Tied::To(bonds, end) => (Some(bonds), end),
-                    },
-                };
-                let labels = (*priority, labels);
-                Ok(self.enqueue(id, payload, required, submitted_by, labels, terms, plan, bonds, end))
-            }
+            Operation::Enqueue { .. } => self.enqueue(operation, archive),
             Operation::Claim { host, max, lease_ms } => self.claim(host, *max, *lease_ms),
             Operation::Complete(completion) => self.complete(completion, archive),
             Operation::SettleDependents { ended } => Ok(self.settle_dependents(ended, archive)),
@@ -214,7 +194,13 @@ impl Draft<'_> {
             Operation::TriggerSchedule { schedule, job, by } => {
                 self.trigger_schedule(schedule, job.as_deref(), by.as_ref(), archive)
             }
+            Operation::PruneJobs(prune) => Ok(self.prune_jobs(prune, archive)),
         }
+    }
+
+    /// Something that happens by this command.
+    fn event(&self, kind: &str, detail: impl Into<String>) -> Event {
+        Event { by: self.by.clone(), ..Event::new(self.stamp.at, kind, detail) }
     }
 
     /// Puts a job's new shape in the place of its old one, in memory and among the changes.

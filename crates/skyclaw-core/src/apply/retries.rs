@@ -31,10 +31,10 @@ impl Draft<'_> {
             life.keep(attempt);
             life.claimable_at = again;
         }
-        let event = Event::new(self.stamp.at, "attempt_failed", format!("{told}{code}{error}"));
+        let event = self.event("attempt_failed", format!("{told}{code}{error}"));
         job.remember(Event { host: ended.host.clone(), fence: job.fence, ..event });
         let when = again.map(|again| format!("not before {again}")).unwrap_or_default();
-        job.remember(Event { fence: job.fence, ..Event::new(self.stamp.at, "requeued", when) });
+        job.remember(Event { fence: job.fence, ..self.event("requeued", when) });
         job.phase = Phase::Queued;
         let job = self.put_job(job);
         if let Some(host) = holder {
@@ -88,7 +88,7 @@ impl Draft<'_> {
         let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
         let why = reason.map(|why| format!(": {why}")).unwrap_or_default();
         let what = format!("after it was {}{by}{why}", job.status());
-        again.remember(Event::new(self.stamp.at, "retried", what));
+        again.remember(self.event("retried", what));
         again.phase = Phase::Queued;
         Ok(Reply::Job(self.put_job(again)))
     }

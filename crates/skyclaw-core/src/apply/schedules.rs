@@ -19,7 +19,6 @@ use skyclaw_proto::{JobId, Overlap, ScheduleId, Timestamp};
 use super::Draft;
 use crate::archive::Archive;
 use crate::command::Operation;
-use crate::history::Event;
 use crate::model::Job;
 use crate::outcome::{Change, Effect, Refusal, Reply};
 use crate::schedule::{Fire, Origin, Paused, Schedule, ScheduleSpec, Submission};
@@ -101,7 +100,7 @@ impl Draft<'_> {
             version: 0,
             events: Vec::new(),
         };
-        schedule.remember(Event::new(at, "created", said(by, None)));
+        schedule.remember(self.event("created", said(by, None)));
         self.state.schedule_names.insert(spec.name.clone(), id.clone());
         Ok(Reply::Schedule(self.put_schedule(schedule)))
     }
@@ -126,7 +125,7 @@ impl Draft<'_> {
         }
         schedule.next_at = None;
         schedule.paused = Some(Paused { at: self.stamp.at, reason: reason.cloned(), by: by.cloned() });
-        schedule.remember(Event::new(self.stamp.at, "paused", said(by, reason)));
+        schedule.remember(self.event("paused", said(by, reason)));
         Ok(Reply::Schedule(self.put_schedule(schedule)))
     }
 
@@ -142,7 +141,7 @@ impl Draft<'_> {
             return Ok(Reply::Schedule(known));
         }
         let mut schedule = Schedule { paused: None, next_at, ..(*known).clone() };
-        schedule.remember(Event::new(self.stamp.at, "resumed", said(by, None)));
+        schedule.remember(self.event("resumed", said(by, None)));
         Ok(Reply::Schedule(self.put_schedule(schedule)))
     }
 
@@ -171,7 +170,7 @@ impl Draft<'_> {
         if missed > 0 {
             schedule.missed = schedule.missed.saturating_add(missed);
             let detail = format!("{missed} of its times, the first of them {}", fire.at);
-            schedule.remember(Event::new(self.stamp.at, "missed", detail));
+            schedule.remember(self.event("missed", detail));
         }
         match due.zip(job) {
             Some((due, job)) => self.come_due(schedule, due, job, archive),
@@ -196,7 +195,7 @@ impl Draft<'_> {
         if self.state.may_have_been_done(at) {
             schedule.missed = schedule.missed.saturating_add(1);
             let detail = format!("the time {at}: a snapshot of before was restored");
-            schedule.remember(Event::new(self.stamp.at, "missed", detail));
+            schedule.remember(self.event("missed", detail));
             self.put_schedule(schedule);
         } else {
             self.submit_or_pass_by(schedule, at, job, archive);
@@ -227,7 +226,7 @@ impl Draft<'_> {
         }
         let at = self.stamp.at;
         let mut schedule = (*known).clone();
-        schedule.remember(Event::new(at, "triggered", said(by, None)));
+        schedule.remember(self.event("triggered", said(by, None)));
         if self.state.active_job_of(&known).is_none() {
             self.submit(schedule, at, job, archive)?;
         } else {
@@ -321,7 +320,7 @@ impl Draft<'_> {
 
     fn pass_by(&self, schedule: &mut Schedule, detail: String) {
         schedule.skipped = schedule.skipped.saturating_add(1);
-        schedule.remember(Event::new(self.stamp.at, "skipped", detail));
+        schedule.remember(self.event("skipped", detail));
     }
 
     fn find_schedule(&self, wanted: &ScheduleId) -> Result<Arc<Schedule>, Refusal> {

@@ -73,8 +73,14 @@ pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
 }
 
 fn schedule() -> Result<Schedule, Failure> {
-    let told =
-        Event { at: at(0), kind: "created".into(), detail: Some("by ann".into()), host: None, fence: 0 };
+    let told = Event {
+        at: at(0),
+        kind: "created".into(),
+        detail: Some("by ann".into()),
+        host: None,
+        fence: 0,
+        by: None,
+    };
     Ok(Schedule {
         id: id("sched_1")?,
         spec: Arc::new(spec()),

@@ -48,6 +48,7 @@ fn scope() -> Result<Scope, Failure> {
 
 fn event(kind: &str) -> Result<Event, Failure> {
     Ok(Event {
+        by: None,
         at: at(3),
         kind: kind.into(),
         detail: Some("pid 7".into()),

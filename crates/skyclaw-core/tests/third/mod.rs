@@ -12,6 +12,7 @@ fn plan() -> Plan {
         ttl_ms: Some(60_000),
         not_before: Some(at(30)),
         retry: Some(Retry { max_attempts: 5, backoff_ms: 250, max_backoff_ms: 4000 }),
+        retain_ms: None,
     }
 }
 
@@ -58,6 +59,7 @@ fn records_of_the_third_version_are_read_and_written_as_ever() -> Result<(), Fai
         expires_at: Some(at(90)),
         failures: 2,
         attempts: vec![Arc::new(attempt)],
+        adopted: false,
     };
     let waiting = Job { life: Some(Arc::new(life)), ..job(Phase::Queued)? };
     frozen_in("records-v3", "job_waiting", &waiting)

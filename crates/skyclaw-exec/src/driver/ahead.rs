@@ -1,7 +1,7 @@
 //! Where a run takes place, made when it comes or ahead of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +13,9 @@ use crate::running::{Berth, Place, Waiting};
 
 /// How long a run that has just begun is left alone: it may be over by then.
 const REST: Duration = Duration::from_millis(10);
+/// For how long a shim that was called is taken to be there still. One that was called longer ago may be frozen by now,
+/// and would keep the plan it is given to itself.
+const FRESH: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// Makes ahead what the next run needs, now and after each run from now on. To be called after
@@ -30,18 +33,43 @@ impl Driver {
     }
 }
 
-impl Inner {
+/// What was made ahead, for a run that is about to be started. Its shim was called, and comes to itself while the rest is
+/// seen to. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Reserved {
+    inner: Arc<Inner>,
+    berth: Option<Berth>,
+    called: Instant,
+}
+
+impl Reserved {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        let berth = inner.berths.take();
+        Self { inner, berth, called: Instant::now() }
+    }
+
     /// A shim, the directory of a run, and the groups that were made for it already.
-    pub(super) fn place(&self) -> Result<(Waiting, RunDir, Vec<Group>), Error> {
-        if let Some((shim, place)) = self.berths.take().map(Berth::into_parts)
+    pub(super) fn redeem(mut self) -> Result<(Waiting, RunDir, Vec<Group>), Error> {
+        let berth = self.berth.take().filter(|_| self.called.elapsed() < FRESH);
+        if let Some((shim, place)) = berth.map(Berth::into_parts)
             && let Some((dir, groups)) = place.take()
         {
             return Ok((shim, dir, groups));
         }
-        let shim = self.shims.ask().map_err(Error::Shim)?;
-        Ok((shim, self.make_dir()?, Vec::new()))
+        let shim = self.inner.shims.ask().map_err(Error::Shim)?;
+        Ok((shim, self.inner.make_dir()?, Vec::new()))
     }
+}
 
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.berth.take().is_some() {
+            self.inner.clone().make_next_berth();
+        }
+    }
+}
+
+impl Inner {
     fn make_dir(&self) -> Result<RunDir, Error> {
         let runs = &self.config.runs_dir;
         let fault = |source| Error::RunsDir { path: runs.clone(), source };

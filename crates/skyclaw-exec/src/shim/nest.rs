@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork, getpid};
 
 use super::streams::Source;
-use super::{guard, keeper, leader, pipe_pair, read_plan};
+use super::{guard, keeper, leader, pipe_pair, read_plan, rehearsal};
 use crate::protocol::{self, Kept, Plan};
 
 /// How long a guard that was forked long ago may take to say that it is there, and to take its plan.
@@ -101,6 +101,7 @@ fn guard(
     // As long as it guards nothing: so that one that is frozen ends with its shim.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if ahead {
+        let _ = rehearsal::of_guard(&stdout, &stderr);
         way.read_exact(&mut [0])?;
         way.write_all(&[0])?;
     }

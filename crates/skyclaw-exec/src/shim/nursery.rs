@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::nest::Nest;
+use super::rehearsal;
 
 /// The last argument of a program that is to be one.
 pub(crate) const NURSERY: &str = "nursery";
@@ -83,6 +84,7 @@ impl Newborn {
         // As long as it has no run: so that one that is frozen ends with its daemon.
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         let mut nest = Nest::make(self.daemon, super::listen(&place)?, true)?;
+        let _ = rehearsal::of_shim();
         nest.daemon().write_all(&[READY])?;
         if nest.daemon().read(&mut [0])? == 0 {
             return Ok(None);

@@ -38,6 +38,7 @@ enum Open {
 pub(super) struct Streams {
     open: Open,
     kept: [Stream; 2],
+    /// Empty until there is output: a run does not wait for its pages to begin.
     buffer: Vec<u8>,
     nowhere: File,
 }
@@ -51,7 +52,7 @@ impl Streams {
         Ok(Self {
             open,
             kept: STREAMS.map(|name| Stream::new(&plan.control, name, plan.capture)),
-            buffer: vec![0; BUFFER],
+            buffer: vec![],
             nowhere: std::fs::OpenOptions::new().write(true).open("/dev/null")?,
         })
     }
@@ -74,6 +75,7 @@ impl Streams {
 
     /// Reads what is there. What nobody will see is not even copied.
     pub(super) fn read(&mut self, at: usize) {
+        self.make_room();
         match &mut self.open {
             Open::Pipes(pipes) => {
                 let (Some(pipe), Some(stream)) = (pipes.get_mut(at), self.kept.get_mut(at)) else { return };
@@ -89,9 +91,16 @@ impl Streams {
         }
     }
 
+    fn make_room(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; BUFFER];
+        }
+    }
+
     /// Nobody of the run is left to write, so this ends, unless somebody else was given the pipe. A monitor
     /// has handed out everything before it says how the container ended; it lives on for a while.
     pub(super) fn read_to_the_end(&mut self) {
+        self.make_room();
         if let Open::Monitor(socket) = &mut self.open {
             while read_packet(socket.as_ref(), &mut self.kept, &mut self.buffer) == Some(false) {}
             return;

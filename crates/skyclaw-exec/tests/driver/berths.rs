@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
-use skyclaw_exec::{Driver, RunSpec};
+use skyclaw_exec::{Driver, RunSpec, stop_channel};
 
 use crate::nursery::{marked, marked_bench};
 use crate::{Bench, config, lives, parent, send, sh, wait_until};
@@ -82,6 +82,35 @@ async fn a_run_begins_although_what_was_made_ahead_is_killed_frozen_or_removed()
         // Those that were frozen end too: nobody has use for them.
         wait_until(what, || !spares.into_iter().any(lives)).await;
     }
+}
+
+#[tokio::test]
+async fn what_was_reserved_and_is_not_used_makes_way_for_another() {
+    let (mark, bench) = bench("reserved");
+    let first = spares(&mark, &bench.driver).await;
+    let place = bench.driver.reserve();
+    assert!(!bench.driver.is_prepared(), "it is taken");
+    drop(place);
+    wait_until("it is gone", || !first.into_iter().any(lives)).await;
+    spares(&mark, &bench.driver).await;
+    assert_eq!(places(&bench).len(), 1);
+}
+
+#[tokio::test]
+async fn a_shim_that_was_called_long_before_its_run_gets_no_plan() {
+    let (mark, bench) = bench("stale");
+    let [shim, guard] = spares(&mark, &bench.driver).await;
+    let called = std::time::Instant::now();
+    let place = bench.driver.reserve();
+    wait_until("it is called", || marked(&mark, "skyclaw-shim").contains(&shim)).await;
+    send(shim, Signal::SIGSTOP);
+    wait_until("its time is over", || called.elapsed() > std::time::Duration::from_millis(150)).await;
+    let running = bench.driver.start_at(place, sh("echo ran")).await.expect("start");
+    let (_stopper, stop) = stop_channel();
+    let outcome = running.wait(stop).await.forget().await;
+    assert_eq!(outcome.stdout, "ran\n", "{outcome:?}");
+    send(shim, Signal::SIGCONT);
+    wait_until("both end", || ![shim, guard].into_iter().any(lives)).await;
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_CATCH_UP_MS, MAX_CLAIM, MAX_CONCURRENCY, MAX_CPU_MILLIS, MAX_CRON_LEN,
     MAX_DEPENDENCIES, MAX_DRAIN_MS, MAX_ENFORCES, MAX_EVENT_DETAIL_LEN, MAX_EVENTS_AT_ONCE, MAX_GRACE_MS,
     MAX_IMAGE_LEN, MAX_KEY_LEN, MAX_LOG_PIECE_BYTES, MAX_MEMORY_BYTES, MAX_MOUNTS, MAX_NAME_LEN,
-    MAX_NETWORK_LEN, MAX_PARALLEL, MAX_PIDS, MAX_PRIORITY, MAX_REASON_LEN, MAX_REPLICAS, MAX_TEXT_LEN,
-    MAX_TIME_ZONE_LEN, MAX_TIMEOUT_MS, MAX_TTL_MS, MAX_WAIT_MS, MIN_CATCH_UP_MS, MIN_MEMORY_BYTES,
+    MAX_NETWORK_LEN, MAX_PARALLEL, MAX_PIDS, MAX_PRIORITY, MAX_REASON_LEN, MAX_REPLICAS, MAX_RETAIN_MS,
+    MAX_TEXT_LEN, MAX_TIME_ZONE_LEN, MAX_TIMEOUT_MS, MAX_TTL_MS, MAX_WAIT_MS, MIN_CATCH_UP_MS,
+    MIN_MEMORY_BYTES,
 };
 use crate::{
     AssignmentStatus, Isolation, LogStream, OnDependencyFailure, OnLost, Overlap, Resolution, Stopped,
@@ -99,6 +100,7 @@ fn jobs() -> Rules {
         of("uniqueKey", OptionalText(MAX_KEY_LEN)),
         of("ttlMs", Between(1, MAX_TTL_MS)),
         of("notBefore", Time),
+        of("retainMs", Between(0, MAX_RETAIN_MS)),
         retry("maxAttempts", Between(1, MAX_ATTEMPTS.into())),
         retry("backoffMs", Between(0, MAX_BACKOFF_MS)),
         retry("maxBackoffMs", Between(0, MAX_BACKOFF_MS)),

@@ -91,5 +91,6 @@ fn one(place: &str, event: EventBody) -> Result<Event, Invalid> {
         detail: event.detail.filter(|detail| !detail.is_empty()),
         host_id: None,
         fence: None,
+        by: None,
     })
 }

@@ -155,6 +155,9 @@ pub struct EnqueueJobBody {
     /// How often it is tried.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub retry: Option<RetryBody>,
+    /// How long its record is kept after its end, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain_ms: Option<u64>,
 }
 
 /// A checked [`EnqueueJobBody`].

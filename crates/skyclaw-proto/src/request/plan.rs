@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::check::{between, optional_text};
 use super::{EnqueueJobBody, Invalid};
 use crate::limits::{
-    DEFAULT_MAX_BACKOFF_MS, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_NAME_LEN, MAX_REASON_LEN, MAX_TTL_MS,
+    DEFAULT_MAX_BACKOFF_MS, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_NAME_LEN, MAX_REASON_LEN, MAX_RETAIN_MS,
+    MAX_TTL_MS,
 };
 use crate::{Plan, Retry, Timestamp};
 
@@ -57,6 +58,7 @@ pub(super) fn check(body: &EnqueueJobBody) -> Result<Plan, Invalid> {
         ttl_ms: between("ttlMs", body.ttl_ms, 1, MAX_TTL_MS)?,
         not_before: body.not_before.as_deref().map(|raw| time("notBefore", raw)).transpose()?,
         retry: body.retry.as_ref().map(retry).transpose()?,
+        retain_ms: between("retainMs", body.retain_ms, 0, MAX_RETAIN_MS)?,
     })
 }
 
@@ -104,6 +106,13 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_kept_for_no_time_or_for_long() {
+        let retain = |json: &str| plan(json).expect("valid").retain_ms;
+        assert_eq!(retain(r#"{"retainMs":0}"#), Some(0));
+        assert_eq!(retain(r#"{"retainMs":315360000000}"#), Some(MAX_RETAIN_MS));
+    }
+
+    #[test]
     fn a_time_has_any_zone() {
         let plan = plan(r#"{"notBefore":"2026-01-01T02:00:00+02:00"}"#).expect("valid");
         assert_eq!(plan.not_before, Some(Timestamp::from_millis(1_767_225_600_000)));
@@ -114,6 +123,7 @@ mod tests {
         for (body, field) in [
             (r#"{"ttlMs":0}"#, "ttlMs"),
             (r#"{"ttlMs":31536000001}"#, "ttlMs"),
+            (r#"{"retainMs":315360000001}"#, "retainMs"),
             (r#"{"notBefore":"soon"}"#, "notBefore"),
             (r#"{"notBefore":""}"#, "notBefore"),
             (r#"{"retry":{"maxAttempts":0}}"#, "retry.maxAttempts"),

@@ -61,7 +61,7 @@ fn command(host: u32) -> Command {
         enforces: None,
     };
     let node = NodeId::parse("n").expect("an id");
-    Command { at: Timestamp::from_millis(1), node, idempotency: None, operation }
+    Command { at: Timestamp::from_millis(1), node, idempotency: None, by: None, operation }
 }
 
 /// Takes what is told until it is caught up. Gaps are told as places.

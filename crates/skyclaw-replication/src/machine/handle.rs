@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use skyclaw_core::State;
+use skyclaw_core::{Command, State};
 use skyclaw_proto::Timestamp;
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::ahead::Ahead;
 use super::memory::Memory;
 use super::{Answer, Apply, GoBack, Install, Look, Order, Task, Written};
 use crate::metrics::Meters;
@@ -51,6 +52,7 @@ pub(crate) struct Machine {
     busy: watch::Receiver<Option<Instant>>,
     /// How many claims wait for a job.
     parked: Arc<AtomicUsize>,
+    ahead: Ahead,
     store: Store,
     meters: Meters,
 }
@@ -82,13 +84,16 @@ impl Machine {
         let (due_tx, due) = watch::channel(options.state.next_due());
         let (busy_tx, busy) = watch::channel(None);
         let meters = Meters::new();
-        let memory = Memory::new(options.state, options.lease);
+        let mut memory = Memory::new(options.state, options.lease);
+        memory.timetable.count_in(meters.schedules.clone());
         let parked = memory.claims.count();
+        let ahead = Ahead::new(tracker);
         let task = Task {
             memory,
             store: store.clone(),
             applied: applied_tx,
             written: written_tx,
+            ahead: ahead.clone(),
             due: due_tx,
             checkpointed: checkpointed.clone(),
             commit: None,
@@ -100,7 +105,7 @@ impl Machine {
         };
         tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
         let machine =
-            Self { looks, barriers, applied, written, due, checkpointed, busy, parked, store, meters };
+            Self { looks, barriers, applied, written, due, checkpointed, busy, parked, ahead, store, meters };
         (machine, Applier { orders })
     }
 
@@ -204,6 +209,16 @@ impl Machine {
         self.parked.load(Ordering::Relaxed) > 0
     }
 
+    /// Has the database asked for what the commands of an entry speak of that is about to be applied.
+    pub(crate) fn look_ahead(&self, commands: &[Command]) {
+        let keys: Vec<_> = commands.iter().filter_map(|command| command.idempotency.clone()).collect();
+        if !keys.is_empty() {
+            // Before the question: what is written while it is out makes the answer void.
+            let as_of = self.written.borrow().index();
+            self.ahead.ask(&self.store, as_of, keys);
+        }
+    }
+
     /// What is measured of this node.
     pub(crate) fn meters(&self) -> &Meters {
         &self.meters
@@ -223,7 +238,7 @@ impl Applier {
     pub(crate) async fn apply(
         &self,
         position: Position,
-        entries: Vec<Arc<Vec<skyclaw_core::Command>>>,
+        entries: Vec<Arc<Vec<Command>>>,
     ) -> Result<Vec<Vec<Answer>>, String> {
         let (answers, answered) = oneshot::channel();
         self.orders
@@ -240,7 +255,7 @@ impl Applier {
     pub(crate) async fn go_back(
         &self,
         position: Position,
-        command: skyclaw_core::Command,
+        command: Command,
         back: skyclaw_core::RollBack,
     ) -> Result<Answer, String> {
         let (answer, answered) = oneshot::channel();

@@ -3,11 +3,10 @@
 //! That a host is down, or up again, is written down, as it changes what is told of it; each sign of life is
 //! not. A new leader gives every host a full period before it says that one is down.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use skyclaw_core::State;
-use skyclaw_proto::HostId;
+use skyclaw_core::{ById, State};
+use skyclaw_proto::{HostId, Timestamp};
 
 /// However short leases are: a host may be silent for some heartbeats at their usual pace.
 const LEAST: Duration = Duration::from_secs(15);
@@ -15,11 +14,19 @@ const LEAST: Duration = Duration::from_secs(15);
 /// Which hosts are heard of.
 #[derive(Debug)]
 pub(crate) struct Hearing {
-    heard: HashMap<HostId, Instant>,
+    heard: ById<HostId, Heard>,
     /// Since when this node listens.
     since: Instant,
     /// How long a host may be silent.
     patience: Duration,
+}
+
+/// When a host was heard of last.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Instant,
+    /// When it sent its last heartbeat, by the wall clock: for people.
+    beat: Option<Timestamp>,
 }
 
 /// Hosts of which something else is known than is written down.
@@ -38,7 +45,7 @@ impl News {
 impl Hearing {
     /// A host that renewed no lease for a whole period holds none any more.
     pub(super) fn new(lease: Duration, now: Instant) -> Self {
-        Self { heard: HashMap::new(), since: now, patience: lease.max(LEAST) }
+        Self { heard: ById::default(), since: now, patience: lease.max(LEAST) }
     }
 
     /// Listens anew.
@@ -50,14 +57,39 @@ impl Hearing {
     /// A host gave a sign of life.
     pub(super) fn heard(&mut self, host: &HostId, now: Instant) {
         match self.heard.get_mut(host) {
-            Some(at) => *at = now,
-            None => drop(self.heard.insert(host.clone(), now)),
+            Some(heard) => heard.at = now,
+            None => drop(self.heard.insert(host.clone(), Heard { at: now, beat: None })),
         }
     }
 
-    /// Forgets hosts that are gone.
-    pub(super) fn forget(&mut self, is_gone: impl Fn(&HostId) -> bool) {
-        self.heard.retain(|host, _| !is_gone(host));
+    /// How long a host has been silent, as far as this node has listened.
+    pub(super) fn silent_for(&self, host: &HostId, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard.get(host).map_or(self.since, |heard| heard.at))
+    }
+
+    /// A host sent a heartbeat.
+    pub(super) fn beat(&mut self, host: &HostId, now: Instant, at: Timestamp) {
+        let beat = Heard { at: now, beat: Some(at) };
+        match self.heard.get_mut(host) {
+            Some(heard) => *heard = beat,
+            None => drop(self.heard.insert(host.clone(), beat)),
+        }
+    }
+
+    /// When a host sent its last heartbeat.
+    pub(super) fn last_beat(&self, host: &HostId) -> Option<Timestamp> {
+        self.heard.get(host)?.beat
+    }
+
+    /// A host is no more.
+    pub(super) fn forget(&mut self, host: &HostId) {
+        self.heard.remove(host);
+    }
+
+    /// Of how many hosts something is kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heard.len()
     }
 
     /// What is to be written down, at most `limit` hosts of each kind. `waits` says of a host whether a
@@ -71,7 +103,7 @@ impl Hearing {
     ) -> News {
         let mut news = News::default();
         for host in state.hosts() {
-            let last = self.heard.get(&host.id).copied();
+            let last = self.heard.get(&host.id).map(|heard| heard.at);
             let is_silent =
                 now.duration_since(last.unwrap_or(self.since)) > self.patience && !waits(&host.id);
             match (host.down_since().is_some(), is_silent) {
@@ -89,7 +121,7 @@ mod tests {
     use std::sync::Arc;
 
     use skyclaw_core::{Condition, Counters, Host};
-    use skyclaw_proto::{Capabilities, NodeId, Timestamp};
+    use skyclaw_proto::{Capabilities, NodeId};
 
     use super::*;
 

@@ -181,6 +181,10 @@ impl Logs {
             None => return None,
         }
         let channel = of_host.get_mut(&key)?;
+        if !channel.is_followed(now) {
+            // What was its end when its host was last asked need not be any more.
+            channel.at_end = false;
+        }
         channel.touched = now;
         Some(channel)
     }

@@ -4,11 +4,11 @@
 //! without it and does no harm. Effects of applied commands arrive here in order and none is lost, as
 //! they are taken in by the very task that applied the commands.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skyclaw_core::{Claimable, Effect, HostFreeze, Job, Notice, State};
+use skyclaw_core::{ById, Change, Claimable, Effect, Host, HostFreeze, Job, Notice, Operation, State};
 use skyclaw_proto::logs::LogWant;
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{self, Stop, StopReason};
@@ -47,14 +47,15 @@ pub(crate) struct Memory {
     pub(super) beats: Watchers<HostId>,
     /// Output on its way from hosts to who follows it.
     pub(super) logs: Logs,
-    last_seen: HashMap<HostId, Timestamp>,
     /// Which hosts are heard of.
     pub(super) hearing: Hearing,
     /// What each host was told to stop already: told again in every answer, but no reason to hurry.
-    told: HashMap<HostId, BTreeSet<Order>>,
+    told: ById<HostId, BTreeSet<Order>>,
     /// The service each host that does not say what it runs was told of last.
-    last_service: HashMap<HostId, ServiceId>,
+    last_service: ById<HostId, ServiceId>,
     closing: bool,
+    /// How often a job has ended.
+    ends: u64,
     /// Until when claims find nothing, because somebody waits for all leases to be over.
     held_until: Option<Instant>,
     /// When the leader may let claims go on that a restore holds back.
@@ -70,7 +71,40 @@ pub(crate) struct Unwritten {
     pub(crate) in_flight: Option<Arc<Batch>>,
 }
 
+/// What is known in memory of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lookup<T> {
+    /// This is it.
+    Here(T),
+    /// It is no more, whatever the database says.
+    Gone,
+    /// The database knows.
+    Elsewhere,
+}
+
+impl<T> Lookup<T> {
+    pub(crate) fn map<R>(self, map: impl FnOnce(T) -> R) -> Lookup<R> {
+        match self {
+            Self::Here(found) => Lookup::Here(map(found)),
+            Self::Gone => Lookup::Gone,
+            Self::Elsewhere => Lookup::Elsewhere,
+        }
+    }
+}
+
 impl Unwritten {
+    /// A job that changed, or that it is no more.
+    pub(crate) fn job(&self, id: &JobId) -> Lookup<&Arc<Job>> {
+        for batch in self.batches() {
+            match batch.job(id) {
+                Some(job) => return Lookup::Here(job),
+                None if batch.has_pruned(id) => return Lookup::Gone,
+                None => {}
+            }
+        }
+        Lookup::Elsewhere
+    }
+
     /// The batches, newest first.
     pub(crate) fn batches(&self) -> impl Iterator<Item = &Batch> {
         std::iter::once(&self.pending).chain(self.in_flight.as_deref())
@@ -107,11 +141,11 @@ impl Memory {
             live: Live::default(),
             beats: Watchers::default(),
             logs: Logs::default(),
-            last_seen: HashMap::new(),
             hearing: Hearing::new(lease, Instant::now()),
-            told: HashMap::new(),
-            last_service: HashMap::new(),
+            told: ById::default(),
+            last_service: ById::default(),
             closing: false,
+            ends: 0,
             held_until: None,
             release_at: None,
             staging_since: None,
@@ -123,7 +157,7 @@ impl Memory {
         for effect in effects {
             match effect {
                 // It was claimed in the entry that queued it.
-                Effect::JobQueued { .. } if self.state.queued() == 0 => {}
+                Effect::JobQueued { .. } if !self.state.is_any_claimable() => {}
                 Effect::JobQueued { required } => {
                     let state = &self.state;
                     self.claims.wake_one(&required, |host| has_room(state, host));
@@ -140,6 +174,23 @@ impl Memory {
                 Effect::ClaimsReleased => self.claims.wake_all(),
                 Effect::ServiceChanged { .. } => {}
             }
+        }
+    }
+
+    /// Looks at a change that a command brought about. Nothing is kept of a host that is no more (whatever is kept
+    /// is of hosts that are known, so nobody has to go through all of them for that), and one that registers has
+    /// given a sign of life.
+    pub(super) fn look_at(&mut self, operation: &Operation, change: &Change) {
+        match change {
+            Change::RemoveHost(host) => {
+                self.hearing.forget(host);
+                self.told.remove(host);
+                self.last_service.remove(host);
+            }
+            Change::Host(host) if matches!(operation, Operation::RegisterHost { .. }) => {
+                self.hearing.heard(&host.id, Instant::now());
+            }
+            _ => {}
         }
     }
 
@@ -170,7 +221,6 @@ impl Memory {
         self.leases.restart(held.collect::<Vec<_>>(), now);
         self.release_at = self.state.claims_held().then(|| now + self.leases.whole());
         self.staging_since = None;
-        self.last_seen.clear();
         self.hearing.restart(now);
         self.timetable.restart(&self.state);
         self.told.clear();
@@ -187,8 +237,11 @@ impl Memory {
 
     /// Looks whether a claim would find something. If not, and it may wait, says what for.
     pub(crate) fn look_for_claim(&mut self, host: &HostId) -> ClaimLook {
-        self.hearing.heard(host, Instant::now());
-        match self.state.claimable(host) {
+        let claimable = self.state.claimable(host);
+        if claimable != Claimable::UnknownHost {
+            self.hearing.heard(host, Instant::now());
+        }
+        match claimable {
             Claimable::UnknownHost => ClaimLook::UnknownHost,
             Claimable::Yes if !self.holds_claims() => ClaimLook::Found,
             _ if self.closing => ClaimLook::Wait(oneshot::channel().1),
@@ -223,9 +276,8 @@ impl Memory {
         now: Instant,
         may_wait: bool,
     ) -> Option<Beat> {
-        self.state.host(id)?;
-        self.last_seen.insert(id.clone(), at);
-        self.hearing.heard(id, now);
+        let host = Arc::clone(self.state.host(id)?);
+        self.hearing.beat(id, now, at);
         let mut stop = Vec::new();
         let mut urgent = false;
         for run in running {
@@ -234,7 +286,7 @@ impl Memory {
                 urgent = true;
             }
         }
-        let orders = orders(&self.state, id, at);
+        let orders = orders(&self.state, &host, at);
         let told = self.told.get(id);
         urgent |= orders.iter().any(|order| told.is_none_or(|told| !told.contains(order)));
         let mut stop_services = Vec::new();
@@ -244,15 +296,16 @@ impl Memory {
                 Order::Service(order) => stop_services.push(order.clone()),
             }
         }
-        if orders.is_empty() {
-            self.told.remove(id);
-        } else {
+        if !orders.is_empty() {
             self.told.insert(id.clone(), orders);
+        } else if !self.told.is_empty() {
+            self.told.remove(id);
         }
         let wanted = logs.map(|_| self.logs.wanted_of(id, now)).unwrap_or_default();
         urgent |= logs.is_some_and(|serving| is_news(&wanted, serving));
         let wait = (may_wait && !urgent && !self.closing).then(|| self.beats.watch(id.clone()));
-        let answer = response::Heartbeat { host: self.host(id)?, stop, stop_services, logs: wanted };
+        let host = self.seen(&host);
+        let answer = response::Heartbeat { host, stop, stop_services, logs: wanted };
         Some(Beat { answer, wait })
     }
 
@@ -283,8 +336,17 @@ impl Memory {
 
     /// What is to be written down of which hosts are heard of.
     pub(crate) fn hosts_news(&self, now: Instant, limit: usize) -> News {
-        let waits = |host: &HostId| self.beats.is_watched(host) || self.claims.has(host);
-        self.hearing.news(&self.state, now, limit, waits)
+        self.hearing.news(&self.state, now, limit, |host| self.waits(host))
+    }
+
+    /// Whether a request of a host waits here.
+    pub(super) fn waits(&self, host: &HostId) -> bool {
+        self.beats.is_watched(host) || self.claims.has(host)
+    }
+
+    /// Whether claims find nothing at the moment, as somebody waits for all leases to be over.
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
     }
 
     /// Has hosts look at what they have to stop whose time to be drained is over by now and was not before.
@@ -315,20 +377,41 @@ impl Memory {
     }
 
     /// A job as far as it is in memory: an active one, or one that ended and is not in the database yet.
-    pub(crate) fn job(&self, id: &JobId) -> Option<Arc<Job>> {
-        let ended = || self.unwritten.batches().find_map(|batch| batch.job(id));
-        self.state.job(id).or_else(ended).cloned()
+    pub(crate) fn job(&self, id: &JobId) -> Lookup<Arc<Job>> {
+        match self.state.job(id) {
+            Some(job) => Lookup::Here(Arc::clone(job)),
+            None => self.unwritten.job(id).map(Arc::clone),
+        }
+    }
+
+    /// How often a job has ended, or changed after its end, since this process began: jobs that have ended are no
+    /// more by that many than they were.
+    pub(crate) fn ends(&self) -> u64 {
+        self.ends
+    }
+
+    /// Takes note of a change.
+    pub(super) fn count_end(&mut self, change: &Change) {
+        if let Change::Job(job) = change
+            && job.is_ended()
+        {
+            self.ends += 1;
+        }
     }
 
     /// A host with what is known of it beyond the record.
     pub(crate) fn host(&self, id: &HostId) -> Option<record::Host> {
-        let mut host = record::Host::from(&**self.state.host(id)?);
-        if let Some(seen) = self.last_seen.get(id) {
-            host.last_seen_at = host.last_seen_at.max(*seen);
+        self.state.host(id).map(|host| self.seen(host))
+    }
+
+    fn seen(&self, host: &Host) -> record::Host {
+        let mut seen = record::Host::from(host);
+        if let Some(beat) = self.hearing.last_beat(&host.id) {
+            seen.last_seen_at = seen.last_seen_at.max(beat);
         }
-        host.state.get_or_insert(HostState::Up);
-        host.state_since.get_or_insert(host.registered_at);
-        Some(host)
+        seen.state.get_or_insert(HostState::Up);
+        seen.state_since.get_or_insert(seen.registered_at);
+        seen
     }
 
     /// Whether a host is known, and that it was frozen on its machine.
@@ -338,7 +421,7 @@ impl Memory {
 
     /// All hosts by id.
     pub(crate) fn hosts(&self) -> Vec<record::Host> {
-        self.state.hosts().filter_map(|host| self.host(&host.id)).collect()
+        self.state.hosts().map(|host| self.seen(host)).collect()
     }
 
     /// The service a host was told of last.
@@ -361,11 +444,9 @@ impl Memory {
         self.jobs.sweep();
         self.beats.sweep();
         self.logs.sweep(&self.state, Instant::now());
-        let state = &self.state;
-        self.hearing.forget(|host| state.host(host).is_none());
-        self.last_seen.retain(|host, _| state.host(host).is_some());
-        self.told.retain(|host, _| state.host(host).is_some());
-        for set in self.claims.sets() {
+        // Ten thousand hosts may wait for as many different things.
+        let sets = if self.state.is_any_claimable() { self.claims.sets() } else { Vec::new() };
+        for set in sets {
             if self.state.queued_for(&set) {
                 let state = &self.state;
                 self.claims.wake_one(&set, |host| has_room(state, host));
@@ -386,3 +467,7 @@ impl Memory {
 fn has_room(state: &State, host: &HostId) -> bool {
     state.host(host).is_some_and(|host| host.active_leases < host.max_parallel && host.takes_work())
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

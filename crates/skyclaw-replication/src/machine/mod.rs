@@ -14,6 +14,8 @@
 //! When the database cannot be written (a full disk), the batch is kept and tried again; meanwhile
 //! [`Machine`] says so through its health, and the proposer takes no more writes.
 
+mod ahead;
+mod explain;
 mod handle;
 mod hearing;
 mod leases;
@@ -34,18 +36,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skyclaw_core::{Command, Effect, Notice, Refusal, Reply, State};
+use skyclaw_core::{Change, Command, Effect, Notice, Refusal, Reply, State};
 use skyclaw_proto::{EventId, Timestamp};
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use self::ahead::Ahead;
 pub(crate) use self::handle::{Applier, Gone, Machine, Options};
 use self::memory::Memory;
 pub(crate) use self::parking::Woken;
 use self::past::{Fetched, Past};
 pub(crate) use self::restore::{GoBack, refusal, snapshot_of, with_causes};
 use self::restore::{Going, poll_back};
+pub(crate) use self::timetable::ScheduleCounts;
 use crate::metrics::Meters;
 
 /// What came of one command.
@@ -112,6 +116,8 @@ struct Task {
     store: Store,
     applied: watch::Sender<u64>,
     written: watch::Sender<Written>,
+    /// What is known of the keys of the commands that come next.
+    ahead: Ahead,
     /// When the next queued job is due.
     due: watch::Sender<Option<Timestamp>>,
     /// How far the database is known to be durable.
@@ -175,7 +181,8 @@ impl Task {
     async fn apply(&mut self, apply: Apply) {
         let began = std::time::Instant::now();
         let commands = || apply.entries.iter().flat_map(|entry| entry.iter());
-        let fetched = match Fetched::fetch(&self.store, &mut self.memory, commands()).await {
+        let keys = (&self.ahead, self.written.borrow().index());
+        let fetched = match Fetched::fetch(&self.store, &mut self.memory, commands(), keys).await {
             Ok(fetched) => fetched,
             Err(error) => {
                 let _ = apply.answers.send(Err(error.to_string()));
@@ -226,8 +233,13 @@ impl Task {
         let past = Past { unwritten: &self.memory.unwritten, fetched };
         let outcome = self.memory.state.apply(command, &past);
         for change in &outcome.changes {
+            self.memory.count_end(change);
+            if let Change::PruneJobs(pruned) = change {
+                self.meters.pruned(pruned);
+            }
             let id = EventId::new(index, *changes);
             *changes = changes.saturating_add(1);
+            self.memory.look_at(&command.operation, change);
             if let Some(notice) = Notice::of(command, change) {
                 self.memory.note(id, notice);
             }

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use skyclaw_core::State;
+use skyclaw_core::{Host, State};
 use skyclaw_proto::response::{Stop, StopReason, StopService};
-use skyclaw_proto::{AssignmentStatus, HostId, Timestamp};
+use skyclaw_proto::{AssignmentStatus, Timestamp};
 
 /// One thing to stop.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,8 +17,8 @@ pub(crate) enum Order {
 }
 
 /// All that a host has to stop of what it holds.
-pub(super) fn orders(state: &State, id: &HostId, now: Timestamp) -> BTreeSet<Order> {
-    let drain = state.host(id).and_then(|host| host.drain());
+pub(super) fn orders(state: &State, host: &Host, now: Timestamp) -> BTreeSet<Order> {
+    let (id, drain) = (&host.id, host.drain());
     let is_over = drain.and_then(|drain| drain.deadline).is_some_and(|deadline| deadline <= now);
     let runs = state.leased_by(id).filter_map(|(job, lease)| {
         let reason = if lease.cancel_requested_at.is_some() {

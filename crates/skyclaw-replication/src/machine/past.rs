@@ -7,32 +7,36 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use skyclaw_core::{Archive, ById, Command, IdempotencyKey, Ids, Job, Operation, StoredReply};
+use skyclaw_core::{Archive, ById, Command, EndedJob, IdempotencyKey, Ids, Job, Operation, StoredReply};
 use skyclaw_proto::JobId;
 use skyclaw_store::{ReadError, ReplyId, Store};
 
-use super::memory::{Memory, Unwritten};
+use super::ahead::Ahead;
+use super::memory::{Lookup, Memory, Unwritten};
 
 /// What the database knew of what a batch of commands speaks of.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
     jobs: ById<JobId, Arc<Job>>,
+    /// Those that are to be forgotten.
+    ended: ById<JobId, EndedJob>,
     replies: HashMap<ReplyId, Arc<StoredReply>>,
 }
 
 impl Fetched {
-    /// Asks the database for all that the commands speak of and that is not in memory.
+    /// Asks the database for all that the commands speak of and that is not in memory, nor was asked for already: `ahead`
+    /// tells, with how far the database is written.
     pub(super) async fn fetch<'a>(
         store: &Store,
         memory: &mut Memory,
         commands: impl Iterator<Item = &'a Command>,
+        (ahead, written): (&Ahead, u64),
     ) -> Result<Self, ReadError> {
         let Memory { state, unwritten, seen, .. } = memory;
         let mut jobs = Ids::default();
-        let mut keys = Vec::new();
+        let (mut ended, mut keys) = (Vec::new(), Vec::new());
         for command in commands {
-            let known =
-                |id: &&JobId| state.job(id).is_some() || unwritten.batches().any(|b| b.job(id).is_some());
+            let known = |id: &&JobId| state.job(id).is_some() || unwritten.job(id) != Lookup::Elsewhere;
             let named = command.operation.own_jobs();
             if makes_jobs(&command.operation) {
                 if seen.is_blank() {
@@ -44,6 +48,7 @@ impl Fetched {
                 jobs.extend(named.filter(|id| !known(id)).cloned());
             }
             jobs.extend(command.operation.other_jobs().filter(|id| !known(id)).cloned());
+            ended.extend(command.operation.pruned_jobs().filter(|id| !known(id)).cloned());
             keys.extend(command.idempotency.clone());
         }
         let mut fetched = Self::default();
@@ -51,10 +56,10 @@ impl Fetched {
             let jobs: Vec<_> = jobs.into_iter().collect();
             fetched.jobs = store.jobs(&jobs).await?.into_iter().map(|job| (job.id.clone(), job)).collect();
         }
-        if !keys.is_empty() {
-            let replies = store.replies(&keys).await?;
-            fetched.replies = replies.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)).collect();
+        if !ended.is_empty() {
+            fetched.ended = store.ended(&ended).await?.into_iter().collect();
         }
+        fetched.replies = ahead.replies(store, written, keys).await?;
         Ok(fetched)
     }
 }
@@ -95,7 +100,8 @@ fn makes_jobs(operation: &Operation) -> bool {
         | Operation::DeleteSchedule { .. }
         | Operation::FireSchedule(_)
         | Operation::SubmitWaiting { .. }
-        | Operation::TriggerSchedule { .. } => false,
+        | Operation::TriggerSchedule { .. }
+        | Operation::PruneJobs(_) => false,
     }
 }
 
@@ -107,8 +113,20 @@ pub(super) struct Past<'a> {
 
 impl Archive for Past<'_> {
     fn job(&self, id: &JobId) -> Option<Arc<Job>> {
-        let newest = self.unwritten.batches().find_map(|batch| batch.job(id));
-        newest.or_else(|| self.fetched.jobs.get(id)).filter(|job| job.is_ended()).cloned()
+        let job = match self.unwritten.job(id) {
+            Lookup::Here(job) => Some(job),
+            Lookup::Gone => None,
+            Lookup::Elsewhere => self.fetched.jobs.get(id),
+        };
+        job.filter(|job| job.is_ended()).cloned()
+    }
+
+    fn ended(&self, id: &JobId) -> Option<EndedJob> {
+        match self.unwritten.job(id) {
+            Lookup::Here(job) => EndedJob::of(job),
+            Lookup::Gone => None,
+            Lookup::Elsewhere => self.fetched.ended.get(id).copied(),
+        }
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use skyclaw_core::{Schedule, State};
 use skyclaw_proto::{JobId, ScheduleId, Timestamp};
@@ -20,6 +21,31 @@ pub(crate) struct Timetable {
     /// Schedules that waited for the end of a job, which has come.
     ready: BTreeSet<ScheduleId>,
     changed: Arc<Notify>,
+    counts: ScheduleCounts,
+}
+
+/// What became of the times of schedules that were dealt with since this process has begun, as applied here. Clones
+/// are the same counts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ScheduleCounts(Arc<[AtomicU64; 3]>);
+
+impl ScheduleCounts {
+    const OUTCOMES: [&str; 3] = ["submitted", "skipped", "missed"];
+
+    fn of(schedule: &Schedule) -> [u64; 3] {
+        [schedule.submitted, schedule.skipped, schedule.missed]
+    }
+
+    fn add(&self, before: [u64; 3], now: [u64; 3]) {
+        for (count, (before, now)) in self.0.iter().zip(before.into_iter().zip(now)) {
+            count.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// How many times came to each end.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::OUTCOMES.into_iter().zip(self.0.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
 }
 
 /// Where a schedule stands in the rest.
@@ -27,6 +53,8 @@ pub(crate) struct Timetable {
 struct Entry {
     next_at: Option<Timestamp>,
     awaits: Option<JobId>,
+    /// How many of its times were dealt with, and how.
+    counted: [u64; 3],
 }
 
 /// What there is to do.
@@ -48,18 +76,25 @@ impl Timetable {
 
     /// The schedules are others from now on.
     pub(crate) fn restart(&mut self, state: &State) {
-        let changed = self.signal();
-        *self = Self { changed, ..Self::default() };
+        let (changed, counts) = (self.signal(), self.counts.clone());
+        *self = Self { changed, counts, ..Self::default() };
         for schedule in state.schedules() {
             self.enter(schedule, state);
         }
         self.changed.notify_one();
     }
 
+    /// Counts in these from now on.
+    pub(crate) fn count_in(&mut self, counts: ScheduleCounts) {
+        self.counts = counts;
+    }
+
     /// A schedule changed, or is no more.
     pub(crate) fn change(&mut self, id: &ScheduleId, state: &State) {
+        let before = self.entries.get(id).map_or([0; 3], |entry| entry.counted);
         self.strike(id);
         if let Some(schedule) = state.schedule(id).filter(|schedule| schedule.id == *id) {
+            self.counts.add(before, ScheduleCounts::of(schedule));
             self.enter(schedule, state);
         }
         self.changed.notify_one();
@@ -98,7 +133,8 @@ impl Timetable {
 
     fn enter(&mut self, schedule: &Schedule, state: &State) {
         let id = &schedule.id;
-        let mut entry = Entry { next_at: schedule.next_at, awaits: None };
+        let mut entry =
+            Entry { next_at: schedule.next_at, awaits: None, counted: ScheduleCounts::of(schedule) };
         if let Some(at) = schedule.next_at {
             self.times.insert((at, id.clone()));
         }
@@ -116,7 +152,7 @@ impl Timetable {
 
     fn strike(&mut self, id: &ScheduleId) {
         self.ready.remove(id);
-        let Some(Entry { next_at, awaits }) = self.entries.remove(id) else { return };
+        let Some(Entry { next_at, awaits, .. }) = self.entries.remove(id) else { return };
         if let Some(at) = next_at {
             self.times.remove(&(at, id.clone()));
         }
@@ -156,8 +192,9 @@ mod tests {
     impl World {
         fn run(&mut self, operation: Operation) {
             let node = NodeId::parse("n").expect("an id");
-            let outcome =
-                self.0.apply(&Command { at: at(0), node, idempotency: None, operation }, &NoArchive);
+            let outcome = self
+                .0
+                .apply(&Command { at: at(0), node, idempotency: None, by: None, operation }, &NoArchive);
             outcome.reply.expect("carried out");
             for effect in outcome.effects {
                 match effect {

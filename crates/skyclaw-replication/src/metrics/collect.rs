@@ -79,7 +79,13 @@ impl Collector for Collected {
 fn jobs(node: &Node, out: &mut Out<'_>) -> fmt::Result {
     let counts: Vec<_> =
         node.0.meters.jobs.open().map(|(status, count)| ([("status", status.as_str())], count)).collect();
-    out.gauges(("jobs", "Jobs that have not ended, by status, as applied here", None), &counts)
+    out.gauges(("jobs", "Jobs that have not ended, by status, as applied here", None), &counts)?;
+    let times: Vec<_> =
+        node.0.meters.schedules.all().map(|(outcome, count)| ([("outcome", outcome)], count)).collect();
+    out.counters(
+        ("schedule_times", "Times of schedules, by what became of them, as applied here", None),
+        &times,
+    )
 }
 
 fn raft(node: &Node, out: &mut Out<'_>) -> fmt::Result {

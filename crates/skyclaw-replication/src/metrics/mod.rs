@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::ServerState;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use skyclaw_core::State;
-use skyclaw_proto::JobStatus;
+use skyclaw_core::{Pruned, State, WhyPruned};
+use skyclaw_proto::{JobStatus, Timestamp};
+use skyclaw_store::EndedCount;
 use tokio_util::sync::CancellationToken;
 
 use self::collect::Collected;
+use crate::machine::ScheduleCounts;
 use crate::node::Node;
 use crate::raft::{Raft, RaftId};
 
@@ -30,6 +34,7 @@ pub(crate) struct Meters {
     pub(crate) propose_seconds: Histogram,
     pub(crate) apply_seconds: Histogram,
     pub(crate) jobs: JobCounts,
+    pub(crate) schedules: ScheduleCounts,
     pub(crate) commit_seconds: Histogram,
     pub(crate) pending_bytes: Gauge,
     pub(crate) snapshots_built: Counter,
@@ -39,6 +44,47 @@ pub(crate) struct Meters {
     pub(crate) elections_started: Counter,
     pub(crate) elections_won: Counter,
     pub(crate) leader_changes: Counter,
+    retention: RetentionMeters,
+}
+
+/// What is measured of jobs that have ended, and are forgotten.
+#[derive(Debug, Clone)]
+struct RetentionMeters {
+    pruned: Family<PrunedLabels, Counter>,
+    finished: Gauge,
+    oldest: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PrunedLabels {
+    reason: &'static str,
+}
+
+impl RetentionMeters {
+    fn new() -> Self {
+        let pruned = Family::<PrunedLabels, Counter>::default();
+        // Told from the start, so that the first one can be seen to happen.
+        for why in WhyPruned::ALL {
+            drop(pruned.get_or_create(&PrunedLabels { reason: why.as_str() }));
+        }
+        Self { pruned, finished: Gauge::default(), oldest: Gauge::default() }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let jobs = registry.sub_registry_with_prefix("jobs");
+        jobs.register("pruned", "Jobs that had ended and were forgotten, by why", self.pruned.clone());
+        jobs.register(
+            "finished",
+            "Jobs that have ended and are kept, as they were counted in the last minute or so",
+            self.finished.clone(),
+        );
+        jobs.register_with_unit(
+            "finished_oldest_timestamp",
+            "When the first of those ended that ask for no time of their own; 0 when there are none",
+            Unit::Seconds,
+            self.oldest.clone(),
+        );
+    }
 }
 
 /// How many jobs are in each status, as of the last entry applied here. Clones are the same counts.
@@ -75,6 +121,7 @@ impl Meters {
             propose_seconds: seconds(),
             apply_seconds: seconds(),
             jobs: JobCounts::default(),
+            schedules: ScheduleCounts::default(),
             commit_seconds: seconds(),
             pending_bytes: Gauge::default(),
             snapshots_built: Counter::default(),
@@ -84,10 +131,27 @@ impl Meters {
             elections_started: Counter::default(),
             elections_won: Counter::default(),
             leader_changes: Counter::default(),
+            retention: RetentionMeters::new(),
         }
     }
 
+    /// Jobs were forgotten.
+    pub(crate) fn pruned(&self, pruned: &Pruned) {
+        let labels = PrunedLabels { reason: pruned.why.as_str() };
+        self.retention.pruned.get_or_create(&labels).inc_by(pruned.jobs.len() as u64);
+    }
+
+    /// Jobs that have ended were counted.
+    pub(crate) fn retained(&self, count: &EndedCount) {
+        let all = count.usual.saturating_add(count.own);
+        self.retention.finished.set(i64::try_from(all).unwrap_or(i64::MAX));
+        let oldest = count.oldest.map_or(0, Timestamp::as_millis);
+        #[expect(clippy::cast_precision_loss, reason = "a time in seconds, as Prometheus has it")]
+        self.retention.oldest.set(oldest as f64 / 1000.0);
+    }
+
     fn register(&self, registry: &mut Registry) {
+        self.retention.register(registry);
         let raft = registry.sub_registry_with_prefix("raft");
         raft.register(
             "batch_commands",

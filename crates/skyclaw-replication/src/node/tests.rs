@@ -15,6 +15,7 @@ const A_WHILE: Duration = Duration::from_millis(300);
 async fn alone(dir: &std::path::Path, min_replications: u32, tracker: &TaskTracker) -> Node {
     let options = Options {
         events: crate::Retention::default(),
+        jobs: crate::JobRetention::default(),
         node_id: None,
         db_path: dir.join("coordinator.db"),
         lease: Duration::from_secs(60),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use skyclaw_core::{Command, IdempotencyKey, RollBack};
 use skyclaw_proto::logs::{LogWant, PushLogs};
 use skyclaw_proto::request::RunningJob;
-use skyclaw_proto::{HostId, NodeId, ServiceId};
+use skyclaw_proto::{HostId, JobId, NodeId, ServiceId};
 use uuid::Uuid;
 
 use crate::error::WriteError;
@@ -142,6 +142,8 @@ pub(crate) enum LeaderCall {
     ReadLogs(ReadLogs),
     /// See [`crate::Node::push_logs`].
     PushLogs(Box<PushLogs>),
+    /// See [`crate::Node::explain`]. A leader of before does not understand it.
+    Explain(JobId),
 }
 
 /// Why the leader did not do it.

@@ -26,6 +26,7 @@ pub(crate) use self::heard::Heard;
 use self::seal::{Header, Key, Taken};
 pub use self::wire::{Answered, HttpWire, PEER_PATH, Wire, WireError};
 use crate::raft::RaftId;
+use crate::trail::Aside;
 
 /// Requests that were not taken, by why.
 #[derive(Debug, Default)]
@@ -78,6 +79,8 @@ pub(crate) struct Request {
     /// The sender's cluster; nil when it has none.
     pub(crate) cluster: Uuid,
     pub(crate) call: Call,
+    /// What was said beside it.
+    pub(crate) aside: Aside,
     mac: seal::Mac,
 }
 
@@ -134,7 +137,19 @@ impl Peers {
         call: &Call,
         timeout: Duration,
     ) -> Result<R, CallError> {
-        let body = rmp_serde::to_vec_named(call).map_err(|_| CallError::Unreadable(url.to_owned()))?;
+        self.call_saying(url, to, call, &Aside::default(), timeout).await
+    }
+
+    /// The same, with something said beside the call. Who knows of no such thing does not read that far.
+    pub(crate) async fn call_saying<R: DeserializeOwned>(
+        &self,
+        url: &str,
+        to: RaftId,
+        call: &Call,
+        aside: &Aside,
+        timeout: Duration,
+    ) -> Result<R, CallError> {
+        let body = written(call, aside).map_err(|_| CallError::Unreadable(url.to_owned()))?;
         // A process that was restarted since, and again in the same moment, is given up.
         for _ in 0..3 {
             let to_boot = lock(&self.boots).get(url).copied().unwrap_or(0);
@@ -211,8 +226,8 @@ impl Peers {
             return Err(verdict(&Verdict::Foreign { cluster: ours }));
         }
         self.heard.note(header.from);
-        match rmp_serde::from_slice(body) {
-            Ok(call) => Ok(Request { cluster: header.cluster, call, mac }),
+        match read(body) {
+            Ok((call, aside)) => Ok(Request { cluster: header.cluster, call, aside, mac }),
             // Of another version: whoever asks finds the empty answer unreadable.
             Err(_) => Err(verdict(&Verdict::Done)),
         }
@@ -228,7 +243,74 @@ impl Peers {
     }
 }
 
+/// A call, and behind it what is said beside it.
+fn written(call: &Call, aside: &Aside) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    let mut body = rmp_serde::to_vec_named(call)?;
+    if !aside.is_empty() {
+        body.extend(rmp_serde::to_vec_named(aside)?);
+    }
+    Ok(body)
+}
+
+fn read(body: &[u8]) -> Result<(Call, Aside), rmp_serde::decode::Error> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(body);
+    let call = Call::deserialize(&mut reader)?;
+    let aside = match &call {
+        // An error says that nothing follows, or something of a version to come: neither is in the way of the call.
+        Call::Leader(_) => Aside::deserialize(&mut reader).unwrap_or_default(),
+        _ => Aside::default(),
+    };
+    Ok((call, aside))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // What is guarded is whole between any two statements, also after a panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use skyclaw_proto::NodeId;
+
+    use super::*;
+    use crate::trail::Trail;
+
+    fn aside() -> Aside {
+        let node = NodeId::parse("b").expect("an id");
+        Aside::new(&node, vec![Some(Arc::new(Trail::new("r-1", Some(("00-1".into(), None)))))])
+    }
+
+    fn shown(call: &Call) -> String {
+        format!("{call:?}")
+    }
+
+    #[test]
+    fn what_is_said_beside_a_call_arrives_with_it() {
+        let call = Call::Leader(LeaderCall::ReadIndex);
+        let body = written(&call, &aside()).expect("bytes");
+        let (read, said) = read(&body).expect("a call");
+        assert_eq!((shown(&read), said), (shown(&call), aside()));
+    }
+
+    #[test]
+    fn a_version_that_says_nothing_beside_is_understood_and_understands() {
+        let call = Call::Leader(LeaderCall::Hosts);
+        // As it was read before, and as it was written.
+        let body = written(&call, &aside()).expect("bytes");
+        assert_eq!(shown(&rmp_serde::from_slice(&body).expect("a call")), shown(&call));
+        let (read_now, said) = read(&rmp_serde::to_vec_named(&call).expect("bytes")).expect("a call");
+        assert_eq!((shown(&read_now), said.is_empty()), (shown(&call), true));
+    }
+
+    #[test]
+    fn a_call_is_heard_whatever_stands_behind_it() {
+        let call = Call::Leader(LeaderCall::Hosts);
+        for behind in
+            [&b"\xc1"[..], b"\x93\x01\x02\x03", b"\x81\xa3new\x01", b"\xc0", b"\xdd\xff\xff\xff\xff"]
+        {
+            let body = [&*rmp_serde::to_vec_named(&call).expect("bytes"), behind].concat();
+            let (heard, said) = read(&body).expect("a call");
+            assert_eq!((shown(&heard), said.is_empty()), (shown(&call), true), "{behind:?}");
+        }
+    }
 }

@@ -106,6 +106,7 @@ mod tests {
             at: Timestamp::from_millis(1),
             node: NodeId::parse("n").expect("an id"),
             idempotency: None,
+            by: None,
             operation: Operation::Cancel { id: JobId::parse(id).expect("an id") },
         }
     }

@@ -6,17 +6,21 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skyclaw_core::{Completion, IdempotencyKey, Operation, Reply};
-use skyclaw_proto::{Capabilities, HostId, JobId, Payload, ShellPayload};
+use skyclaw_proto::{Capabilities, HostId, JobId, Payload, Plan, Retry, ShellPayload};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::history::{Act, Event, History, Time, Told, View};
+use super::history::{Act, Asks, Event, History, Time, Told, View};
 use super::member::clock;
 use super::net::Net;
 use crate::{Node, WriteError, Written};
 
 /// How long a node may take for anything before the client turns away.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// A lease this long does not run out while anything is tried.
+pub(super) const LONG_LEASE: Duration = Duration::from_secs(3600);
+/// How far the wall clock and that of the history may be apart, in nanoseconds: one counts milliseconds.
+const CLOCKS: Time = 5_000_000;
 /// How many of the newest jobs are talked about.
 const RECENT: usize = 12;
 
@@ -25,6 +29,7 @@ const RECENT: usize = 12;
 pub(super) struct World {
     pub(super) net: Arc<Net>,
     pub(super) urls: Vec<String>,
+    pub(super) lease: Duration,
     pub(super) began: Instant,
     pub(super) history: Arc<Mutex<History>>,
     pub(super) keys: Arc<Mutex<Vec<IdempotencyKey>>>,
@@ -34,9 +39,9 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(net: Arc<Net>, urls: Vec<String>) -> Self {
+    pub(super) fn new(net: Arc<Net>, urls: Vec<String>, lease: Duration) -> Self {
         let (history, keys, recent, closing) = Default::default();
-        Self { net, urls, began: Instant::now(), history, keys, recent, closing }
+        Self { net, urls, lease, began: Instant::now(), history, keys, recent, closing }
     }
 
     pub(super) fn now(&self) -> Time {
@@ -78,6 +83,7 @@ impl Client {
                 30..55 => self.claim(keyed).await,
                 55..80 => self.complete(keyed).await,
                 80..87 => self.cancel(keyed).await,
+                87..91 => self.retry(keyed).await,
                 _ => self.read().await,
             }
         }
@@ -163,16 +169,18 @@ impl Client {
 
     async fn enqueue(&mut self, keyed: bool) {
         let key = keyed.then(|| self.key("/v1/jobs"));
+        let (asks, plan) = self.plan();
         // Every attempt brings an id of its own, as a coordinator makes one for each request.
         let ids = Arc::new(Mutex::new(Vec::new()));
         let made = Arc::clone(&ids);
         let attempt = move |node: Node| {
             let id = JobId::from_uuid(Uuid::now_v7());
             made.lock().expect("no panic").push(id.clone());
-            let key = key.clone();
-            async move { node.write(key, enqueue(id)).await.map(told_job) }
+            let (key, plan) = (key.clone(), plan.clone());
+            let operation = enqueue_with(id, plan);
+            async move { node.write(key, operation).await.map(told_job) }
         };
-        let act = || Act::Enqueue { ids: ids.lock().expect("no panic").clone() };
+        let act = || Act::Enqueue { ids: ids.lock().expect("no panic").clone(), asks };
         let told = self.settle(act, keyed, attempt).await;
         if let Told::Job(id, _) = told {
             let mut recent = self.world.recent.lock().expect("no panic");
@@ -181,6 +189,34 @@ impl Client {
                 recent.remove(0);
             }
         }
+    }
+
+    /// What the next job is to be: mostly as it is without a plan.
+    fn plan(&mut self) -> (Asks, Option<Arc<Plan>>) {
+        let mut asks = Asks::default();
+        let mut plan = Plan::default();
+        match self.rng.random_range(0..10) {
+            0..3 => {
+                // Where leases run out, it depends on claims that nobody was told of how many tries are left; so
+                // there are enough.
+                let most = if self.world.lease < LONG_LEASE { 100 } else { self.rng.random_range(2..=3) };
+                asks.tries = Some(most);
+                plan.retry = Some(Retry { max_attempts: most, backoff_ms: 0, max_backoff_ms: 0 });
+            }
+            3 => {
+                let wait = Duration::from_millis(self.rng.random_range(50..600));
+                // By both clocks: one is what is asked for, the other what is checked, never later.
+                asks.not_before = Some(self.world.now() + nanos(wait) - CLOCKS);
+                plan.not_before = Some(clock().plus(wait));
+            }
+            4 => {
+                let wait = self.rng.random_range(50..600);
+                asks.ttl = Some(nanos(Duration::from_millis(wait)) - CLOCKS);
+                plan.ttl_ms = Some(wait);
+            }
+            _ => {}
+        }
+        (asks, (plan != Plan::default()).then(|| Arc::new(plan)))
     }
 
     async fn claim(&mut self, keyed: bool) {
@@ -248,6 +284,19 @@ impl Client {
         self.settle(act, keyed, attempt).await;
     }
 
+    async fn retry(&mut self, keyed: bool) {
+        let Some(job) = self.recent() else { return };
+        let key = keyed.then(|| self.key(&format!("/v1/jobs/{job}/retry")));
+        let act = Act::Retry { job: job.clone() };
+        let act = || act;
+        let attempt = move |node: Node| {
+            let operation = Operation::RetryJob { id: job.clone(), reason: None, by: None };
+            let key = key.clone();
+            async move { node.write(key, operation).await.map(told_job) }
+        };
+        self.settle(act, keyed, attempt).await;
+    }
+
     async fn read(&mut self) {
         let Some(job) = self.recent() else { return };
         let act = Act::Read { job: job.clone() };
@@ -273,6 +322,14 @@ pub(super) async fn read(node: &Node, job: &JobId) -> Attempt {
 }
 
 pub(super) fn enqueue(id: JobId) -> Operation {
+    enqueue_with(id, None)
+}
+
+fn nanos(time: Duration) -> Time {
+    u64::try_from(time.as_nanos()).expect("a short time")
+}
+
+fn enqueue_with(id: JobId, plan: Option<Arc<Plan>>) -> Operation {
     Operation::Enqueue {
         id,
         payload: Arc::new(Payload::Shell(ShellPayload { command: "true".into(), ..Default::default() })),
@@ -281,7 +338,7 @@ pub(super) fn enqueue(id: JobId) -> Operation {
         priority: 50,
         labels: Default::default(),
         terms: None,
-        plan: None,
+        plan,
         links: None,
     }
 }

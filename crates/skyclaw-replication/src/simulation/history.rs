@@ -29,12 +29,24 @@ impl View {
     }
 }
 
+/// What a job is to be, beside run once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Asks {
+    /// How often it may be tried in all.
+    pub(super) tries: Option<u32>,
+    /// Not to be claimed before.
+    pub(super) not_before: Option<Time>,
+    /// How long it may wait for its first claim.
+    pub(super) ttl: Option<Time>,
+}
+
 /// What a client wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Act {
     /// The ids of all attempts; one of them, or none, becomes a job.
     Enqueue {
         ids: Vec<JobId>,
+        asks: Asks,
     },
     Claim {
         host: HostId,
@@ -46,6 +58,9 @@ pub(super) enum Act {
         success: bool,
     },
     Cancel {
+        job: JobId,
+    },
+    Retry {
         job: JobId,
     },
     Read {
@@ -102,6 +117,7 @@ pub(super) enum StepAct {
     Claim { host: HostId, view: Option<View> },
     Complete { host: HostId, fence: u64, success: bool, told: Option<Result<View, Refusal>> },
     Cancel(Option<Result<View, Refusal>>),
+    Retry(Option<Result<View, Refusal>>),
     Read(Option<View>),
 }
 
@@ -109,7 +125,9 @@ impl StepAct {
     fn views(&self) -> Option<&View> {
         match self {
             Self::Enqueue(view) | Self::Claim { view, .. } | Self::Read(view) => view.as_ref(),
-            Self::Complete { told, .. } | Self::Cancel(told) => told.as_ref()?.as_ref().ok(),
+            Self::Complete { told, .. } | Self::Cancel(told) | Self::Retry(told) => {
+                told.as_ref()?.as_ref().ok()
+            }
         }
     }
 }
@@ -123,6 +141,15 @@ impl History {
             Told::Unknown | Told::Refused(_) | Told::Nothing => Vec::new(),
         });
         known.collect()
+    }
+
+    /// What was asked for when a job was enqueued.
+    pub(super) fn asks(&self, job: &JobId) -> Asks {
+        let asks = self.events.iter().find_map(|event| match &event.act {
+            Act::Enqueue { ids, asks } if ids.contains(job) => Some(*asks),
+            _ => None,
+        });
+        asks.unwrap_or_default()
     }
 
     /// What concerns one job, in the order it was asked for.
@@ -201,7 +228,7 @@ fn step(event: &Event, job: &JobId) -> Option<Step> {
         Told::Unknown | Told::Claimed(_) | Told::Nothing => None,
     };
     let act = match &event.act {
-        Act::Enqueue { ids } if ids.contains(job) => {
+        Act::Enqueue { ids, .. } if ids.contains(job) => {
             if known && view.is_none() {
                 return None;
             }
@@ -216,6 +243,7 @@ fn step(event: &Event, job: &JobId) -> Option<Step> {
             StepAct::Complete { host: host.clone(), fence: *fence, success: *success, told: result() }
         }
         Act::Cancel { job: named } if named == job => StepAct::Cancel(result()),
+        Act::Retry { job: named } if named == job => StepAct::Retry(result()),
         Act::Read { job: named } if named == job && known => StepAct::Read(view),
         _ => return None,
     };

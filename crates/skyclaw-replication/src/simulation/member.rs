@@ -108,6 +108,7 @@ impl Member {
             discovery: None,
             wire: self.common.net.port(&self.url),
             events: skyclaw_store::Retention::default(),
+            jobs: crate::JobRetention::default(),
             min_replications: self.common.min_replications,
             clock,
             new_uuid: Uuid::now_v7,

@@ -2,8 +2,8 @@
 //!
 //! Nodes are the real ones, with openraft, the log, the state machine and SQLite; only the network
 //! ([`net`]) and the disk of the log ([`crate::log::sim_disk`]) are simulated, and databases are put back to older
-//! copies when the power goes ([`member`]). Clients ([`client`]) enqueue, claim, complete, cancel and read at
-//! all nodes; what they asked for and were told is a history ([`history`]).
+//! copies when the power goes ([`member`]). Clients ([`client`]) enqueue, claim, complete, cancel, retry and read at
+//! all nodes, jobs that may be tried again, are for later, or expire among them; what they asked for and were told is a history ([`history`]).
 //!
 //! What is checked:
 //! - the history of every job is linearizable ([`model`]): what was acknowledged is seen by whoever asks later,
@@ -35,7 +35,7 @@ use skyclaw_proto::JobId;
 use skyclaw_store::Section;
 use tokio::task::JoinSet;
 
-use self::client::{Client, World};
+use self::client::{Client, LONG_LEASE, World};
 use self::faults::{Fault, Whom, schedule};
 use self::history::{Act, Event, History, Told};
 use self::member::{Common, Member};
@@ -186,14 +186,14 @@ impl Simulation {
         let net = Net::new(seed);
         let urls: Vec<String> = (0..nodes).map(|nth| format!("http://{nth}")).collect();
         // Mostly long enough that no lease can run out, so that a job has one claim.
-        let lease = if rng.random_bool(0.3) { Duration::from_secs(3) } else { Duration::from_secs(3600) };
+        let lease = if rng.random_bool(0.3) { Duration::from_secs(3) } else { LONG_LEASE };
         let min_replications = rng.random_range(1..=2);
         let common = Common { net: net.clone(), urls: urls.clone(), lease, min_replications };
         let mut members: Vec<Member> = urls.iter().map(|url| Member::new(&common, url)).collect();
         for member in &mut members {
             member.start().await;
         }
-        let world = World::new(net.clone(), urls);
+        let world = World::new(net.clone(), urls, lease);
         let simulation = Self { members, world, net, rng, lease };
         simulation.wait_until("all vote", |node| voters(node) == nodes && node.health().ready).await;
         simulation
@@ -366,7 +366,7 @@ fn check(history: &History, jobs: &BTreeSet<JobId>, state: &State, lease: Durati
     let lease = u64::try_from(lease.as_nanos()).expect("not that long");
     for job in jobs {
         let steps = history.steps(job);
-        if !model::is_possible(&steps, lease) {
+        if !model::is_possible(&steps, lease, history.asks(job)) {
             for step in &steps {
                 println!("{step:?}");
             }
@@ -381,7 +381,7 @@ fn check(history: &History, jobs: &BTreeSet<JobId>, state: &State, lease: Durati
 fn one_operation_a_key(history: &History, left: &BTreeSet<JobId>) {
     let mut explained = BTreeSet::new();
     for event in &history.events {
-        let Act::Enqueue { ids } = &event.act else { continue };
+        let Act::Enqueue { ids, .. } = &event.act else { continue };
         let made: Vec<&JobId> = ids.iter().filter(|id| left.contains(*id)).collect();
         assert!(made.len() <= 1, "one enqueue made the jobs {made:?}");
         if let Told::Job(job, _) = &event.told {

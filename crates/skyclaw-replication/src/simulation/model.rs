@@ -6,21 +6,26 @@
 //! any moment after it was asked for, or never. The search is that of Wing and Gong with Lowe's memory of
 //! configurations that led nowhere ("Testing for linearizability", 2017).
 //!
-//! A lease may run out by itself, but not before it has lasted its time.
+//! A lease may run out by itself, but not before it has lasted its time; and a job that may only wait so long for its
+//! first claim may expire by itself, but not before it has.
 
 use std::collections::HashSet;
 
 use skyclaw_core::Refusal;
 use skyclaw_proto::{HostId, JobStatus};
 
-use super::history::{Step, StepAct, Time, View};
+use super::history::{Asks, Step, StepAct, Time, View};
 
 /// Where a job is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum State {
     Absent,
+    /// The token is at least this.
     Queued {
         fence: u64,
+        failures: u32,
+        /// When it expires at the earliest, if it does.
+        until: Option<Time>,
     },
     /// The token is not known until somebody has seen it.
     Leased {
@@ -28,6 +33,7 @@ enum State {
         fence: Option<u64>,
         since: Time,
         stopping: bool,
+        failures: u32,
     },
     Ended {
         status: JobStatus,
@@ -45,8 +51,9 @@ struct At {
     now: Time,
 }
 
-/// Whether there is an order in which all this can have happened to a job whose leases last `lease`.
-pub(super) fn is_possible(steps: &[Step], lease: Time) -> bool {
+/// Whether there is an order in which all this can have happened to a job whose leases last `lease`, and of which this
+/// was asked.
+pub(super) fn is_possible(steps: &[Step], lease: Time, asks: Asks) -> bool {
     let mut seen = HashSet::new();
     let mut open = vec![At { done: vec![false; steps.len()], state: State::Absent, now: 0 }];
     while let Some(at) = open.pop() {
@@ -61,12 +68,12 @@ pub(super) fn is_possible(steps: &[Step], lease: Time) -> bool {
         if latest < at.now {
             continue;
         }
-        open.extend(expired(&at, lease));
+        open.extend(expired(&at, lease, asks));
         for (nth, step) in steps.iter().enumerate().rev() {
             if at.done[nth] || step.asked > latest || step.told_at < at.now {
                 continue;
             }
-            if let Some(state) = after(&at.state, step) {
+            if let Some(state) = after(&at.state, step, asks) {
                 // One that changes nothing and that nobody was told of need not have happened.
                 if !step.certain && state == at.state {
                     continue;
@@ -80,38 +87,72 @@ pub(super) fn is_possible(steps: &[Step], lease: Time) -> bool {
     false
 }
 
-/// What becomes of a lease that runs out.
-fn expired(at: &At, lease: Time) -> Option<At> {
-    let State::Leased { host, fence, since, stopping } = &at.state else { return None };
-    let state = if *stopping {
-        State::Ended { status: JobStatus::Cancelled, host: Some(host.clone()), fence: *fence }
-    } else {
-        State::Queued { fence: fence.unwrap_or(0) }
+/// What becomes of a lease that runs out, and of a job that waits too long.
+fn expired(at: &At, lease: Time, asks: Asks) -> Option<At> {
+    let (state, not_before) = match &at.state {
+        State::Leased { host, fence, since, stopping: true, .. } => {
+            let status = JobStatus::Cancelled;
+            (State::Ended { status, host: Some(host.clone()), fence: *fence }, since + lease)
+        }
+        State::Leased { host, fence, since, failures, .. } => {
+            (failed(host, *fence, *failures, JobStatus::Failed, asks, true), since + lease)
+        }
+        State::Queued { until: Some(until), .. } => {
+            (State::Ended { status: JobStatus::Expired, host: None, fence: None }, *until)
+        }
+        State::Queued { .. } | State::Absent | State::Ended { .. } => return None,
     };
-    Some(At { done: at.done.clone(), state, now: at.now.max(since + lease) })
+    Some(At { done: at.done.clone(), state, now: at.now.max(not_before) })
+}
+
+/// What becomes of a job whose run failed, or was lost.
+fn failed(
+    host: &HostId,
+    fence: Option<u64>,
+    failures: u32,
+    status: JobStatus,
+    asks: Asks,
+    is_lost: bool,
+) -> State {
+    let failures = failures + 1;
+    let again = asks.tries.map_or(is_lost, |tries| failures < tries);
+    if again {
+        return State::Queued { fence: fence.unwrap_or(0), failures, until: None };
+    }
+    State::Ended { status, host: Some(host.clone()), fence }
+}
+
+/// A job that joins the queue, or joins it again.
+fn queued(fence: u64, asked: Time, asks: Asks) -> State {
+    State::Queued { fence, failures: 0, until: asks.ttl.map(|ttl| asked + ttl) }
 }
 
 /// The state after a step; nothing when it could not have been told what it was told.
-fn after(state: &State, step: &Step) -> Option<State> {
+fn after(state: &State, step: &Step, asks: Asks) -> Option<State> {
     match &step.act {
         StepAct::Enqueue(view) => {
-            let next = State::Queued { fence: 0 };
+            let next = queued(0, step.asked, asks);
             (*state == State::Absent).then_some(())?;
             agree(next, view.as_ref())
         }
         StepAct::Claim { host, view } => {
-            let State::Queued { fence: before } = state else { return None };
+            let State::Queued { fence: before, failures, .. } = state else { return None };
+            if asks.not_before.is_some_and(|time| step.told_at < time) {
+                return None;
+            }
             let fence = view.as_ref().map(|view| view.fence);
             if fence.is_some_and(|fence| fence <= *before) {
                 return None;
             }
-            let leased = State::Leased { host: host.clone(), fence, since: step.asked, stopping: false };
+            let (host, since, failures) = (host.clone(), step.asked, *failures);
+            let leased = State::Leased { host, fence, since, stopping: false, failures };
             agree(leased, view.as_ref())
         }
         StepAct::Complete { host, fence, success, told } => {
-            tell(state, complete(state, host, *fence, *success), told.as_ref())
+            tell(state, complete(state, host, *fence, *success, asks), told.as_ref())
         }
         StepAct::Cancel(told) => tell(state, cancel(state), told.as_ref()),
+        StepAct::Retry(told) => tell(state, retry(state, step.asked, asks), told.as_ref()),
         StepAct::Read(None) => (*state == State::Absent).then(|| state.clone()),
         StepAct::Read(Some(view)) => agree(state.clone(), Some(view)),
     }
@@ -125,6 +166,7 @@ enum No {
     NotLeased,
     StaleFence,
     JobEnded,
+    NotToRetry,
     Other,
 }
 
@@ -136,12 +178,13 @@ impl No {
             Refusal::NotLeased(_) => Self::NotLeased,
             Refusal::StaleFence { .. } => Self::StaleFence,
             Refusal::JobEnded { .. } => Self::JobEnded,
+            Refusal::NotToRetry { .. } => Self::NotToRetry,
             _ => Self::Other,
         }
     }
 }
 
-fn complete(state: &State, by: &HostId, with: u64, success: bool) -> Result<State, No> {
+fn complete(state: &State, by: &HostId, with: u64, success: bool, asks: Asks) -> Result<State, No> {
     let holder = match state {
         State::Absent => return Err(No::UnknownJob),
         State::Queued { .. } => None,
@@ -151,7 +194,7 @@ fn complete(state: &State, by: &HostId, with: u64, success: bool) -> Result<Stat
     if holder != Some(by) {
         return Err(No::AssignedElsewhere);
     }
-    let State::Leased { fence, stopping, .. } = state else { return Err(No::NotLeased) };
+    let State::Leased { fence, stopping, failures, .. } = state else { return Err(No::NotLeased) };
     // Who names a token was told of its claim; a claim that nobody was told of has another.
     if *fence != Some(with) {
         return Err(No::StaleFence);
@@ -159,7 +202,7 @@ fn complete(state: &State, by: &HostId, with: u64, success: bool) -> Result<Stat
     let status = match (success, stopping) {
         (true, _) => JobStatus::Completed,
         (false, true) => JobStatus::Cancelled,
-        (false, false) => JobStatus::Failed,
+        (false, false) => return Ok(failed(by, *fence, *failures, JobStatus::Failed, asks, false)),
     };
     Ok(State::Ended { status, host: Some(by.clone()), fence: *fence })
 }
@@ -167,14 +210,24 @@ fn complete(state: &State, by: &HostId, with: u64, success: bool) -> Result<Stat
 fn cancel(state: &State) -> Result<State, No> {
     match state {
         State::Absent => Err(No::UnknownJob),
-        State::Queued { fence } => {
-            Ok(State::Ended { status: JobStatus::Cancelled, host: None, fence: Some(*fence) })
-        }
-        State::Leased { host, fence, since, .. } => {
-            Ok(State::Leased { host: host.clone(), fence: *fence, since: *since, stopping: true })
+        State::Queued { .. } => Ok(State::Ended { status: JobStatus::Cancelled, host: None, fence: None }),
+        State::Leased { host, fence, since, failures, .. } => {
+            let (host, failures) = (host.clone(), *failures);
+            Ok(State::Leased { host, fence: *fence, since: *since, stopping: true, failures })
         }
         State::Ended { status: JobStatus::Cancelled, .. } => Ok(state.clone()),
         State::Ended { .. } => Err(No::JobEnded),
+    }
+}
+
+/// Somebody wants a job run again that ended without success.
+fn retry(state: &State, asked: Time, asks: Asks) -> Result<State, No> {
+    match state {
+        State::Absent => Err(No::UnknownJob),
+        State::Ended { status: JobStatus::Completed, .. } | State::Queued { .. } | State::Leased { .. } => {
+            Err(No::NotToRetry)
+        }
+        State::Ended { fence, .. } => Ok(queued(fence.unwrap_or(0), asked, asks)),
     }
 }
 
@@ -194,16 +247,16 @@ fn agree(state: State, view: Option<&View>) -> Option<State> {
     let Some(view) = view else { return Some(state) };
     let known = |fence: Option<u64>| fence.is_none_or(|fence| fence == view.fence);
     match state {
-        State::Queued { fence } => {
+        State::Queued { fence, failures, until } => {
             let fits = view.status == JobStatus::Queued && view.fence >= fence && !view.stopping;
-            fits.then_some(State::Queued { fence: view.fence })
+            fits.then_some(State::Queued { fence: view.fence, failures, until })
         }
-        State::Leased { host, fence, since, stopping } => {
+        State::Leased { host, fence, since, stopping, failures } => {
             let fits = view.status == JobStatus::Leased
                 && view.host.as_ref() == Some(&host)
                 && known(fence)
                 && view.stopping == stopping;
-            fits.then_some(State::Leased { host, fence: Some(view.fence), since, stopping })
+            fits.then_some(State::Leased { host, fence: Some(view.fence), since, stopping, failures })
         }
         State::Ended { status, host, fence } => {
             let fits = view.status == status && view.host == host && known(fence);
@@ -218,6 +271,10 @@ mod tests {
     use super::*;
 
     const LEASE: Time = 1000;
+
+    fn is_possible(steps: &[Step], lease: Time) -> bool {
+        super::is_possible(steps, lease, Asks::default())
+    }
 
     fn host(name: &str) -> HostId {
         HostId::parse(name).expect("an id")
@@ -330,5 +387,52 @@ mod tests {
         assert!(!is_possible(&[enqueued(0, 1), cancelled(), claimed(4, 5, "a", 1)], LEASE));
         let too_late = step(6, 7, StepAct::Cancel(Some(Err(Refusal::UnknownJob(job())))));
         assert!(!is_possible(&[enqueued(0, 1), too_late], LEASE));
+    }
+
+    fn failed(asked: Time, by: &str, fence: u64, became: View) -> Step {
+        let told = Some(Ok(became));
+        step(asked, asked + 1, StepAct::Complete { host: host(by), fence, success: false, told })
+    }
+
+    #[test]
+    fn a_job_is_tried_as_often_as_it_may_be_and_no_more() {
+        let asks = Asks { tries: Some(2), ..Asks::default() };
+        let again = || failed(4, "a", 1, view(JobStatus::Queued, None, 1));
+        let over = |at, fence| failed(at, "a", fence, view(JobStatus::Failed, Some("a"), fence));
+        let begun = || vec![enqueued(0, 1), claimed(2, 3, "a", 1)];
+        let twice = [begun(), vec![again(), claimed(6, 7, "a", 2), over(8, 2)]].concat();
+        assert!(super::is_possible(&twice, LEASE, asks));
+        assert!(!super::is_possible(&twice, LEASE, Asks::default()), "nobody asked for that");
+        let early = [begun(), vec![over(4, 1)]].concat();
+        assert!(!super::is_possible(&early, LEASE, asks), "it had one more");
+        assert!(super::is_possible(&early, LEASE, Asks::default()));
+        let late = failed(8, "a", 2, view(JobStatus::Queued, None, 2));
+        let thrice = [begun(), vec![again(), claimed(6, 7, "a", 2), late]].concat();
+        assert!(!super::is_possible(&thrice, LEASE, asks), "it had no more");
+    }
+
+    #[test]
+    fn what_has_ended_without_success_can_be_had_run_again_and_nothing_else() {
+        let queued = |fence| Some(Ok(view(JobStatus::Queued, None, fence)));
+        let retried = |asked, fence| step(asked, asked + 1, StepAct::Retry(queued(fence)));
+        let begun = || vec![enqueued(0, 1), claimed(2, 3, "a", 1)];
+        let lost = failed(4, "a", 1, view(JobStatus::Failed, Some("a"), 1));
+        assert!(is_possible(&[begun(), vec![lost, retried(6, 1), claimed(8, 9, "b", 2)]].concat(), LEASE));
+        assert!(!is_possible(&[begun(), vec![completed(4, 5, "a", 1), retried(6, 1)]].concat(), LEASE));
+        assert!(!is_possible(&[begun(), vec![retried(6, 1)]].concat(), LEASE), "it runs");
+    }
+
+    #[test]
+    fn a_job_for_later_is_not_claimed_before_and_one_that_may_not_wait_expires_no_sooner() {
+        let later = Asks { not_before: Some(100), ..Asks::default() };
+        assert!(!super::is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1)], LEASE, later));
+        assert!(super::is_possible(&[enqueued(0, 1), claimed(2, 103, "a", 1)], LEASE, later));
+        let short = Asks { ttl: Some(100), ..Asks::default() };
+        let gone = |at| vec![enqueued(0, 1), read(at, at + 1, Some(view(JobStatus::Expired, None, 0)))];
+        assert!(super::is_possible(&gone(150), LEASE, short));
+        assert!(!super::is_possible(&gone(50), LEASE, short), "it had time");
+        assert!(!super::is_possible(&gone(150), LEASE, Asks::default()), "it had all the time");
+        let begun = [vec![enqueued(0, 1), claimed(2, 3, "a", 1)], gone(150)[1..].to_vec()].concat();
+        assert!(!super::is_possible(&begun, LEASE, short), "it was claimed in time");
     }
 }

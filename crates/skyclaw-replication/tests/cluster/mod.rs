@@ -1,6 +1,7 @@
 //! Several nodes in one process, on disks of their own, over a network that can be cut.
 
 mod restore;
+mod retention;
 mod standing;
 
 use std::collections::BTreeSet;

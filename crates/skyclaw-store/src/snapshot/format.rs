@@ -209,7 +209,13 @@ mod tests {
             cluster: Uuid::from_u128(7),
             created_at: Timestamp::from_millis(5),
             position: Some(Position { index: 9, bytes: vec![0, 255, 1] }),
-            counters: Counters { next_seq: 3, next_version: 4, next_fence: 5 },
+            counters: Counters {
+                next_seq: 3,
+                next_version: 4,
+                next_fence: 5,
+                pruned_to: None,
+                own_pruned_to: None,
+            },
             counts: Counts { hosts: 1, services: 2, jobs: BTreeMap::from([(JobStatus::Queued, 3)]) },
             database_bytes: database.len() as u64,
         };

@@ -17,6 +17,7 @@ enum Step {
     Service(u64, u64),
     Reply(u64, i64),
     Prune(i64),
+    PruneJob(u64),
     Commit,
     /// As after a failure of which the caller does not know what became.
     CommitTwice,
@@ -30,6 +31,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (100..103u64, 1..50u64).prop_map(|(n, version)| Step::Service(n, version)),
         4 => (0..5u64, 0..20i64).prop_map(|(n, expires)| Step::Reply(n, expires)),
         2 => (0..20i64).prop_map(Step::Prune),
+        2 => (1..12u64).prop_map(Step::PruneJob),
         3 => Just(Step::Commit),
         1 => Just(Step::CommitTwice),
     ];
@@ -52,10 +54,12 @@ impl Model {
             Step::Service(n, version) => Change::Service(Arc::new(service(n, version))),
             Step::Reply(n, expires) => Change::Reply(Arc::new(reply(n, expires))),
             Step::Prune(before) => Change::PruneReplies(at(before)),
+            Step::PruneJob(n) => prune(&[n]),
             Step::Commit | Step::CommitTwice => return None,
         };
         match (step, &change) {
             (Step::Job(n, _), _) => drop(self.dump.0.insert(*n, change.clone())),
+            (Step::PruneJob(n), _) => drop(self.dump.0.remove(n)),
             (Step::Host(n, _), _) => drop(self.dump.1.insert(*n, change.clone())),
             (Step::RemoveHost(n), _) => drop(self.dump.1.remove(n)),
             (Step::Service(n, _), _) => drop(self.dump.2.insert(*n, change.clone())),
@@ -82,7 +86,8 @@ impl Model {
                 | Change::Freeze(_)
                 | Change::ForgetFreeze(_)
                 | Change::Schedule(_)
-                | Change::RemoveSchedule(_) => {}
+                | Change::RemoveSchedule(_)
+                | Change::PruneJobs(_) => {}
             }
         }
         dump

@@ -278,7 +278,7 @@ async fn a_copy_of_the_schema_before_is_brought_up_to_date_and_so_is_a_store() {
     let dir = tempfile::tempdir().expect("a directory");
     let (path, to) = (dir.path().join("state.db"), dir.path().join("copy.db"));
     copy_of(40, &to).await;
-    sql(&to, "DROP TABLE restores; DROP TABLE freezes; DROP TABLE schedules; DROP TABLE events; DELETE FROM _sqlx_migrations WHERE version >= 3")
+    sql(&to, "DROP INDEX jobs_by_end; DROP INDEX jobs_by_keep; ALTER TABLE jobs DROP COLUMN ended_at; ALTER TABLE jobs DROP COLUMN keep_until; DROP TABLE restores; DROP TABLE freezes; DROP TABLE schedules; DROP TABLE events; DELETE FROM _sqlx_migrations WHERE version >= 3")
         .await;
     std::fs::copy(&to, &path).expect("a copy");
     let running = open(&path).await;

@@ -16,7 +16,7 @@ use crate::support::{self, Running, at, batch, counters, id, job, position};
 
 fn command(ms: i64) -> Command {
     let operation = Operation::Cancel { id: id::<JobId>("j") };
-    Command { at: at(ms), node: id("node_a"), idempotency: None, operation }
+    Command { at: at(ms), node: id("node_a"), idempotency: None, by: None, operation }
 }
 
 /// Notes of some entries of the log, each with so many changes.
@@ -181,7 +181,10 @@ async fn a_database_from_before_says_that_nothing_of_that_time_is_kept() {
     let running = support::open(&path).await;
     running.store().commit(batch(41, [Change::Job(Arc::new(job(1, 1)))])).await.expect("committed");
     running.close().await;
-    sql(&path, "DROP TABLE events; DELETE FROM _sqlx_migrations WHERE version >= 6").await;
+    let before = "DROP INDEX jobs_by_end; DROP INDEX jobs_by_keep; ALTER TABLE jobs DROP COLUMN ended_at; \
+                  ALTER TABLE jobs DROP COLUMN keep_until; \
+                  DROP TABLE events; DELETE FROM _sqlx_migrations WHERE version >= 6";
+    sql(&path, before).await;
     let running = support::open(&path).await;
     assert_eq!(kept(running.store(), EventId::START).await, (EventId::after(41), Vec::new()));
     running.store().commit(noted([(42, 1)])).await.expect("committed");

@@ -12,6 +12,7 @@ mod events;
 mod freezes;
 mod full_disk;
 mod pages;
+mod retention;
 mod roll_back;
 mod round_trip;
 mod schedules;

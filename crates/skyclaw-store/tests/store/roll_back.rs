@@ -32,7 +32,10 @@ async fn reopened(path: &Path) -> Dump {
     let dump = dump(running.store()).await;
     let restores: Vec<_> = running.opened.restores.iter().map(|restore| restore.number).collect();
     assert_eq!((restores, &running.opened.staging), (vec![1], &None), "the record is part of the same write");
-    assert_eq!(running.opened.counters, Counters { next_seq: 10_000, next_version: 99, next_fence: 50 });
+    assert_eq!(
+        running.opened.counters,
+        Counters { next_seq: 10_000, next_version: 99, next_fence: 50, ..Counters::default() }
+    );
     running.close().await;
     dump
 }
@@ -51,8 +54,12 @@ fn over(counters: Counters) -> Batch {
 
 async fn roll_back(store: &Store) -> Result<u64, RollBackError> {
     let assembled = store.assemble(&id("r")).await?;
-    let counters = assembled.counters(Counters { next_seq: 9, next_version: 99, next_fence: 50 });
-    assert_eq!(counters, Counters { next_seq: 10_000, next_version: 99, next_fence: 50 });
+    let counters =
+        assembled.counters(Counters { next_seq: 9, next_version: 99, next_fence: 50, ..Counters::default() });
+    assert_eq!(
+        counters,
+        Counters { next_seq: 10_000, next_version: 99, next_fence: 50, ..Counters::default() }
+    );
     let index = assembled.snapshot.position.as_ref().map_or(0, |position| position.index);
     let installed = store.roll_back(assembled, over(counters)).await?;
     assert_eq!(installed.counters, counters);

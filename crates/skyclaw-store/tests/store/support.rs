@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use skyclaw_core::model::{Assignment, EndStatus, Ended, Host, Job, Lease, Lost, Phase, Run, Service};
-use skyclaw_core::{Attempt, Change, Counters, IdempotencyKey, Life, Reply, StoredReply};
+use skyclaw_core::{Attempt, Change, Counters, IdempotencyKey, Life, Pruned, Reply, StoredReply, WhyPruned};
 use skyclaw_proto::payload::ShellPayload;
 use skyclaw_proto::{
     AssignmentStatus, Capabilities, JobStatus, NodeId, Payload, Plan, Retry, ServiceStatus, Timestamp,
@@ -69,11 +69,12 @@ fn life(seq: u64) -> Life {
     };
     let retry = Some(Retry { max_attempts: 3, ..Retry::default() });
     Life {
-        plan: Arc::new(Plan { ttl_ms: Some(1000), not_before: Some(at(6)), retry }),
+        plan: Arc::new(Plan { ttl_ms: Some(1000), not_before: Some(at(6)), retry, retain_ms: None }),
         claimable_at: Some(at(9)),
         expires_at: Some(at(10)),
         failures: 1,
         attempts: vec![Arc::new(attempt)],
+        adopted: false,
     }
 }
 
@@ -99,6 +100,12 @@ pub(crate) fn job(seq: u64, version: u64) -> Job {
         origin: None,
         phase: phase(version),
     }
+}
+
+/// Jobs with these numbers are no more.
+pub(crate) fn prune(seqs: &[u64]) -> Change {
+    let jobs = seqs.iter().map(|seq| (job(*seq, 1).id, *seq)).collect();
+    Change::PruneJobs(Arc::new(Pruned { jobs, why: WhyPruned::Age, first: at(1), last: at(2) }))
 }
 
 pub(crate) fn host(n: u64, version: u64) -> Host {
@@ -161,7 +168,7 @@ pub(crate) fn position(index: u64) -> Position {
 }
 
 pub(crate) fn counters(next: u64) -> Counters {
-    Counters { next_seq: 10_000, next_version: next, next_fence: 3 }
+    Counters { next_seq: 10_000, next_version: next, next_fence: 3, pruned_to: None, own_pruned_to: None }
 }
 
 pub(crate) fn batch(index: u64, changes: impl IntoIterator<Item = Change>) -> Arc<Batch> {

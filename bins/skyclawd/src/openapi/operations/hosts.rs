@@ -56,6 +56,7 @@ pub(super) fn all() -> Vec<Operation> {
         .fault(404, NO_HOST),
         Operation::post("/v1/hosts/{id}/drain", Working, TAG, "drainHost", "Let a host take no more work")
             .takes::<DrainHostBody>()
+            .stated()
             .gives::<HostBody>()
             .once()
             .fault(404, NO_HOST),
@@ -67,12 +68,14 @@ pub(super) fn all() -> Vec<Operation> {
             "Let a drained host take work again",
         )
         .takes_nothing()
+        .stated()
         .gives::<HostBody>()
         .once()
         .fault(404, NO_HOST),
         Operation::post("/v1/hosts/{id}/remove", Working, TAG, "removeHost", "Forget a host")
             .about("The answer is the host as it was. One that still runs registers anew.")
             .takes::<RemoveHostBody>()
+            .stated()
             .gives::<HostBody>()
             .once()
             .fault(404, NO_HOST)

@@ -20,6 +20,7 @@ pub(super) fn schedules() -> Vec<Operation> {
     vec![
         Operation::post(route::SCHEDULES, Working, TAG, "createSchedule", "Submit jobs at certain times")
             .takes::<CreateScheduleBody>()
+            .stated()
             .gives::<ScheduleBody>()
             .once()
             .fault(409, "A schedule of that name is there, or there are as many as there may be.")
@@ -41,6 +42,7 @@ pub(super) fn schedules() -> Vec<Operation> {
         )
         .about("The jobs it submitted go on. A body is passed over.")
         .takes_nothing()
+        .stated()
         .gives::<ScheduleBody>()
         .once()
         .fault(404, NO_SCHEDULE),
@@ -52,6 +54,7 @@ pub(super) fn schedules() -> Vec<Operation> {
             "Let a schedule submit nothing for the time being",
         )
         .takes::<PauseScheduleBody>()
+        .stated()
         .gives::<ScheduleBody>()
         .once()
         .fault(404, NO_SCHEDULE),
@@ -63,6 +66,7 @@ pub(super) fn schedules() -> Vec<Operation> {
             "Let a paused schedule go on",
         )
         .takes::<ActOnScheduleBody>()
+        .stated()
         .gives::<ScheduleBody>()
         .once()
         .fault(404, NO_SCHEDULE),
@@ -74,6 +78,7 @@ pub(super) fn schedules() -> Vec<Operation> {
             "Submit the job of a schedule now, once",
         )
         .takes::<ActOnScheduleBody>()
+        .stated()
         .gives::<TriggeredBody>()
         .once()
         .fault(404, NO_SCHEDULE)
@@ -87,6 +92,7 @@ pub(super) fn freezes() -> Vec<Operation> {
         Operation::post(route::FREEZES, Working, TAG, "freeze", "Stop everything, or what a scope covers")
             .about("Nothing that it covers is claimed any more, and what of it runs is stopped. Without a scope, everything is meant.")
             .takes::<Freeze>()
+            .stated()
             .gives::<FreezeBody>()
             .once()
             .fault(409, "There are as many freezes as there may be.")
@@ -96,6 +102,7 @@ pub(super) fn freezes() -> Vec<Operation> {
             .gives::<FreezesBody>(),
         Operation::post("/v1/freezes/{id}/thaw", Working, TAG, "thaw", "End a freeze")
             .takes::<ThawBody>()
+            .stated()
             .gives::<FreezeBody>()
             .once()
             .fault(404, "There is no such freeze."),

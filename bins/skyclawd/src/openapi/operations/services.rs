@@ -19,6 +19,7 @@ pub(super) fn all() -> Vec<Operation> {
             "Deploy a service, or deploy it anew",
         )
         .takes::<DeployServiceBody>()
+        .stated()
         .gives::<ServiceBody>()
         .once()
         .makes("/v1/services/{id}", "/service/id"),

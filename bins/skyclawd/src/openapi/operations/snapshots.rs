@@ -46,6 +46,7 @@ pub(super) fn all() -> Vec<Operation> {
         )
         .about("Asked again with the same id, it says what came of it.")
         .takes::<CommitRestoreBody>()
+        .stated()
         .gives::<RestoreBody>()
         .fault(409, "Jobs are leased, parts are missing, or the snapshot is damaged or of another cluster."),
         Operation::post("/v1/restores/{id}/cancel", Working, TAG, "cancelRestore", "Drop what was laid by")

@@ -135,7 +135,9 @@ proptest! {
     #[test]
     fn a_merge_given_twice_adopts_nothing_the_second_time(steps in steps()) {
         play(&steps, |turn| {
-            if turn.is_merge() && turn.outcome.reply.is_ok() {
+            // One that was answered from its key did nothing, and what it adopted then may be forgotten by now.
+            let is_repeated = turn.outcome.changes.is_empty() && turn.outcome.reply == Ok(Reply::Merged(true));
+            if turn.is_merge() && turn.outcome.reply.is_ok() && !is_repeated {
                 let again = Command { idempotency: None, ..turn.command.clone() };
                 let second = turn.after.apply(&again);
                 prop_assert_eq!(second.reply, Ok(Reply::Merged(false)));

@@ -87,7 +87,7 @@ proptest! {
                     let not_before = later.map(|ms| now.plus(Duration::from_millis(ms)));
                     let mut operation = enqueue(&name(known.len()), &[], priority);
                     if let Operation::Enqueue { plan, .. } = &mut operation {
-                        let wanted = Plan { ttl_ms: ttl, not_before, retry: attempts.map(retry) };
+                        let wanted = Plan { ttl_ms: ttl, not_before, retry: attempts.map(retry), retain_ms: None };
                         *plan = wanted.kept().map(Into::into);
                     }
                     job_of(world.run(operation));

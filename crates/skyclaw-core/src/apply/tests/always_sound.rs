@@ -91,7 +91,9 @@ proptest! {
                 prop_assert!(*fence > newest, "{fence} after {newest}");
                 newest = newest.max(*fence);
             }
-            for (id, job) in &turn.before.1.jobs {
+            // One that was pruned has none any more.
+            let known = |id: &skyclaw_proto::JobId| turn.after.records.jobs.contains_key(id);
+            for (id, job) in turn.before.1.jobs.iter().filter(|(id, _)| known(id)) {
                 let now = turn.after.records.jobs.get(id).map(|job| job.fence);
                 prop_assert!(now >= Some(job.fence), "{id}: {} then {now:?}", job.fence);
             }
@@ -122,7 +124,8 @@ proptest! {
                     | Change::RemoveHost(_)
                     | Change::Freeze(_)
                     | Change::ForgetFreeze(_)
-                    | Change::RemoveSchedule(_) => continue,
+                    | Change::RemoveSchedule(_)
+                    | Change::PruneJobs(_) => continue,
                 };
                 let then = seen.insert(id.clone(), now).or(then);
                 // Of two adopted records with one version the later one wins; and who is heard of is no version.
@@ -183,6 +186,12 @@ proptest! {
         let mut taken = BTreeSet::new();
         play(&steps, |turn| {
             for change in &turn.outcome.changes {
+                if let Change::PruneJobs(pruned) = change {
+                    // What is enqueued under the same id is another job.
+                    pruned.jobs.iter().for_each(|(id, _)| {
+                        taken.remove(id);
+                    });
+                }
                 let Change::Job(job) = change else { continue };
                 let decided = matches!(turn.command.operation, Operation::ResolveJob { .. }) || turn.is_merge();
                 // A run that failed is over, and was not lost.

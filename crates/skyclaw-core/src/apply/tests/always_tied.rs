@@ -66,7 +66,7 @@ fn settle_all(world: &mut World) {
         }
         let (at, node) = (world.now(), node_id("node_a"));
         let operation = Operation::SettleDependents { ended };
-        world.apply(&Command { at, node, idempotency: None, operation }).reply.expect("done");
+        world.apply(&Command { at, node, idempotency: None, by: None, operation }).reply.expect("done");
     }
     panic!("there is no end to it");
 }

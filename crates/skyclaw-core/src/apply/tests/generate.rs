@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation, JobStatus, Links,
-    OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope, ServiceStatus,
-    ShellPayload, Stopped, Terms, Timestamp, canonical, record,
+    Actor, ActorKind, AgentId, AssignmentStatus, Capabilities, Concurrency, Enforces, HostId, Isolation,
+    JobStatus, Links, OnDependencyFailure, OnLost, Payload, Plan, Resolution, RestoreId, Retry, Scope,
+    ServiceStatus, ShellPayload, Stopped, Terms, Timestamp, canonical, record,
 };
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ use crate::history::Event;
 use crate::model::HostFreeze;
 use crate::outcome::{Outcome, StagedPart};
 use crate::restore::RollBack;
-use crate::state::State;
+use crate::retention::{Expendable, PruneJobs, WhyPruned};
 
 /// One command to be, before it is known what it meets.
 #[derive(Debug, Clone)]
@@ -49,6 +49,12 @@ enum Action {
     },
     Renew(Vec<(usize, Fence)>),
     Expire(Vec<(usize, Fence)>),
+    /// Jobs, by how they are at the time or otherwise.
+    Prune {
+        jobs: Vec<(usize, bool)>,
+        why: WhyPruned,
+        up_to: Option<Timestamp>,
+    },
     /// An earlier command, come again at a later time with its key.
     Again(prop::sample::Index),
 }
@@ -160,11 +166,9 @@ fn plan() -> impl Strategy<Value = Plan> {
         Retry { max_attempts, backoff_ms, max_backoff_ms }
     });
     let times = (prop::option::weighted(0.2, 1u64..20_000), prop::option::weighted(0.2, time()));
-    (times, prop::option::weighted(0.3, retry)).prop_map(|((ttl_ms, not_before), retry)| Plan {
-        ttl_ms,
-        not_before,
-        retry,
-    })
+    let retain = prop::option::weighted(0.2, 0u64..20_000);
+    (times, prop::option::weighted(0.3, retry), retain)
+        .prop_map(|((ttl_ms, not_before), retry, retain_ms)| Plan { ttl_ms, not_before, retry, retain_ms })
 }
 
 /// What ties a job to others, and who submits it.
@@ -346,6 +350,7 @@ fn job_record() -> impl Strategy<Value = record::Job> {
             ttl_ms: None,
             not_before: None,
             retry: None,
+            retain_ms: None,
             claimable_at,
             expires_at,
             failed_attempts: 0,
@@ -411,7 +416,15 @@ fn action() -> impl Strategy<Value = Action> {
         1 => leases().prop_map(Action::Renew),
         1 => leases().prop_map(Action::Expire),
         4 => any::<prop::sample::Index>().prop_map(Action::Again),
+        2 => prune(),
     ]
+}
+
+fn prune() -> impl Strategy<Value = Action> {
+    let jobs = prop::collection::vec((0..JOBS.len(), prop::bool::weighted(0.9)), 1..9);
+    let up_to = prop::option::weighted(0.7, time());
+    (jobs, prop::sample::select(WhyPruned::ALL.as_slice()), up_to)
+        .prop_map(|(jobs, why, up_to)| Action::Prune { jobs, why, up_to })
 }
 
 fn stopped() -> impl Strategy<Value = Option<Stopped>> {
@@ -426,7 +439,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The command a step stands for in this state; `None` when there is nothing to repeat.
-fn resolve(step: &Step, at: Timestamp, state: &State, earlier: &[Command]) -> Option<Command> {
+fn resolve(step: &Step, at: Timestamp, world: &World, earlier: &[Command]) -> Option<Command> {
+    let (state, records) = (&world.state, &world.records);
     let own = |job: usize| state.job(&job_id(JOBS[job])).map_or(0, |job| job.fence);
     let token = |job: usize, fence: Fence| match fence {
         Fence::Absent => None,
@@ -461,6 +475,13 @@ fn resolve(step: &Step, at: Timestamp, state: &State, earlier: &[Command]) -> Op
         }
         Action::Renew(leases) => Operation::RenewLeases { leases: refs(leases), lease_ms: LEASE_MS },
         Action::Expire(leases) => Operation::ExpireLeases { leases: refs(leases) },
+        Action::Prune { jobs, why, up_to } => {
+            let jobs = jobs.iter().map(|(job, as_it_is)| {
+                let known = records.jobs.get(&job_id(JOBS[*job])).filter(|_| *as_it_is);
+                Expendable { id: job_id(JOBS[*job]), ended_at: known.map_or(at, |job| job.updated_at) }
+            });
+            Operation::PruneJobs(PruneJobs { jobs: jobs.collect(), why: *why, up_to: *up_to })
+        }
         Action::Again(which) => {
             let mut again = (!earlier.is_empty()).then(|| which.get(earlier).clone())?;
             again.at = at;
@@ -470,7 +491,14 @@ fn resolve(step: &Step, at: Timestamp, state: &State, earlier: &[Command]) -> Op
         }
     };
     let idempotency = step.key.and_then(|key| key_for(&operation, key, at));
-    Some(Command { at, node: node_id(NODES[step.node]), idempotency, operation })
+    let node = node_id(NODES[step.node]);
+    // Some say who they are.
+    let by = (at.as_millis() % 3 == 0).then(|| Actor {
+        stated: Some("ann".into()),
+        node_id: Some(node.clone()),
+        ..Actor::new(ActorKind::Client)
+    });
+    Some(Command { at, node, idempotency, by: by.map(Arc::new), operation })
 }
 
 /// The key a client would give: the route names what it is for, the fingerprint what was asked.
@@ -510,7 +538,8 @@ fn key_for(operation: &Operation, key: usize, at: Timestamp) -> Option<Idempoten
         | Operation::SettleDependents { .. }
         | Operation::PassTime { .. }
         | Operation::FireSchedule(_)
-        | Operation::SubmitWaiting { .. } => {
+        | Operation::SubmitWaiting { .. }
+        | Operation::PruneJobs(_) => {
             return None;
         }
     };
@@ -556,7 +585,7 @@ pub(super) fn play(
     for step in steps {
         ms += step.wait_ms;
         let at = Timestamp::from_millis(ms);
-        let Some(command) = resolve(step, at, &world.state, &commands) else { continue };
+        let Some(command) = resolve(step, at, &world, &commands) else { continue };
         let before = (Memory::of(&world.state), world.records.clone());
         let outcome = world.apply(&command);
         check(Turn { command: &command, outcome: &outcome, before, after: &mut world })?;

@@ -16,6 +16,7 @@ use crate::freeze::Freeze;
 use crate::model::{Host, Job, Service};
 use crate::outcome::{Change, Outcome, Refusal, Reply, StoredReply};
 use crate::restore::Restore;
+use crate::retention::EndedJob;
 use crate::schedule::Schedule;
 use crate::state::{Counters, State};
 
@@ -97,6 +98,12 @@ impl Records {
                     drop(self.schedules.insert(schedule.id.clone(), Arc::clone(schedule)));
                 }
                 Change::RemoveSchedule(id) => drop(self.schedules.remove(id)),
+                Change::PruneJobs(pruned) => {
+                    for (id, seq) in &pruned.jobs {
+                        let gone = self.jobs.remove(id);
+                        assert_eq!(gone.map(|job| job.seq), Some(*seq), "{id} was there");
+                    }
+                }
             }
         }
     }
@@ -109,6 +116,9 @@ impl Records {
 impl Archive for Records {
     fn job(&self, id: &JobId) -> Option<Arc<Job>> {
         self.jobs.get(id).filter(|job| job.is_ended()).cloned()
+    }
+    fn ended(&self, id: &JobId) -> Option<EndedJob> {
+        EndedJob::of(self.jobs.get(id)?)
     }
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
         self.replies.get(&slot(key)).cloned()
@@ -126,6 +136,11 @@ impl Archive for Named<'_> {
         let is_named = self.command.operation.named_jobs().any(|named| named == id);
         assert!(is_named, "{id} is looked up and not named by {:?}", self.command.operation);
         self.records.job(id)
+    }
+    fn ended(&self, id: &JobId) -> Option<EndedJob> {
+        let is_named = self.command.operation.pruned_jobs().any(|named| named == id);
+        assert!(is_named, "{id} is looked up and not pruned by {:?}", self.command.operation);
+        self.records.ended(id)
     }
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
         assert_eq!(self.command.idempotency.as_ref(), Some(key));
@@ -202,7 +217,7 @@ impl World {
 
     /// The command that asks for an operation here and now, without a key.
     pub(super) fn command(&self, operation: Operation) -> Command {
-        Command { at: self.now(), node: node_id("node_a"), idempotency: None, operation }
+        Command { at: self.now(), node: node_id("node_a"), idempotency: None, by: None, operation }
     }
 
     pub(super) fn run(&mut self, operation: Operation) -> Result<Reply, Refusal> {

@@ -46,6 +46,7 @@ fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> re
         ttl_ms: None,
         not_before: None,
         retry: None,
+        retain_ms: None,
         claimable_at: None,
         expires_at: None,
         failed_attempts: 0,

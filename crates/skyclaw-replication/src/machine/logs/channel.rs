@@ -75,6 +75,11 @@ impl Channel {
         self.base + self.window.len() as u64
     }
 
+    /// Whether somebody has read it all the time, so that its host brings what is written as it is.
+    pub(super) fn is_followed(&self, now: Instant) -> bool {
+        now.duration_since(self.touched) < LINGER || self.waiting.iter().any(|it| !it.send.is_closed())
+    }
+
     /// From where on its host is to bring it, if it is.
     fn wanted(&self, now: Instant) -> Option<u64> {
         let open = self.waiting.iter().filter(|waiting| !waiting.send.is_closed());

@@ -100,6 +100,24 @@ fn what_is_asked_for_is_wanted_of_its_host_and_reaches_all_that_wait_and_who_com
 }
 
 #[test]
+fn what_was_the_end_some_time_ago_is_asked_for_anew() {
+    let (mut memory, now) = (memory(), Instant::now());
+    let mut waiting = waits(memory.look_at_logs(&read(0, false), now, true));
+    wanted(&mut memory, now);
+    memory.take_logs(&push(0, "", false), now).expect("its host").expect("wanted");
+    assert_eq!(text(&mut waiting).as_deref(), Some(""));
+    // As long as somebody reads, its host brings what is written as it is, so this is the end.
+    let soon = now + LINGER / 2;
+    assert!(piece(memory.look_at_logs(&read(0, false), soon, true)).data.is_empty());
+    // When nobody has for some time, its host brings nothing any more.
+    let later = soon + LINGER;
+    let mut waiting = waits(memory.look_at_logs(&read(0, false), later, true));
+    assert_eq!(wanted(&mut memory, later), [0], "it is asked again");
+    memory.take_logs(&push(0, "abc", false), later).expect("its host").expect("wanted");
+    assert_eq!(text(&mut waiting).as_deref(), Some("abc"));
+}
+
+#[test]
 fn a_push_is_refused_that_nobody_asked_for_or_that_is_not_the_hosts() {
     let (mut memory, now) = (memory(), Instant::now());
     let unwanted = |memory: &mut Memory, now| {

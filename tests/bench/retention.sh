@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Do disk and memory of a coordinator stay flat when many times more jobs go through it than it keeps? See README.md.
+#
+#   tests/bench/retention.sh [--bound N] [--times N] [--hosts N] [--enqueuers N] [--payload-bytes N] [--margin PERCENT]
+#                            [--dir DIR] [--skyclawd FILE] [--skyctl FILE]
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+
+bound=20000 times=10 hosts=16 enqueuers=16 payload=256 margin=15 dir="$target/tmp/bench" skyclawd="" skyctl=""
+usage() { sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    [ $# -ge 2 ] || usage
+    case $1 in
+        --bound) bound=$2 ;;
+        --times) times=$2 ;;
+        --hosts) hosts=$2 ;;
+        --enqueuers) enqueuers=$2 ;;
+        --payload-bytes) payload=$2 ;;
+        --margin) margin=$2 ;;
+        --dir) dir=$2 ;;
+        --skyclawd) skyclawd=$2 ;;
+        --skyctl) skyctl=$2 ;;
+        *) usage ;;
+    esac
+    shift 2
+done
+[ "$times" -ge 3 ] || { echo "retention.sh: --times must be at least 3" >&2; exit 2; }
+missing=()
+for need in jq curl; do command -v $need >/dev/null || missing+=("$need"); done
+if [ ${#missing[@]} -gt 0 ]; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+fi
+if [ -z "$skyclawd" ] || [ -z "$skyctl" ]; then
+    (cd "$root" && cargo build --release --locked -p skyclawd -p skyctl >&2)
+    skyclawd=${skyclawd:-$target/release/skyclawd} skyctl=${skyctl:-$target/release/skyctl}
+fi
+
+mkdir -p "$dir"
+work=$(mktemp -d "$dir/retention.XXXXXX")
+daemon="" sampler=""
+finish() {
+    for pid in $sampler $daemon; do
+        kill -TERM "$pid" 2>/dev/null || true
+        for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+fail() {
+    echo "retention.sh: $1" >&2
+    tail -n 5 "$work/log" >&2 2>/dev/null || true
+    exit 1
+}
+
+port=23890
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+url=http://127.0.0.1:$port
+export SKYCLAW_TOKEN=bench-token
+# All that is kept has a bound which is passed early: jobs, events (some four a job), and answers to keys.
+SKYCLAW_COORDINATOR_HOST=127.0.0.1 SKYCLAW_COORDINATOR_PORT=$port SKYCLAW_DB_PATH=$work/data/coordinator.db \
+    SKYCLAW_MIN_REPLICATIONS=1 SKYCLAW_LOG=warn SKYCLAW_JOB_RETENTION_MAX=$bound \
+    SKYCLAW_EVENT_RETENTION_MAX=$bound SKYCLAW_IDEMPOTENCY_TTL_MS=5000 "$skyclawd" >"$work/log" 2>&1 &
+daemon=$!
+for _ in $(seq 300); do
+    curl -fsS "$url/readyz" >/dev/null 2>&1 && break
+    kill -0 "$daemon" 2>/dev/null || fail "skyclawd did not start"
+    sleep 0.1
+done
+
+bytes() { stat -c %s "$@" 2>/dev/null | awk '{ n += $1 } END { print n + 0 }'; }
+# Database, write-ahead log, replicated log, resident memory.
+sample() {
+    local db=$work/data/coordinator.db log
+    log=$(du -s --block-size=1 "$db.log" 2>/dev/null | cut -f1)
+    echo "$(bytes "$db") $(bytes "$db-wal") ${log:-0} $(awk '/^VmRSS:/ { print $2 * 1024 }' "/proc/$daemon/status")"
+}
+metric() { curl -fsS -H "x-skyclaw-token: $SKYCLAW_TOKEN" "$url/metrics" | awk -v name="$1" '$1 == name || index($1, name "{") == 1 { n += $2 } END { print n + 0 }'; }
+
+jobs=$bound
+echo "bound $bound, $((jobs * times)) jobs in $times parts, $enqueuers enqueuers and $hosts hosts; the most of each part in MiB"
+printf '%5s %9s %8s %8s %8s %8s %8s %10s %10s\n' part jobs/s db wal log disk memory kept pruned
+results=$work/results
+: >"$results"
+for part in $(seq "$times"); do
+    : >"$work/samples"
+    (while :; do sample >>"$work/samples"; sleep 0.2; done) &
+    sampler=$!
+    "$skyctl" --coordinator "$url" bench --yes --jobs "$jobs" --hosts "$hosts" --enqueuers "$enqueuers" \
+        --payload-bytes "$payload" -o json >"$work/bench.json" 2>"$work/bench.err" \
+        || { cat "$work/bench.err" >&2; fail "the load of part $part failed"; }
+    kill "$sampler"; wait "$sampler" 2>/dev/null || true
+    sampler=""
+    rate=$(jq -r '.completed * 1000 / .elapsedMs | floor' "$work/bench.json")
+    kept=$(metric skyclaw_jobs_finished) pruned=$(metric skyclaw_jobs_pruned_total)
+    awk -v part="$part" -v rate="$rate" -v kept="$kept" -v pruned="$pruned" -v out="$results" '
+        function most(a, b) { return a > b ? a : b }
+        { db = most(db, $1); wal = most(wal, $2); log_ = most(log_, $3); disk = most(disk, $1 + $2 + $3); rss = most(rss, $4) }
+        END {
+            m = 1048576
+            printf "%5d %9s %8.1f %8.1f %8.1f %8.1f %8.1f %10d %10d\n", part, rate, db/m, wal/m, log_/m, disk/m, rss/m, kept, pruned
+            print db, disk, rss >> out
+        }' "$work/samples"
+done
+
+# What is left is forgotten within seconds.
+for _ in $(seq 600); do
+    pruned=$(metric skyclaw_jobs_pruned_total)
+    [ "$pruned" -ge $((jobs * (times - 1))) ] && break
+    sleep 0.1
+done
+[ "$pruned" -ge $((jobs * (times - 1))) ] || fail "only $pruned jobs were forgotten after a minute"
+echo "at rest: $pruned of $((jobs * times)) jobs are forgotten"
+awk -v margin="$margin" '
+    NR == 2 { db = $1; disk = $2; rss = $3 }
+    { last_db = $1; last_disk = $2; last_rss = $3 }
+    END {
+        printf "last part over second: database %.2f, disk %.2f, memory %.2f (at most %.2f)\n", \
+            last_db / db, last_disk / disk, last_rss / rss, 1 + margin / 100
+        worst = last_disk / disk; if (last_rss / rss > worst) worst = last_rss / rss
+        if (last_db / db > worst) worst = last_db / db
+        exit worst > 1 + margin / 100
+    }' "$results" || fail "it is not flat"

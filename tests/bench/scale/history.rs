@@ -1,0 +1,132 @@
+//! What very many finished jobs cost: memory, every write from then on, and a restart.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::Outcome;
+use crate::daemon::{Daemon, Stop};
+use crate::verdict::Verdict;
+use crate::{fill, growth};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Finished jobs
+    #[arg(long, default_value_t = 1_000_000)]
+    finished: usize,
+    /// Queued jobs beside them at a restart
+    #[arg(long, default_value_t = 100_000)]
+    queued: usize,
+    /// How much more memory the finished jobs may take, in MiB
+    #[arg(long, default_value_t = 64.0)]
+    memory_goal_mib: f64,
+    /// How often each kind of write is measured without and with them, in turns; none for 0
+    #[arg(long, default_value_t = 8)]
+    rounds: usize,
+    /// Writes of a kind in each turn
+    #[arg(long, default_value_t = 100)]
+    writes: usize,
+    /// How much longer a write may take with them
+    #[arg(long, default_value_t = 1.2)]
+    write_goal: f64,
+    /// How often it is restarted after each kind of end; none for 0
+    #[arg(long, default_value_t = 3)]
+    restarts: usize,
+    /// How long it may take until it is ready, in seconds
+    #[arg(long, default_value_t = 5.0)]
+    restart_goal_s: f64,
+    /// The time to come to rest before memory is looked at, in seconds
+    #[arg(long, default_value_t = 15)]
+    rest_s: u64,
+    /// Where the files lie
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+/// How many jobs go through the coordinator without a history before memory is looked at: what any work at all leaves
+/// behind (the newest of the log, buffers, statements) is not what a history takes.
+const WARMUP: usize = 20_000;
+
+pub(crate) fn measure(given: &Arguments, runtime: &Runtime, verdict: &mut Verdict) -> Outcome<()> {
+    let mut without = Daemon::start(given.dir.as_deref())?;
+    let mut with = Daemon::start(given.dir.as_deref())?;
+    memory(given, runtime, [&mut without, &mut with], verdict)?;
+    if given.rounds > 0 {
+        println!("writes");
+        let (rounds, writes, goal) = (given.rounds, given.writes, given.write_goal);
+        runtime.block_on(growth::compare(&mut without, &mut with, rounds, writes, goal, verdict))?;
+    }
+    drop(without);
+    restarts(given, runtime, &mut with, verdict)
+}
+
+fn memory(
+    given: &Arguments,
+    runtime: &Runtime,
+    [without, with]: [&mut Daemon; 2],
+    verdict: &mut Verdict,
+) -> Outcome<()> {
+    println!("memory");
+    let at_rest = |daemon: &mut Daemon, what: &str| {
+        std::thread::sleep(Duration::from_secs(given.rest_s));
+        let found = daemon.resident_mib();
+        println!("  {found:>7.1} MiB {what} ({:.1} at most so far)", daemon.peak_mib());
+        found
+    };
+    let new = at_rest(without, "without any job");
+    runtime.block_on(fill::finished(without.address(), WARMUP))?;
+    let worked = at_rest(without, &format!("after {WARMUP} jobs"));
+    runtime.block_on(fill::finished(with.address(), given.finished))?;
+    let running = at_rest(with, &format!("after {} jobs", given.finished));
+    println!("  {:>7.1} MiB on the disk", with.disk_mib()?);
+    with.stop(Stop::Clean);
+    println!("  restarted with them: ready after {:.2} s", with.restart().as_secs_f64());
+    let restarted = at_rest(with, &format!("after a restart with {} jobs", given.finished));
+    let goal = given.memory_goal_mib;
+    verdict.at_most(format!("memory, beside that after {WARMUP} jobs"), running - worked, "MiB", goal);
+    verdict.at_most("memory, restarted, beside that without any job", restarted - new, "MiB", goal);
+    Ok(())
+}
+
+fn restarts(given: &Arguments, runtime: &Runtime, daemon: &mut Daemon, verdict: &mut Verdict) -> Outcome<()> {
+    if given.restarts == 0 {
+        return Ok(());
+    }
+    println!("restarts, {} finished and {} queued jobs", given.finished, given.queued);
+    runtime.block_on(fill::queued(daemon.address(), 0..given.queued, &fill::plain))?;
+    for (how, cold, name) in [
+        (Stop::Clean, false, "a clean stop"),
+        (Stop::Kill, false, "kill -9 under load"),
+        (Stop::Kill, true, "kill -9, files not in memory"),
+    ] {
+        let mut longest = Duration::ZERO;
+        for _ in 0..given.restarts {
+            if matches!(how, Stop::Kill) {
+                under_load(runtime, daemon)?;
+            }
+            daemon.stop(how);
+            if cold {
+                daemon.forget_files()?;
+            }
+            let took = daemon.restart();
+            println!("  after {name}: ready after {:.2} s", took.as_secs_f64());
+            longest = longest.max(took);
+        }
+        verdict.at_most(format!("restart after {name}"), longest.as_secs_f64(), "s", given.restart_goal_s);
+    }
+    println!("  {:>7.1} MiB are resident with {} queued jobs", daemon.resident_mib(), given.queued);
+    Ok(())
+}
+
+/// Kills it while jobs are worked on.
+fn under_load(runtime: &Runtime, daemon: &mut Daemon) -> Outcome<()> {
+    let to = daemon.address();
+    let work = async {
+        // It is cut off amid its work: that is what it is for.
+        let _ = tokio::time::timeout(Duration::from_secs(2), fill::finished(to, usize::MAX)).await;
+        daemon.stop(Stop::Kill);
+    };
+    runtime.block_on(work);
+    Ok(())
+}
