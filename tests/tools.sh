@@ -30,6 +30,8 @@ need busybox busybox-static
 need systemd-analyze systemd
 # Where images are fetched from.
 need docker-registry docker-registry
+# What tries the document of the API is fetched from PyPI, into a folder of its own: tests/openapi/tool.sh.
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=("python3 python3-venv")
 # SQLite and ring are compiled from source.
 need cc "gcc libc6-dev"
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -48,3 +50,5 @@ done
 # What networks of a user's containers are made with; where nothing looks after devices, it is root's alone.
 [ -c /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; }
 chmod 0666 /dev/net/tun
+
+"$(dirname "${BASH_SOURCE[0]}")/openapi/tool.sh" >/dev/null

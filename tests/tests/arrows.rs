@@ -27,6 +27,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("podman-api", &["skyclaw-exec"]),
     ("figment", &["skyclaw-config"]),
     ("axum", &["bins"]),
+    ("utoipa", &["skyclaw-proto", "bins"]),
 ];
 
 /// What pure crates must not reach, however indirectly: clocks, files, sockets, randomness, runtimes.

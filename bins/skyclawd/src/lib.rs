@@ -27,6 +27,7 @@ mod leash;
 mod log_meters;
 pub mod metrics;
 mod middleware;
+mod openapi;
 pub mod public_keys;
 pub mod router;
 mod routes;

@@ -27,17 +27,24 @@ struct Inner {
 
 /// Everything a coordinator answers.
 pub fn router(app: Arc<App>) -> Router {
-    let of = Arc::clone(&app);
+    let routes = all(&app);
+    let names = trace::Names::new((app.new_uuid)());
+    Router(Arc::new(Inner { table: routes.table(NO_ROUTE), names, app }))
+}
+
+/// All routes there are.
+pub(crate) fn all(app: &Arc<App>) -> Routes {
+    let of = Arc::clone(app);
     let mut routes = Routes::new(move |path| of.metrics.route(path));
     probes(&mut routes);
+    document(&mut routes);
     metrics(&mut routes);
     core_working(&mut routes);
     core_parking(&mut routes);
     public(&mut routes);
     peers(&mut routes);
     routes.tell_of(DEEDS);
-    let names = trace::Names::new((app.new_uuid)());
-    Router(Arc::new(Inner { table: routes.table(NO_ROUTE), names, app }))
+    routes
 }
 
 impl Answers for Router {
@@ -79,6 +86,11 @@ fn probes(routes: &mut Routes) {
     open.get("/health", routes::health::handle);
     open.get("/livez", routes::livez::handle);
     open.get("/readyz", routes::readyz::handle);
+}
+
+/// What there is to ask for is no secret, and who asks has often no token yet.
+fn document(routes: &mut Routes) {
+    routes.behind(Entry::Open).get(crate::openapi::PATH, routes::openapi::handle);
 }
 
 /// For who measures: with the token, also where Prometheus puts one.

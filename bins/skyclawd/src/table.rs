@@ -157,6 +157,14 @@ impl Routes {
         Group { routes: self, entry }
     }
 
+    /// Every route: its path, its way in, its methods.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> impl Iterator<Item = (&'static str, Entry, Vec<Method>)> {
+        let methods =
+            |endpoint: &Endpoint| endpoint.methods.iter().map(|(method, _)| method.clone()).collect();
+        self.paths.iter().map(move |(path, endpoint)| (*path, endpoint.entry, methods(endpoint)))
+    }
+
     /// The table; `nowhere` is what requests are counted under that no route is for.
     #[expect(
         clippy::expect_used,

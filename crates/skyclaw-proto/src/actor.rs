@@ -9,6 +9,7 @@ use crate::{NodeId, ScheduleId};
 /// Who brought something about. Every field says how far it can be trusted: whoever has the token of the mesh can state
 /// any name, and nothing else of a client is known but that it had the token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Actor {
     /// What it is.
@@ -32,6 +33,7 @@ pub struct Actor {
 
 /// What brought something about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ActorKind {
     /// Somebody with the token of the mesh.

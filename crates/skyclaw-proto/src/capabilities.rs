@@ -61,6 +61,20 @@ impl Capabilities {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Capabilities {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        crate::openapi::words("Capabilities: trimmed, without blanks or doubles, sorted.")
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Capabilities {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Capabilities".into()
+    }
+}
+
 impl<'de> Deserialize<'de> for Capabilities {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Vec::<String>::deserialize(deserializer).map(Self::new)

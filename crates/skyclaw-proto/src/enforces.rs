@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// What a host says about what it can enforce. A host that says nothing of it runs processes, and bounds
 /// nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Enforces {
     /// What it enforces.

@@ -6,6 +6,7 @@ use crate::{FreezeId, HostId, JobId, JobStatus, Timestamp};
 
 /// The answer to `GET /v1/jobs/:id/explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The job.
@@ -18,6 +19,7 @@ pub struct Explanation {
 
 /// One thing that keeps a queued job from running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Reason {
     /// A word for programs.
@@ -46,6 +48,7 @@ pub struct Reason {
 
 /// What keeps a queued job from running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonCode {
     /// Its time has not come.

@@ -9,6 +9,7 @@ use crate::AgentId;
 
 /// Which jobs and services are meant: those that fulfil all that is given, and all of them when nothing is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scope {
     /// With all of these labels.

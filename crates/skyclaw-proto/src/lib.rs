@@ -22,6 +22,8 @@ pub mod links;
 pub mod logs;
 pub mod notice;
 mod object;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 pub mod payload;
 pub mod plan;
 pub mod record;

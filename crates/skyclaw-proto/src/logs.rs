@@ -12,6 +12,7 @@ use crate::{HostId, JobId, JobStatus, LogStream};
 
 /// A stream of a run that somebody follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LogWant {
     /// The job.
@@ -26,6 +27,7 @@ pub struct LogWant {
 
 /// `POST /v1/jobs/:id/logs`: the host that runs a job brings output that was asked for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct PushLogsBody {
     /// The host.
@@ -95,6 +97,7 @@ impl PushLogsBody {
 
 /// `{"logs": […]}`: what is wanted of a job now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LogWants {
     /// Its streams that somebody follows.
     #[serde(default)]
@@ -103,6 +106,7 @@ pub struct LogWants {
 
 /// A piece of what a job has written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LogPiece {
     /// The job.

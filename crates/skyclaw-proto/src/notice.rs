@@ -112,6 +112,22 @@ impl<'de> Deserialize<'de> for EventId {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for EventId {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        crate::openapi::place(
+            "The place of a change: the index of its entry in the log, and its place in that.",
+        )
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for EventId {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "EventId".into()
+    }
+}
+
 status!(
     /// What a change is about.
     NoticeKind {
@@ -134,6 +150,7 @@ status!(
 
 /// One change, in a few words: no payload, no output, no environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Notice {
     /// Its place among all of them.
@@ -181,6 +198,7 @@ pub struct Notice {
 
 /// That what a reader of the stream asked for is not all kept: the `data` of an event `gap`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Gap {
     /// What came after this was asked for.

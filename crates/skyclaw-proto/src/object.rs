@@ -1,11 +1,17 @@
 //! Structs that are read from JSON objects only. Left to itself, serde takes an array as well and fills
-//! the fields in the order of their declaration, which is no part of any contract.
+//! the fields in the order of their declaration, which is no part of any contract. Formats that are not read by
+//! people write structs in ways of their own, and are read as they are: the log has records in commands.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+/// For a field that is an object.
+pub(crate) fn one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|object| object.0)
+}
 
 /// For a field that may be absent.
 pub(crate) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
@@ -33,7 +39,11 @@ struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Fields(PhantomData))
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_map(Fields(PhantomData))
+        } else {
+            T::deserialize(deserializer).map(Object)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub type Env = BTreeMap<String, String>;
 /// What a job runs, as it is kept and sent. (What a client sends is checked from
 /// [`crate::request::PayloadBody`].)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "kind")]
 pub enum Payload {
     /// A command with arguments.
@@ -22,6 +23,7 @@ pub enum Payload {
 
 /// A command with arguments. It is run as it is, without a shell in between.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ShellPayload {
     /// A bare name or a path.
@@ -34,6 +36,7 @@ pub struct ShellPayload {
     pub cwd: Option<String>,
     /// Variables added to the built environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
     pub env: Option<Env>,
     /// How long it may run, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,7 @@ pub struct ShellPayload {
 
 /// A run of the host's OpenClaw command.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OpenclawPayload {
     /// Arguments; the host's default (`run`) when absent.
@@ -52,6 +56,7 @@ pub struct OpenclawPayload {
     pub openclaw_dir: Option<String>,
     /// Variables added to the built environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
     pub env: Option<Env>,
     /// How long it may run, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,6 +27,7 @@ pub struct Plan {
 
 /// How often a job is tried whose runs fail, and how long it waits in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Retry {
     /// How many runs may fail or be lost before the job has failed; 1 to [`limits::MAX_ATTEMPTS`].

@@ -16,6 +16,7 @@ use crate::{
 
 /// A machine that runs work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Host {
     /// Its id.
@@ -46,21 +47,22 @@ pub struct Host {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_reason: Option<String>,
     /// That it is drained, also while it is down.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub drain: Option<Drain>,
     /// What it can enforce; absent when it does not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub enforces: Option<Enforces>,
     /// That it was frozen on its machine, also while it is down.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub frozen: Option<HostFreeze>,
     /// When it was frozen and thawed lately, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "object::list")]
     pub events: Vec<HostEvent>,
 }
 
 /// That a host was frozen by an operator on its machine. Only that host ends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HostFreeze {
     /// Since when, by the clock of the host.
@@ -75,6 +77,7 @@ pub struct HostFreeze {
 
 /// Something that was done to a host on its machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HostEvent {
     /// When the cluster heard of it.
@@ -91,6 +94,7 @@ pub struct HostEvent {
 
 /// That a host takes no more work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Drain {
     /// Since when.
@@ -108,6 +112,7 @@ pub struct Drain {
 
 /// What a job asks of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Requirement {
     /// Capabilities the host must have.
@@ -117,7 +122,8 @@ pub struct Requirement {
 
 /// One piece of work with an end. Who only writes it down can lend the payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", bound(deserialize = "P: Deserialize<'de>"))]
 pub struct Job<P = Payload> {
     /// Its id.
     pub id: JobId,
@@ -140,15 +146,16 @@ pub struct Job<P = Payload> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assigned_host_id: Option<HostId>,
     /// What it asks of a host.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::one")]
     pub requirement: Requirement,
     /// What it runs.
+    #[serde(deserialize_with = "object::one")]
     pub payload: P,
     /// Who submitted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted_by: Option<String>,
     /// How the run ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub result: Option<JobResult>,
     /// Why it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,7 +185,7 @@ pub struct Job<P = Payload> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// What it may use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub resources: Option<Resources>,
     /// On whose behalf it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,7 +194,7 @@ pub struct Job<P = Payload> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
     /// What of the host its container sees.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "object::list")]
     pub mounts: Vec<Mount>,
     /// How long it may take to stop by itself, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,7 +224,7 @@ pub struct Job<P = Payload> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
     /// How often it is tried.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub retry: Option<Retry>,
     /// How long its record is kept after its end, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,7 +239,7 @@ pub struct Job<P = Payload> {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_attempts: u32,
     /// How its earlier attempts ended, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "object::list")]
     pub attempt_results: Vec<AttemptResult>,
     /// The schedule that submitted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -326,6 +333,7 @@ impl<P> Job<P> {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct JobResult {
     /// When the coordinator learned of it.
@@ -339,7 +347,7 @@ pub struct JobResult {
     /// What it wrote, bounded.
     pub stderr: String,
     /// What it used. (Ours.)
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub usage: Option<Usage>,
     /// Whether it ran out of the memory it may use. (Ours.)
     #[serde(default, skip_serializing_if = "is_false")]
@@ -348,6 +356,7 @@ pub struct JobResult {
 
 /// How an attempt ended after which the job was queued again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptResult {
     /// Which of the job's attempts it was: what `attempts` said then.
@@ -384,6 +393,7 @@ pub struct AttemptResult {
 
 /// What a run used, as far as the host could measure it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Usage {
     /// Time on processors, in milliseconds.
@@ -414,6 +424,7 @@ fn is_zero(value: &u32) -> bool {
 
 /// Something that happened to a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// When, by the clock of who tells it.
@@ -436,6 +447,7 @@ pub struct Event {
 
 /// One use of the switch that stops everything, or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Freeze {
     /// Its id.
@@ -460,6 +472,7 @@ pub struct Freeze {
 
 /// A long-lived process with replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
     /// Its id.
@@ -476,6 +489,7 @@ pub struct Service {
     pub cwd: Option<String>,
     /// Variables added to the built environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
     pub env: Option<Env>,
     /// How many of it should run.
     pub replicas: u32,
@@ -493,7 +507,7 @@ pub struct Service {
     /// Grows with each change.
     pub version: u64,
     /// Which hosts run it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::list")]
     pub assignments: Vec<Assignment>,
     /// For finding it again, and for freezing it. (Ours.)
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -505,6 +519,7 @@ pub struct Service {
 
 /// One replica of a service on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Assignment {
     /// The host.
@@ -526,6 +541,7 @@ pub struct Assignment {
 
 /// Everything a coordinator keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     /// The coordinator that says so.
@@ -539,4 +555,49 @@ pub struct State {
     /// All services, oldest first.
     #[serde(default, deserialize_with = "object::list")]
     pub services: Vec<Service>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn job() -> Value {
+        json!({
+            "id": "j", "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z", "updatedBy": "n",
+            "version": 1, "status": "completed", "attempts": 1, "requirement": {"requiredCapabilities": ["a"]},
+            "payload": {"kind": "shell", "command": "true"}, "retry": {"maxAttempts": 2}, "resources": {"pids": 3},
+            "mounts": [{"source": "/a", "target": "/a"}],
+            "result": {
+                "finishedAt": "2026-01-01T00:00:00Z", "durationMs": 1, "exitCode": 0, "stdout": "", "stderr": "",
+                "usage": {"cpuMs": 1},
+            },
+        })
+    }
+
+    #[test]
+    fn what_is_an_object_is_not_read_from_a_list_however_deep() {
+        assert!(serde_json::from_value::<Job>(job()).is_ok());
+        let lists = [
+            ("/requirement", json!([["a"]])),
+            ("/payload", json!(["shell", "true"])),
+            ("/retry", json!([2, 1, 1])),
+            ("/resources", json!([null, null, 3, null])),
+            ("/mounts/0", json!(["/a", "/a", true])),
+            ("/result/usage", json!([null, null])),
+        ];
+        for (place, list) in lists {
+            let mut job = job();
+            *job.pointer_mut(place).expect("a place") = list;
+            assert!(serde_json::from_value::<Job>(job).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn records_in_the_log_are_read_as_they_were_written() {
+        let job: Job = serde_json::from_value(job()).expect("a job");
+        let named = rmp_serde::to_vec_named(&job).expect("written");
+        assert_eq!(rmp_serde::from_slice::<Job>(&named).expect("read"), job);
+    }
 }

@@ -8,6 +8,7 @@ use crate::{JobId, NodeId, Payload, RestoreId, ServiceId, Timestamp};
 
 /// `{"ok": true, "nodeId": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// Always true.
@@ -18,6 +19,7 @@ pub struct Health {
 
 /// `{"host": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HostBody {
     /// The host.
     pub host: Host,
@@ -25,6 +27,7 @@ pub struct HostBody {
 
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = HeartbeatAnswer))]
 #[serde(rename_all = "camelCase")]
 pub struct Heartbeat {
     /// The host.
@@ -42,6 +45,7 @@ pub struct Heartbeat {
 
 /// One service a host must stop; it reports its replica as failed once that is done.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StopService {
     /// The service.
@@ -52,6 +56,7 @@ pub struct StopService {
 
 /// One run a host must stop.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Stop {
     /// The job.
@@ -62,6 +67,7 @@ pub struct Stop {
 
 /// Why a run must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The job was called off.
@@ -79,6 +85,7 @@ pub enum StopReason {
 
 /// `{"hosts": […]}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HostsBody {
     /// All hosts, by id.
     pub hosts: Vec<Host>,
@@ -86,6 +93,7 @@ pub struct HostsBody {
 
 /// `{"job": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobBody<P = Payload> {
     /// The job.
     pub job: Job<P>,
@@ -93,6 +101,7 @@ pub struct JobBody<P = Payload> {
 
 /// The answer to a submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubmittedBody<P = Payload> {
     /// The job.
     pub job: Job<P>,
@@ -103,8 +112,10 @@ pub struct SubmittedBody<P = Payload> {
 
 /// The answer to a claim: `job` is the first of `jobs`, or `null`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimedJobs {
     /// The first one, for hosts that take one at a time.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub job: Option<Job>,
     /// All of them, only for a claim that named `max`. (Ours.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +124,7 @@ pub struct ClaimedJobs {
 
 /// A page of jobs, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct JobPage {
     /// The jobs.
@@ -124,6 +136,7 @@ pub struct JobPage {
 
 /// `{"service": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServiceBody {
     /// The service.
     pub service: Service,
@@ -131,13 +144,16 @@ pub struct ServiceBody {
 
 /// `{"service": …}` or `{"service": null}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimedService {
     /// What the host should run.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub service: Option<Service>,
 }
 
 /// `{"services": […]}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServicesBody {
     /// All services, oldest first.
     pub services: Vec<Service>,
@@ -145,6 +161,7 @@ pub struct ServicesBody {
 
 /// The answer to a merged snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Merged {
     /// Always true.
@@ -157,6 +174,7 @@ pub struct Merged {
 
 /// Who this coordinator knows. `ok` is there in the answer to a join only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Peers {
     /// True in the answer to a join.
@@ -173,6 +191,7 @@ pub struct Peers {
 
 /// What a member does in the cluster's log. (Ours.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Leads.
@@ -185,6 +204,7 @@ pub enum Role {
 
 /// A member of the cluster and how it does, as one coordinator sees it. (Ours.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterMember {
     /// Its number in the log, as text: it does not fit a JSON number everywhere.
@@ -208,6 +228,7 @@ pub struct ClusterMember {
 
 /// The cluster as one coordinator sees it. (Ours.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
     /// The coordinator that says so.
@@ -225,6 +246,7 @@ pub struct Cluster {
 
 /// The answer of `GET /v1/cluster/autopilot`: how the members do, and why who does not vote. (Ours.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Autopilot {
     /// The coordinator that leads, and says so.
@@ -249,6 +271,7 @@ pub struct Autopilot {
 
 /// A member in [`Autopilot`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AutopilotMember {
     /// Its number in the log, as text.
@@ -278,6 +301,7 @@ pub struct AutopilotMember {
 
 /// The answer to a change of the members. (Ours.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MemberBody {
     /// The member that was changed.
     pub member: ClusterMember,
@@ -285,6 +309,7 @@ pub struct MemberBody {
 
 /// A restore of a snapshot, as far as it has got. (Ours.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Restore {
     /// Its id.
@@ -312,6 +337,7 @@ pub struct Restore {
 
 /// The answer to a step of a restore: the restore once it has been carried out. (Ours.)
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RestoreBody {
     /// Absent as long as it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,6 +346,7 @@ pub struct RestoreBody {
 
 /// What the cluster went back to, oldest first. (Ours.)
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RestoresBody {
     /// The newest of them.
     pub restores: Vec<Restore>,
@@ -327,6 +354,7 @@ pub struct RestoresBody {
 
 /// `{"events": […]}`: what happened to a job, oldest first. (Ours.)
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EventsBody {
     /// The first and the newest of them; one of the kind `dropped` stands for those that are left out.
     pub events: Vec<Event>,
@@ -334,6 +362,7 @@ pub struct EventsBody {
 
 /// `{"freeze": …}`. (Ours.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FreezeBody {
     /// The freeze.
     pub freeze: Freeze,
@@ -341,6 +370,7 @@ pub struct FreezeBody {
 
 /// `{"freezes": […]}`: what is frozen, oldest first. (Ours.)
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FreezesBody {
     /// The freezes.
     pub freezes: Vec<Freeze>,
@@ -348,6 +378,7 @@ pub struct FreezesBody {
 
 /// `{"schedule": …}`. (Ours.)
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScheduleBody {
     /// The schedule.
     pub schedule: Schedule,
@@ -355,6 +386,7 @@ pub struct ScheduleBody {
 
 /// A page of schedules, oldest first. (Ours.)
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SchedulesBody {
     /// The schedules.
@@ -366,6 +398,7 @@ pub struct SchedulesBody {
 
 /// The answer to a trigger. (Ours.)
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TriggeredBody {
     /// The schedule.
     pub schedule: Schedule,

@@ -7,6 +7,7 @@ use crate::{JobId, NodeId, Overlap, ScheduleId, Timestamp};
 
 /// Submits jobs at the times that a cron expression names in a time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Schedule<J = serde_json::Value> {
     /// Its id.
@@ -22,6 +23,7 @@ pub struct Schedule<J = serde_json::Value> {
     /// How late it makes up for a time that was missed, in milliseconds.
     pub catch_up_ms: u64,
     /// What it submits, as `POST /v1/jobs` takes it.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::request::EnqueueJobBody))]
     pub job: J,
     /// Whether it submits nothing at the moment.
     pub paused: bool,

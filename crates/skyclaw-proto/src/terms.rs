@@ -36,6 +36,7 @@ pub struct Terms {
 
 /// What a run may use. What is absent is not bounded by the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
     /// Thousandths of a processor.
@@ -54,6 +55,7 @@ pub struct Resources {
 
 /// A part of the host that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Mount {
     /// Where it is on the host.

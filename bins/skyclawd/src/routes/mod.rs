@@ -37,6 +37,7 @@ pub(crate) mod list_schedules;
 pub(crate) mod list_services;
 pub(crate) mod livez;
 pub(crate) mod metrics;
+pub(crate) mod openapi;
 pub(crate) mod pause_schedule;
 pub(crate) mod peer;
 pub(crate) mod public_caller;

@@ -11,6 +11,7 @@ use crate::{HostId, Timestamp};
 
 /// Something that happened to a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventBody {
     /// When, by the host's clock.
@@ -26,6 +27,7 @@ pub struct EventBody {
 
 /// `POST /v1/jobs/:id/events`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobEventsBody {
     /// Who runs it.

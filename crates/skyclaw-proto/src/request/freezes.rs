@@ -11,6 +11,7 @@ use crate::{AgentId, Scope};
 
 /// `POST /v1/freezes`: what fulfils all that is given is frozen; everything, when nothing is. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = FreezeRequest))]
 #[serde(rename_all = "camelCase", default)]
 pub struct FreezeBody {
     /// With all of these labels.
@@ -67,6 +68,7 @@ impl FreezeBody {
 
 /// `POST /v1/freezes/:id/thaw`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ThawBody {
     /// Who asks for it, as they say themselves.

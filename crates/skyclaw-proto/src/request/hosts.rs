@@ -14,6 +14,7 @@ use crate::{Capabilities, Enforces, HostId, JobId};
 
 /// `POST /v1/hosts/register`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegisterHostBody {
     /// The id the host wants to keep.
@@ -98,6 +99,7 @@ fn enforces(given: Enforces) -> Result<Enforces, Invalid> {
 
 /// `POST /v1/hosts/:id/drain`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct DrainHostBody {
     /// After how long what still runs is told to stop; never, when absent.
@@ -138,6 +140,7 @@ impl DrainHostBody {
 
 /// `POST /v1/hosts/:id/remove`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RemoveHostBody {
     /// Also a host that is up or holds work.
@@ -147,6 +150,7 @@ pub struct RemoveHostBody {
 
 /// `POST /v1/hosts/:id/heartbeat`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct HeartbeatBody {
     /// What a reference host believes it holds. Read and not used: the coordinator knows.
@@ -169,6 +173,7 @@ pub struct HeartbeatBody {
 
 /// How the switch on a host's machine is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostSwitch {
     /// That it is frozen; absent when it is not.
@@ -195,6 +200,7 @@ impl HostSwitch {
 
 /// One run a host names as its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RunningJob {
     /// The job.
@@ -240,6 +246,7 @@ impl HeartbeatBody {
 
 /// `POST /v1/hosts/:id/claim`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClaimBody {
     /// How long the answer may wait for a job, in milliseconds. (Ours.)

@@ -21,6 +21,7 @@ use crate::{Capabilities, HostId, Plan, Resolution, Resources, Stopped, Terms};
 
 /// The `payload` of a submission, of either kind.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct PayloadBody {
     /// `shell` or `openclaw-run`.
@@ -40,6 +41,7 @@ pub struct PayloadBody {
     pub openclaw_dir: Option<String>,
     /// Variables.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
     pub env: Option<Env>,
     /// How long it may run, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +79,7 @@ impl PayloadBody {
 
 /// The `requirement` of a submission.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RequirementBody {
     /// Capabilities the host must have.
@@ -86,6 +89,7 @@ pub struct RequirementBody {
 
 /// `POST /v1/jobs` and `POST /v1/public/jobs`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct EnqueueJobBody {
     /// What to run.
@@ -205,6 +209,7 @@ impl EnqueueJobBody {
 
 /// `POST /v1/jobs/:id/complete`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct CompleteJobBody {
     /// Who ran it.
@@ -300,6 +305,7 @@ impl CompleteJobBody {
 
 /// `POST /v1/jobs/:id/resolve`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResolveJobBody {
     /// `requeue`, `fail` or `complete`.
@@ -318,6 +324,7 @@ pub struct ResolveJobBody {
 
 /// How a run ended, as an operator found out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct FoundResult {
     /// The exit code.

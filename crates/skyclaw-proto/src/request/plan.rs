@@ -12,6 +12,7 @@ use crate::{Plan, Retry, Timestamp};
 
 /// The `retry` of a submission.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryBody {
     /// How many runs may fail or be lost before the job has failed; 1 when absent.
@@ -27,6 +28,7 @@ pub struct RetryBody {
 
 /// `POST /v1/jobs/:id/retry`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryJobBody {
     /// Why.

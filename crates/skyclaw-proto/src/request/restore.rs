@@ -7,6 +7,7 @@ use crate::limits;
 
 /// `POST /v1/restores/:id/commit`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, rename_all = "camelCase")]
 pub struct CommitRestoreBody {
     /// Whether the snapshot may be one of another cluster.

@@ -11,6 +11,7 @@ pub const SCHEDULE_LABEL: &str = "skyclaw/schedule";
 
 /// `POST /v1/schedules`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct CreateScheduleBody {
     /// What people call it; no two have the same name.
@@ -125,6 +126,7 @@ fn job(body: EnqueueJobBody) -> Result<String, Invalid> {
 
 /// `POST /v1/schedules/:id/pause`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct PauseScheduleBody {
     /// Why.
@@ -159,6 +161,7 @@ impl PauseScheduleBody {
 
 /// `POST /v1/schedules/:id/resume` and `POST /v1/schedules/:id/trigger`. (Ours.)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ActOnScheduleBody {
     /// Who asks for it, as they say themselves.

@@ -15,6 +15,7 @@ use crate::{AgentId, AssignmentStatus, Capabilities, HostId, ServiceId};
 
 /// `POST /v1/services`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeployServiceBody {
     /// The id the client wants it to have.
@@ -34,6 +35,7 @@ pub struct DeployServiceBody {
     pub cwd: Option<String>,
     /// Variables.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
     pub env: Option<Env>,
     /// How many of it should run.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +110,7 @@ impl DeployServiceBody {
 
 /// `POST /v1/hosts/:id/services/claim`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClaimServiceBody {
     /// The services the host runs already, which it need not be told of again. (Ours.)
@@ -117,6 +120,7 @@ pub struct ClaimServiceBody {
 
 /// `POST /v1/services/:id/report`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReportServiceBody {
     /// Who runs it.

@@ -9,6 +9,7 @@ use crate::{AgentId, Isolation, Mount, OnLost, Resources, Terms};
 
 /// A part of the host that a container is to see.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct MountBody {
     /// Where it is on the host.
