@@ -139,9 +139,9 @@ pub(crate) async fn compare(
 ) -> Outcome<()> {
     let mut sides = [Side::new(without).await?, Side::new(with).await?];
     for round in 0..=rounds {
-        for kind in 0..KINDS.len() {
+        for (kind, name) in KINDS.into_iter().enumerate() {
             // Half as many are completed and cancelled as are enqueued and claimed, so that there are always some.
-            let requests = match KINDS[kind] {
+            let requests = match name {
                 "enqueue" => 2 * requests + 2,
                 "claim" => requests + 1,
                 _ => requests,
