@@ -17,7 +17,7 @@ use crate::events::Retention;
 use crate::file::{self, Found};
 use crate::load::{self, Loaded};
 use crate::read;
-use crate::schema::{self, APPLICATION_ID, migrator, reader_options, writer_options};
+use crate::schema::{self, APPLICATION_ID, maker_options, migrator, reader_options, writer_options};
 use crate::store::Store;
 use crate::writer::{QUEUE, Writer};
 
@@ -156,7 +156,7 @@ impl Store {
 async fn create(path: &Path) -> Result<(), Error> {
     let new = file::begin(path)?;
     let make = async {
-        let mut conn = writer_options(&new).connect().await?;
+        let mut conn = maker_options(&new).connect().await?;
         let mark = format!("PRAGMA application_id = {APPLICATION_ID}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(mark)).execute(&mut conn).await?;
         migrator().run(&mut conn).await.map_err(|error| sqlx::Error::Migrate(error.into()))?;
@@ -194,7 +194,7 @@ async fn examine_with(conn: &mut SqliteConnection, path: &Path, check: bool) -> 
 }
 
 async fn migrate(path: &Path) -> Result<(), sqlx::Error> {
-    let mut conn = writer_options(path).connect().await?;
+    let mut conn = maker_options(path).connect().await?;
     migrator().run(&mut conn).await.map_err(|error| sqlx::Error::Migrate(error.into()))?;
     give_back(&mut conn, path).await;
     conn.close().await

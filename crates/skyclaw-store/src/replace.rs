@@ -178,7 +178,7 @@ mod tests {
     use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;
-    use crate::schema::{migrator, writer_options};
+    use crate::schema::{maker_options, migrator};
 
     /// What SQLite does otherwise takes many times as long, and looks no different.
     #[tokio::test]
@@ -187,7 +187,7 @@ mod tests {
             SqliteConnection::connect_with(&SqliteConnectOptions::new()).await.expect("a database");
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("copy.db");
-        let make = writer_options(&path).create_if_missing(true);
+        let make = maker_options(&path).create_if_missing(true);
         let mut copy = SqliteConnection::connect_with(&make).await.expect("another");
         migrator().run(&mut conn).await.expect("the tables");
         migrator().run(&mut copy).await.expect("the tables");

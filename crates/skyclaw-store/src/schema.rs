@@ -51,8 +51,6 @@ pub(crate) const EVENTS_TABLE: &str = "events";
 pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        // Of a new database; an older one stays as it is, and uses again what is free in it.
-        .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(false)
@@ -63,6 +61,12 @@ pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", WAL_BYTES)
         .thread_name(|_| "store-writer".into())
         .disable_statement_logging()
+}
+
+/// The same for who makes a database, or has an older one rewritten: it is to keep track of which page belongs where, so
+/// that it can give some back. To ask for it is to write to the file.
+pub(crate) fn maker_options(path: &Path) -> SqliteConnectOptions {
+    writer_options(path).auto_vacuum(SqliteAutoVacuum::Incremental)
 }
 
 /// How a reader opens the file: unable to change it.
