@@ -15,6 +15,15 @@ pub(crate) fn marked(mark: &str, name: &str) -> Vec<u32> {
     all.filter(is_it).filter_map(|process| process.file_name()?.to_str()?.parse().ok()).collect()
 }
 
+/// The nurseries of this mark. What one of them has just forked bears its name too, until it takes its own.
+fn nurseries(mark: &str) -> Vec<u32> {
+    let ours = format!("PPid:\t{}\n", std::process::id());
+    let is_ours = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains(&ours))
+    };
+    marked(mark, "skyclaw-nursery").into_iter().filter(is_ours).collect()
+}
+
 /// A driver whose shims have a mark of its own in their command line.
 pub(crate) fn marked_bench(name: &str) -> (String, Bench) {
     let mark = format!("mark-of-{name}-{}", std::process::id());
@@ -26,16 +35,16 @@ pub(crate) fn marked_bench(name: &str) -> (String, Bench) {
 async fn shims_of_many_runs_come_from_one_nursery_which_ends_with_its_driver() {
     let (mark, bench) = marked_bench("many");
     bench.driver.prepare(&tokio_util::task::TaskTracker::new());
-    wait_until("the nursery is there before any run", || marked(&mark, "skyclaw-nursery").len() == 1).await;
-    let nursery = marked(&mark, "skyclaw-nursery");
+    wait_until("the nursery is there before any run", || nurseries(&mark).len() == 1).await;
+    let nursery = nurseries(&mark);
     let outcomes = tokio::join!(bench.run_beside(sh("echo 1")), bench.run_beside(sh("echo 2")));
     assert_eq!((outcomes.0.stdout.as_str(), outcomes.1.stdout.as_str()), ("1\n", "2\n"));
-    assert_eq!(marked(&mark, "skyclaw-nursery"), nursery);
+    assert_eq!(nurseries(&mark), nursery);
     let running = bench.driver.start(sh("sleep 1000")).await.expect("start");
     assert_eq!(marked(&mark, "skyclaw-shim").len(), 1);
     let Bench { dir, driver } = bench;
     drop(driver);
-    wait_until("the nursery is gone", || marked(&mark, "skyclaw-nursery").is_empty()).await;
+    wait_until("the nursery is gone", || nurseries(&mark).is_empty()).await;
     assert_eq!(marked(&mark, "skyclaw-shim").len(), 1, "what came from it goes on");
     let (stopper, stop) = stop_channel();
     stopper.stop(Stop::Cancelled);
@@ -51,11 +60,11 @@ async fn a_killed_nursery_takes_no_run_with_it_and_keeps_none_from_beginning() {
         .run_beside(sh(&format!("echo 1 > {begun}; until [ -e {go} ]; do sleep 0.01; done; echo first")));
     let second = async {
         wait_for_file(&begun).await;
-        let nursery = marked(&mark, "skyclaw-nursery");
+        let nursery = nurseries(&mark);
         send(nursery[0], Signal::SIGKILL);
         let second = bench.run_beside(sh("echo second")).await;
         std::fs::write(&go, "").expect("write");
-        assert!(!marked(&mark, "skyclaw-nursery").contains(&nursery[0]));
+        assert!(!nurseries(&mark).contains(&nursery[0]));
         second
     };
     let (first, second) = tokio::join!(first, second);
@@ -67,13 +76,13 @@ async fn a_frozen_nursery_keeps_no_run_from_beginning_and_starts_nothing_when_it
     let (mark, bench) = marked_bench("frozen");
     let lines = bench.file("lines");
     bench.run(sh("true")).await;
-    let nursery = marked(&mark, "skyclaw-nursery");
+    let nursery = nurseries(&mark);
     send(nursery[0], Signal::SIGSTOP);
     let outcome = bench.run(sh(&format!("echo ran >> {lines}"))).await;
     assert!(outcome.success, "{outcome:?}");
     send(nursery[0], Signal::SIGCONT);
     wait_until("it has ended, as nobody has use for it", || {
-        !marked(&mark, "skyclaw-nursery").contains(&nursery[0]) && marked(&mark, "skyclaw-shim").is_empty()
+        !nurseries(&mark).contains(&nursery[0]) && marked(&mark, "skyclaw-shim").is_empty()
     })
     .await;
     assert_eq!(std::fs::read_to_string(&lines).expect("lines"), "ran\n");
