@@ -4,12 +4,16 @@
 //! It speaks the wire contract and nothing else, so it measures any coordinator. Prints one line:
 //! `RESULT {"requests": jobs that ended, "per_second": …}`.
 
+#[path = "connection.rs"]
+mod connection;
+
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use self::connection::Connection;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -58,79 +62,39 @@ impl Arguments {
     }
 }
 
-/// A connection that is kept open.
-struct Connection {
-    stream: TcpStream,
-    head: String,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(to: &Arguments) -> Outcome<Self> {
-        let stream = TcpStream::connect(&to.address).await?;
-        stream.set_nodelay(true)?;
-        let head = format!(
-            "HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\nx-skyclaw-token: {}\r\ncontent-length:",
-            to.address, to.token
-        );
-        Ok(Self { stream, head, buffer: Vec::with_capacity(8 * 1024) })
-    }
-
-    /// Posts a body and returns the body of the answer, which must be a success.
-    async fn post(&mut self, path: &str, body: &str) -> Outcome<Value> {
-        let request = format!("POST {path} {} {}\r\n\r\n{body}", self.head, body.len());
-        self.stream.write_all(request.as_bytes()).await?;
-        self.buffer.clear();
-        let (status, start, end) = loop {
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err("the coordinator closed the connection".into());
-            }
-            if let Some(whole) = whole_answer(&self.buffer)? {
-                break whole;
-            }
-        };
-        let text = &self.buffer[start..end];
-        if status != 200 {
-            return Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(text)).into());
+/// Posts a body and returns the body of the answer, which must be a success.
+async fn post(connection: &mut Connection, path: &str, body: &str) -> Outcome<Value> {
+    match connection.exchange("POST", path, None, body).await? {
+        (200, text) => Ok(serde_json::from_slice(text)?),
+        (status, text) => {
+            Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(text)).into())
         }
-        Ok(serde_json::from_slice(text)?)
     }
-}
-
-/// The status, and where the body begins and ends, once all of it is there.
-fn whole_answer(bytes: &[u8]) -> Outcome<Option<(u16, usize, usize)>> {
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&bytes[..end])?;
-    let status = head.split(' ').nth(1).ok_or("the answer is no HTTP")?.parse()?;
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    let whole = end + 4 + length.ok_or("the answer has no content-length")?;
-    Ok((bytes.len() >= whole).then_some((status, end + 4, whole)))
 }
 
 /// One host: how long each of its jobs took that ended between `from` and `until`.
 async fn host(to: Arguments, number: usize, from: Instant, until: Instant) -> Outcome<Vec<Duration>> {
-    let mut connection = Connection::open(&to).await?;
+    let stream = TcpStream::connect(&to.address).await?;
+    let mut connection = Connection::over(stream, &to.address, &to.token)?;
+    let mut post = async |path: &str, body: &str| post(&mut connection, path, body).await;
     let id = format!("bench-{number}");
     let register = json!({"hostId": id, "name": id, "maxParallel": 1}).to_string();
-    connection.post("/v1/hosts/register", &register).await?;
+    post("/v1/hosts/register", &register).await?;
     let job =
         json!({"payload": {"kind": "shell", "command": "/bin/true", "args": [format!("{number:016}")]}});
     let (job, claim) = (job.to_string(), format!("/v1/hosts/{id}/claim"));
     let mut took = Vec::new();
     loop {
         let began = Instant::now();
-        connection.post("/v1/jobs", &job).await?;
+        post("/v1/jobs", &job).await?;
         // There is a job for each host that claims one, so nobody waits unless something is lost.
-        let claimed = connection.post(&claim, "{\"waitMs\":1000}").await?;
+        let claimed = post(&claim, "{\"waitMs\":1000}").await?;
         let mine = claimed["job"]["id"].as_str().ok_or("a claim found no job although there is one")?;
         let end = json!({
             "hostId": id, "success": true, "durationMs": 1, "exitCode": 0, "stdout": "", "stderr": "",
             "fence": claimed["job"]["fence"],
         });
-        connection.post(&format!("/v1/jobs/{mine}/complete"), &end.to_string()).await?;
+        post(&format!("/v1/jobs/{mine}/complete"), &end.to_string()).await?;
         let now = Instant::now();
         if now >= until {
             return Ok(took);

@@ -239,18 +239,21 @@ struct Parked {
     /// When each job was in the hands of a host: the job, the host and the time.
     claimed: std::rc::Rc<RefCell<Vec<(String, usize, Instant)>>>,
     told: std::rc::Rc<tokio::sync::Notify>,
-    tasks: Vec<tokio::task::JoinHandle<Result<(), String>>>,
+    /// Why the claims of a host broke off.
+    broken: std::rc::Rc<RefCell<Option<String>>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Parked {
     async fn start(given: &Arguments, to: SocketAddr) -> Outcome<Self> {
         let claimed = std::rc::Rc::new(RefCell::new(Vec::new()));
         let told = std::rc::Rc::new(tokio::sync::Notify::new());
+        let broken = std::rc::Rc::new(RefCell::new(None));
         let given_hosts = given.hosts;
         let mut tasks = Vec::with_capacity(given.hosts);
         for number in 0..given.hosts {
             let mut connection = Connection::numbered(to, given.hosts + number).await?;
-            let (claimed, told) = (std::rc::Rc::clone(&claimed), std::rc::Rc::clone(&told));
+            let (claimed, told, broken) = (claimed.clone(), told.clone(), broken.clone());
             tasks.push(tokio::task::spawn_local(async move {
                 let claims = async {
                     let host = host(number);
@@ -270,10 +273,11 @@ impl Parked {
                     }
                 };
                 let ended: Outcome<()> = claims.await;
-                ended.map_err(|error| error.to_string())
+                let _ = ended.map_err(|error| broken.replace(Some(format!("of {}: {error}", host(number)))));
+                told.notify_one();
             }));
         }
-        Ok(Self { claimed, told, tasks })
+        Ok(Self { claimed, told, broken, tasks })
     }
 
     /// Enqueues jobs, one after the other, that one host alone or any of them can take. How long it took from the sending
@@ -282,9 +286,6 @@ impl Parked {
         let mut connection = Connection::open(to).await?;
         let mut all = Vec::with_capacity(given.jobs);
         for number in 0..given.jobs {
-            if let Some(ended) = self.tasks.iter().find(|task| task.is_finished()) {
-                return Err(format!("the claims of a host broke off: {ended:?}").into());
-            }
             let wanted = number * 7919 % given.hosts;
             let required = if alone { host(wanted) } else { "any".to_owned() };
             let mut body: serde_json::Value = serde_json::from_str(&fill::plain(number))?;
@@ -308,13 +309,16 @@ impl Parked {
             loop {
                 let found = self.claimed.borrow().iter().rev().find(|(id, ..)| id == job).cloned();
                 if let Some((_, host, when)) = found {
-                    return (host, when);
+                    return Ok((host, when));
+                }
+                if let Some(why) = self.broken.borrow().as_ref() {
+                    return Err(format!("the claims of a host broke off, {why}").into());
                 }
                 self.told.notified().await;
             }
         };
         let within = Duration::from_secs(20);
-        Ok(tokio::time::timeout(within, taken).await.map_err(|_| "a job is taken by nobody")?)
+        tokio::time::timeout(within, taken).await.map_err(|_| "a job is taken by nobody")?
     }
 }
 

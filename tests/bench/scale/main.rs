@@ -7,8 +7,10 @@
 
 #![expect(clippy::expect_used, reason = "what fails in a measurement must be seen")]
 
+mod asking;
 mod bursts;
 mod claims;
+#[path = "../connection.rs"]
 mod connection;
 mod daemon;
 mod fill;
