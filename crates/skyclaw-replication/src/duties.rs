@@ -8,6 +8,7 @@ use skyclaw_proto::logs::LogWant;
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response;
 use skyclaw_proto::{HostId, NodeId, ServiceId};
+use skyclaw_store::ReplyId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -112,13 +113,13 @@ impl Inner {
     /// Whether a reply is kept for a key.
     async fn was_used(&self, key: Option<&IdempotencyKey>) -> Result<bool, LeaderError> {
         let Some(key) = key else { return Ok(false) };
-        let sought = key.clone();
+        let id = ReplyId::of(key);
         let unwritten =
-            move |memory: &mut Memory| memory.unwritten.batches().any(|batch| batch.reply(&sought).is_some());
+            move |memory: &mut Memory| memory.unwritten.batches().any(|batch| batch.reply(&id).is_some());
         if self.machine.look(unwritten).await? {
             return Ok(true);
         }
-        let stored = self.machine.store().replies(std::slice::from_ref(key)).await;
+        let stored = self.machine.store().replies(&[id]).await;
         // If the database cannot be read, the log's answer is the one that counts.
         Ok(stored.map_or(true, |replies| !replies.is_empty()))
     }

@@ -205,15 +205,15 @@ impl Batch {
     /// A reply that is new. When there is none, one in the store counts only if this batch does not
     /// [forget](Self::forgets) it.
     #[must_use]
-    pub fn reply(&self, key: &IdempotencyKey) -> Option<&Arc<StoredReply>> {
-        self.replies.get(&ReplyId::of(key))?.as_ref()
+    pub fn reply(&self, id: &ReplyId) -> Option<&Arc<StoredReply>> {
+        self.replies.get(id)?.as_ref()
     }
 
-    /// Whether a reply found in an earlier batch or in the store is forgotten by this one.
+    /// Whether a reply found under this id in an earlier batch or in the store is forgotten by this one.
     #[must_use]
-    pub fn forgets(&self, reply: &StoredReply) -> bool {
+    pub fn forgets(&self, id: &ReplyId, reply: &StoredReply) -> bool {
         self.prune.is_some_and(|before| reply.key.expires_at < before)
-            || self.replies.get(&ReplyId::of(&reply.key)).is_some_and(Option::is_none)
+            || self.replies.get(id).is_some_and(Option::is_none)
     }
 
     /// About how many bytes will be written.

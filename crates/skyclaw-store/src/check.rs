@@ -65,7 +65,7 @@ fn staged(row: &SqliteRow) -> Result<(), Error> {
 }
 
 fn reply(row: &SqliteRow) -> Result<(), Error> {
-    let reply = row::reply(row)?;
+    let (_, reply) = row::reply(row)?;
     let same = reply.key.expires_at.as_millis() == row.try_get::<i64, _>(3)?;
     row::agree(same, || "an idempotency record".into())
 }

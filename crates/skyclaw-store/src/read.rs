@@ -1,9 +1,10 @@
 //! Looking records up. Each call reads one consistent snapshot, which may be older than the batch that
 //! is being written.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use skyclaw_core::{IdempotencyKey, Job, StoredReply};
+use skyclaw_core::{Job, StoredReply};
 use skyclaw_proto::JobId;
 
 use crate::batch::ReplyId;
@@ -86,13 +87,13 @@ impl Store {
         Ok(row.and_then(|(id,)| JobId::parse(&id).ok()))
     }
 
-    /// The replies there are for these keys, in one round trip. One that a batch not yet written
+    /// The replies there are under these ids, in one round trip. One that a batch not yet written
     /// [forgets](crate::Batch::forgets) is among them.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn replies(&self, keys: &[IdempotencyKey]) -> Result<Vec<Arc<StoredReply>>, Error> {
-        let ids: Vec<String> = keys.iter().map(|key| ReplyId::of(key).to_string()).collect();
+    pub async fn replies(&self, ids: &[ReplyId]) -> Result<HashMap<ReplyId, Arc<StoredReply>>, Error> {
+        let ids: Vec<String> = ids.iter().map(ReplyId::to_string).collect();
         let ids = serde_json::to_string(&ids).map_err(Error::Encode)?;
         let rows = sqlx::query(
             "SELECT replies.id, replies.body, replies.crc \
@@ -101,6 +102,6 @@ impl Store {
         .bind(ids)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(|row| row::reply(row).map(Arc::new)).collect()
+        rows.iter().map(|row| row::reply(row).map(|(id, reply)| (id, Arc::new(reply)))).collect()
     }
 }

@@ -310,11 +310,12 @@ pub(crate) fn schedule(row: &SqliteRow) -> Result<Schedule, Error> {
 }
 
 /// Reads `id, body, crc`.
-pub(crate) fn reply(row: &SqliteRow) -> Result<StoredReply, Error> {
-    let id: &[u8] = row.try_get(0)?;
+pub(crate) fn reply(row: &SqliteRow) -> Result<(ReplyId, StoredReply), Error> {
+    let stored: &[u8] = row.try_get(0)?;
     let reply: StoredReply = body(row, 1, || "an idempotency record".into())?;
-    agree(ReplyId::of(&reply.key).as_bytes() == id, || "an idempotency record".into())?;
-    Ok(reply)
+    let id = ReplyId::of(&reply.key);
+    agree(id.as_bytes() == stored, || "an idempotency record".into())?;
+    Ok((id, reply))
 }
 
 /// Reads `number, body, crc`.

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use skyclaw_core::{IdempotencyKey, StoredReply};
+use skyclaw_core::StoredReply;
 use skyclaw_store::{ReadError, ReplyId, Store};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// For each key that was asked about its reply, or that there was none.
+/// For each id that was asked about its reply, or that there was none.
 type Known = HashMap<ReplyId, Option<Arc<StoredReply>>>;
 
 /// The question that is out, if there is one. Cheap to clone.
@@ -35,36 +35,30 @@ impl Ahead {
         Self { asked: Arc::default(), tracker: tracker.clone() }
     }
 
-    /// Asks about these keys, in the place of what was asked before.
-    pub(super) fn ask(&self, store: &Store, as_of: u64, keys: Vec<IdempotencyKey>) {
+    /// Asks about the replies under these ids, in the place of what was asked before.
+    pub(super) fn ask(&self, store: &Store, as_of: u64, ids: Vec<ReplyId>) {
         let store = store.clone();
         let answer = self.tracker.spawn(async move {
-            let found = store.replies(&keys).await.ok()?;
-            let mut known: Known = keys.iter().map(|key| (ReplyId::of(key), None)).collect();
-            known.extend(found.into_iter().map(|reply| (ReplyId::of(&reply.key), Some(reply))));
-            Some(known)
+            let mut found = store.replies(&ids).await.ok()?;
+            Some(ids.into_iter().map(|id| (id, found.remove(&id))).collect())
         });
         *self.lock() = Some(Asked { as_of, answer });
     }
 
-    /// The replies there are for these keys: of those that were asked for as they were found, if that still counts, and
+    /// The replies there are under these ids: of those that were asked for as they were found, if that still counts, and
     /// for the rest the database is asked now. `written` is how far that is written by now.
     pub(super) async fn replies(
         &self,
         store: &Store,
         written: u64,
-        mut keys: Vec<IdempotencyKey>,
+        mut ids: Vec<ReplyId>,
     ) -> Result<HashMap<ReplyId, Arc<StoredReply>>, ReadError> {
-        let mut replies = HashMap::new();
-        if keys.is_empty() {
-            return Ok(replies);
+        if ids.is_empty() {
+            return Ok(HashMap::new());
         }
         let known = self.answer(written).await;
-        keys.retain(|key| !known.contains_key(&ReplyId::of(key)));
-        if !keys.is_empty() {
-            let found = store.replies(&keys).await?;
-            replies.extend(found.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)));
-        }
+        ids.retain(|id| !known.contains_key(id));
+        let mut replies = if ids.is_empty() { HashMap::new() } else { store.replies(&ids).await? };
         replies.extend(known.into_iter().filter_map(|(id, reply)| Some((id, reply?))));
         Ok(replies)
     }
@@ -85,7 +79,7 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
-    use skyclaw_core::{Change, Counters, Reply};
+    use skyclaw_core::{Change, Counters, IdempotencyKey, Reply};
     use skyclaw_proto::Timestamp;
     use skyclaw_store::{Batch, Position};
 
@@ -116,9 +110,9 @@ mod tests {
 
         let ahead = Ahead::new(&tracker);
         assert_eq!(ahead.answer(1).await, Known::new(), "nothing was asked");
-        let ask = || ahead.ask(&store, 1, vec![key("old"), key("new")]);
-        ask();
         let [old, new, other] = ["old", "new", "older"].map(|name| ReplyId::of(&key(name)));
+        let ask = || ahead.ask(&store, 1, vec![old, new]);
+        ask();
         let known = ahead.answer(1).await;
         assert_eq!(known, HashMap::from([(old, Some(stored[0].clone())), (new, None)]));
         assert_eq!(ahead.answer(1).await, Known::new(), "it was taken");
@@ -126,8 +120,7 @@ mod tests {
         assert_eq!(ahead.answer(2).await, Known::new(), "the database was written to");
         for written in [1, 2] {
             ask();
-            let all = ["older", "new", "old"].map(key).to_vec();
-            let found = ahead.replies(&store, written, all).await.expect("replies");
+            let found = ahead.replies(&store, written, vec![other, new, old]).await.expect("replies");
             let want = HashMap::from([(old, stored[0].clone()), (other, stored[1].clone())]);
             assert_eq!(found, want, "asked for or not");
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skyclaw_core::{Command, State};
 use skyclaw_proto::Timestamp;
-use skyclaw_store::{CommitError, Position, Store};
+use skyclaw_store::{CommitError, Position, ReplyId, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -211,11 +211,12 @@ impl Machine {
 
     /// Has the database asked for what the commands of an entry speak of that is about to be applied.
     pub(crate) fn look_ahead(&self, commands: &[Command]) {
-        let keys: Vec<_> = commands.iter().filter_map(|command| command.idempotency.clone()).collect();
-        if !keys.is_empty() {
+        let keys = commands.iter().filter_map(|command| command.idempotency.as_ref());
+        let replies: Vec<_> = keys.map(ReplyId::of).collect();
+        if !replies.is_empty() {
             // Before the question: what is written while it is out makes the answer void.
             let as_of = self.written.borrow().index();
-            self.ahead.ask(&self.store, as_of, keys);
+            self.ahead.ask(&self.store, as_of, replies);
         }
     }
 

@@ -34,7 +34,7 @@ impl Fetched {
     ) -> Result<Self, ReadError> {
         let Memory { state, unwritten, seen, .. } = memory;
         let mut jobs = Ids::default();
-        let (mut ended, mut keys) = (Vec::new(), Vec::new());
+        let (mut ended, mut replies) = (Vec::new(), Vec::new());
         for command in commands {
             let known = |id: &&JobId| state.job(id).is_some() || unwritten.job(id) != Lookup::Elsewhere;
             let named = command.operation.own_jobs();
@@ -49,7 +49,7 @@ impl Fetched {
             }
             jobs.extend(command.operation.other_jobs().filter(|id| !known(id)).cloned());
             ended.extend(command.operation.pruned_jobs().filter(|id| !known(id)).cloned());
-            keys.extend(command.idempotency.clone());
+            replies.extend(command.idempotency.as_ref().map(ReplyId::of));
         }
         let mut fetched = Self::default();
         if !jobs.is_empty() {
@@ -59,7 +59,7 @@ impl Fetched {
         if !ended.is_empty() {
             fetched.ended = store.ended(&ended).await?.into_iter().collect();
         }
-        fetched.replies = ahead.replies(store, written, keys).await?;
+        fetched.replies = ahead.replies(store, written, replies).await?;
         Ok(fetched)
     }
 }
@@ -130,17 +130,10 @@ impl Archive for Past<'_> {
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
-        let mut newer: Vec<&skyclaw_store::Batch> = Vec::with_capacity(2);
-        let is_forgotten = |newer: &[&skyclaw_store::Batch], reply: &StoredReply| {
-            newer.iter().any(|batch| batch.forgets(reply))
-        };
-        for batch in self.unwritten.batches() {
-            if let Some(reply) = batch.reply(key) {
-                return (!is_forgotten(&newer, reply)).then(|| Arc::clone(reply));
-            }
-            newer.push(batch);
-        }
-        let reply = self.fetched.replies.get(&ReplyId::of(key))?;
-        (!is_forgotten(&newer, reply)).then(|| Arc::clone(reply))
+        let id = ReplyId::of(key);
+        let found = self.unwritten.batches().find_map(|batch| batch.reply(&id));
+        let newer = self.unwritten.batches().take_while(|batch| batch.reply(&id).is_none());
+        let reply = found.or_else(|| self.fetched.replies.get(&id))?;
+        (!{ newer }.any(|batch| batch.forgets(&id, reply))).then(|| Arc::clone(reply))
     }
 }

@@ -32,7 +32,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skyclaw_core::IdempotencyKey;
 use skyclaw_proto::JobId;
-use skyclaw_store::Section;
+use skyclaw_store::{ReplyId, Section};
 use tokio::task::JoinSet;
 
 use self::client::{Client, LONG_LEASE, World};
@@ -355,8 +355,9 @@ async fn state(node: &Node, keys: &[IdempotencyKey]) -> State {
             Section::Services(all) => records.extend(all.iter().map(|one| json(serde_json::to_string(one)))),
         }
     }
-    let kept = node.0.machine.store().replies(keys).await.expect("they can be read");
-    let mut replies: Vec<String> = kept.iter().map(|reply| json(serde_json::to_string(reply))).collect();
+    let ids: Vec<_> = keys.iter().map(ReplyId::of).collect();
+    let kept = node.0.machine.store().replies(&ids).await.expect("they can be read");
+    let mut replies: Vec<String> = kept.values().map(|reply| json(serde_json::to_string(reply))).collect();
     replies.sort();
     State { index, jobs, records, replies }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use skyclaw_core::{Change, StoredReply};
-use skyclaw_store::{Batch, Store};
+use skyclaw_store::{Batch, ReplyId, Store};
 
 use crate::support::*;
 
@@ -96,11 +96,12 @@ impl Model {
 
 /// Looks a reply up as a reader does: first in what waits, then in the store.
 async fn look_up(batch: &Batch, store: &Store, n: u64) -> Option<Arc<StoredReply>> {
-    if let Some(reply) = batch.reply(&key(n, 0)) {
+    let id = ReplyId::of(&key(n, 0));
+    if let Some(reply) = batch.reply(&id) {
         return Some(Arc::clone(reply));
     }
-    let stored = store.replies(&[key(n, 0)]).await.expect("a read").pop()?;
-    (!batch.forgets(&stored)).then_some(stored)
+    let stored = store.replies(&[id]).await.expect("a read").remove(&id)?;
+    (!batch.forgets(&id, &stored)).then_some(stored)
 }
 
 async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {

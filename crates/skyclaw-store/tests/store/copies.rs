@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use skyclaw_core::Change;
 use skyclaw_store::snapshot::Extraction;
-use skyclaw_store::{InstallError, Installed, OpenError, Store};
+use skyclaw_store::{InstallError, Installed, OpenError, ReplyId, Store};
 
 use crate::crash::{expected, write};
 use crate::damage::{fill, flip, sql};
@@ -133,7 +133,10 @@ async fn installing_replaces_everything_for_every_handle_and_for_good() {
     assert_eq!(installed.counters, counters(40));
     assert_eq!(dump(store).await, expected(Some(40)));
     assert!(store.job(&id("job_0300")).await.expect("a read").is_none(), "the old jobs are gone");
-    assert!(store.replies(&[key(5, 9)]).await.expect("a read").is_empty(), "and the old replies");
+    assert!(
+        store.replies(&[ReplyId::of(&key(5, 9))]).await.expect("a read").is_empty(),
+        "and the old replies"
+    );
     let mut jobs = 0;
     while let Some(section) = under_way.next().await.expect("it reads on") {
         jobs += if let skyclaw_store::Section::Jobs(jobs) = section { jobs.len() } else { 0 };

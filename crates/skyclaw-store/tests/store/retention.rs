@@ -6,7 +6,7 @@ use std::sync::Arc;
 use skyclaw_core::model::{EndStatus, Ended, Job, Phase};
 use skyclaw_core::{Change, EndedJob, Life};
 use skyclaw_proto::{JobId, Payload, Plan, Timestamp, payload::ShellPayload};
-use skyclaw_store::{EndPlace, JobFilter, Store};
+use skyclaw_store::{EndPlace, JobFilter, ReplyId, Store};
 use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 
@@ -155,7 +155,10 @@ async fn replies_expire_in_steps() {
         store.commit(batch(index, [Change::PruneReplies(expired.before)])).await.expect("committed");
     }
     assert_eq!(steps, [(21, 2), (31, 1)], "those that expire at once go together");
-    assert_eq!(store.replies(&[key(4, 30), key(5, 40)]).await.expect("an answer").len(), 1);
+    assert_eq!(
+        store.replies(&[key(4, 30), key(5, 40)].map(|key| ReplyId::of(&key))).await.expect("an answer").len(),
+        1
+    );
     running.close().await;
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use skyclaw_core::{Change, Job};
-use skyclaw_store::{CommitError, ReadError};
+use skyclaw_store::{CommitError, ReadError, ReplyId};
 
 use crate::support::*;
 
@@ -41,8 +41,9 @@ async fn every_record_is_read_back_as_it_was_written() {
     assert_eq!((&all.hosts, &all.jobs, &all.services), (&hosts, &jobs, &services));
     assert_eq!(again.store().job(&id("job_0042")).await.expect("a read"), Some(Arc::clone(&jobs[41])));
     assert_eq!(again.store().job(&id("job_none")).await.expect("a read"), None);
-    let keys: Vec<_> = (0..9).map(|n| key(n, 1)).collect();
-    assert_eq!(again.store().replies(&keys).await.expect("a read"), replies);
+    let ids: Vec<_> = (0..9).map(|n| ReplyId::of(&key(n, 1))).collect();
+    let stored = again.store().replies(&ids).await.expect("a read");
+    assert_eq!(stored, replies.into_iter().map(|reply| (ReplyId::of(&reply.key), reply)).collect());
     again.store().verify().await.expect("nothing is damaged");
     again.close().await;
 }
