@@ -190,6 +190,7 @@ impl Memory {
             Change::Host(host) if matches!(operation, Operation::RegisterHost { .. }) => {
                 self.hearing.heard(&host.id, Instant::now());
             }
+            Change::Job(job) if job.is_ended() => self.ends += 1,
             _ => {}
         }
     }
@@ -388,15 +389,6 @@ impl Memory {
     /// more by that many than they were.
     pub(crate) fn ends(&self) -> u64 {
         self.ends
-    }
-
-    /// Takes note of a change.
-    pub(super) fn count_end(&mut self, change: &Change) {
-        if let Change::Job(job) = change
-            && job.is_ended()
-        {
-            self.ends += 1;
-        }
     }
 
     /// A host with what is known of it beyond the record.

@@ -233,7 +233,6 @@ impl Task {
         let past = Past { unwritten: &self.memory.unwritten, fetched };
         let outcome = self.memory.state.apply(command, &past);
         for change in &outcome.changes {
-            self.memory.count_end(change);
             if let Change::PruneJobs(pruned) = change {
                 self.meters.pruned(pruned);
             }
