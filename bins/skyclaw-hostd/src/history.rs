@@ -59,8 +59,7 @@ fn body(event: &Event, now: Timestamp, boot: BootTime) -> Option<EventBody> {
     if let Some(detail) = &mut detail {
         detail.truncate(detail.floor_char_boundary(limits::MAX_EVENT_DETAIL_LEN));
     }
-    let ago = i64::try_from(boot.since(event.at).as_millis()).unwrap_or(0);
-    let at = Timestamp::from_millis(now.as_millis().saturating_sub(ago));
+    let at = now.minus(boot.since(event.at));
     Some(EventBody { at: Some(at), kind: Some(kind.to_owned()), detail })
 }
 

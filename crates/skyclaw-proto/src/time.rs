@@ -40,6 +40,12 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// This time and `duration` less.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self::from_millis(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// How long it is from `earlier` to this time; nothing when it is not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -149,6 +155,14 @@ mod tests {
             let by_library = jiff::Timestamp::from_millisecond(ms).expect("a time");
             assert_eq!(Timestamp::from_millis(ms).to_string(), format!("{by_library:.3}"));
         }
+    }
+
+    #[test]
+    fn what_is_beyond_the_ends_of_time_is_moved_to_them() {
+        let time = Timestamp::from_millis(5000);
+        assert_eq!(time.minus(Duration::from_secs(2)), Timestamp::from_millis(3000));
+        assert_eq!(time.minus(Duration::MAX), Timestamp::from_millis(i64::MIN));
+        assert_eq!(time.plus(Duration::MAX), Timestamp::from_millis(i64::MAX));
     }
 
     #[test]

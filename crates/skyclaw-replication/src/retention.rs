@@ -250,15 +250,15 @@ impl Pruner {
     ) -> Result<Option<PruneJobs>, Error> {
         if why != WhyPruned::Count {
             let until = match why {
-                WhyPruned::Own => Some(before(now, GRACE)),
-                _ => self.keep.age.map(|age| before(now, age.max(GRACE))),
+                WhyPruned::Own => Some(now.minus(GRACE)),
+                _ => self.keep.age.map(|age| now.minus(age.max(GRACE))),
             };
             let Some(until) = until else { return Ok(None) };
             return self.find(why, why == WhyPruned::Own, until, u64::MAX, now, progress).await;
         }
         let EndedCount { usual, own, .. } = progress.surplus;
         if usual > 0 {
-            let found = self.find(why, false, before(now, GRACE), usual, now, progress).await?;
+            let found = self.find(why, false, now.minus(GRACE), usual, now, progress).await?;
             let named = found.as_ref().map_or(0, |prune| prune.jobs.len() as u64);
             progress.surplus.usual = usual.saturating_sub(named);
             if found.is_some() {
@@ -302,7 +302,7 @@ impl Pruner {
                 true => (progress.at_once * 2).min(JOBS_AT_ONCE.1),
                 false => JOBS_AT_ONCE.0,
             };
-            let jobs = self.expendable(jobs, before(now, GRACE)).await?;
+            let jobs = self.expendable(jobs, now.minus(GRACE)).await?;
             if !jobs.is_empty() {
                 let up_to = (!have_own).then_some(up_to);
                 return Ok(Some(PruneJobs { jobs, why, up_to }));
@@ -391,11 +391,6 @@ fn surplus(count: &EndedCount, most: Option<u64>) -> EndedCount {
     }
 }
 
-fn before(now: Timestamp, time: Duration) -> Timestamp {
-    let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(now.as_millis().saturating_sub(ms))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,14 +407,5 @@ mod tests {
         assert_eq!(of(3, 10, Some(10)), (3, 0));
         assert_eq!(of(3, 12, Some(10)), (3, 2));
         assert_eq!(of(u64::MAX, 5, Some(10)), (u64::MAX - 10, 0));
-    }
-
-    #[test]
-    fn a_time_before_the_first_there_is_is_the_first() {
-        assert_eq!(
-            before(Timestamp::from_millis(5000), Duration::from_secs(2)),
-            Timestamp::from_millis(3000)
-        );
-        assert_eq!(before(Timestamp::EPOCH, Duration::MAX), Timestamp::from_millis(i64::MIN));
     }
 }
