@@ -43,8 +43,6 @@ pub struct App {
     pub idempotency_ttl: Duration,
     /// Cancelled when nothing should wait any more.
     pub soft: CancellationToken,
-    /// Whether traces are exported.
-    pub exports_traces: bool,
     /// Where tasks run.
     pub tracker: TaskTracker,
     /// The wall clock.

@@ -80,7 +80,6 @@ impl Kit {
             body_timeout: Duration::from_secs(30),
             idempotency_ttl: Duration::from_secs(3600),
             soft: CancellationToken::new(),
-            exports_traces: false,
             tracker,
             clock: clock::now,
             new_uuid: ids::uuid,

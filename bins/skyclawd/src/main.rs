@@ -127,8 +127,7 @@ async fn run(
     if exports_traces {
         node.follow_traces(otlp::follow);
     }
-    let mut app = app(&settings, checked, node.clone(), &sheds, shutdown.soft.clone(), tracker.clone());
-    app.exports_traces = exports_traces;
+    let app = app(&settings, checked, node.clone(), &sheds, shutdown.soft.clone(), tracker.clone());
     warn_of_lone_node(&settings, &node);
 
     // Whoever started this waits for the line; who connects from now on is answered.
@@ -243,7 +242,6 @@ fn app(
         body_timeout: settings.body_timeout_ms.0,
         idempotency_ttl: settings.idempotency_ttl_ms.0,
         soft,
-        exports_traces: false,
         tracker,
         clock: clock::now,
         new_uuid: ids::uuid,

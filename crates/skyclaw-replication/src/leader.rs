@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the leader may take for what does not wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How long the leader may take to say what it knows of a job; what the records tell is known here.
-const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 /// How often to look whether there is a leader by now, should no change be noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 

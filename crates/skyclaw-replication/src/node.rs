@@ -24,7 +24,7 @@ use crate::cluster::{LeaderSigns, Standing, behind};
 use crate::error::{ReadError, WriteError};
 use crate::forward::Forwarder;
 use crate::gossip::Gossip;
-use crate::leader::{Leader, LeaderReply, leader};
+use crate::leader::{EXPLAINED_WITHIN, Leader, LeaderReply, leader};
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::machine::memory::Lookup;
@@ -36,9 +36,6 @@ use crate::raft::{Identity, Incoming, Memo, Raft};
 use crate::read_index::ReadIndex;
 use crate::target::Target;
 use crate::trail::{Follow as FollowTrace, Follower};
-
-/// How long the leader is looked for to explain why a job is not running.
-const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A coordinator's replicated state.
 #[derive(Clone)]
@@ -115,6 +112,12 @@ impl Node {
     pub fn follow_traces(&self, follow: FollowTrace) {
         // The first one stays.
         let _ = self.0.follow.set(follow);
+    }
+
+    /// Whether what is done here may be a part of a trace.
+    #[must_use]
+    pub fn follows_traces(&self) -> bool {
+        self.0.follow.get().is_some()
     }
 
     /// Carries out an operation, durably and once.

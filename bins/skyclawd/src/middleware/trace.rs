@@ -93,7 +93,7 @@ pub(crate) fn begin<'a>(
 /// What of the request goes along to the leader: where somebody looks at requests that closely, and of what is done
 /// by hand. Nothing of the rest is looked at.
 fn trail(app: &App, is_deed: bool, request: &Request, id: &HeaderValue, span: &Span) -> Option<Trail> {
-    let is_looked_at = app.exports_traces || tracing::enabled!(tracing::Level::DEBUG);
+    let is_looked_at = app.node.follows_traces() || tracing::enabled!(tracing::Level::DEBUG);
     if !is_looked_at && !is_deed {
         return None;
     }
