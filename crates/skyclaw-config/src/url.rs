@@ -23,17 +23,20 @@ impl HttpUrl {
 impl FromStr for HttpUrl {
     type Err = InvalidUrl;
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let url: ::url::Url = text.trim().parse().map_err(|_| InvalidUrl)?;
-        let plain = matches!(url.scheme(), "http" | "https")
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if !plain || !url.has_host() {
-            return Err(InvalidUrl);
-        }
+        let url = plain(text).filter(|url| url.query().is_none()).ok_or(InvalidUrl)?;
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
+}
+
+/// An `http` or `https` URL with a host and without user or fragment.
+pub(crate) fn plain(text: &str) -> Option<::url::Url> {
+    let url: ::url::Url = text.trim().parse().ok()?;
+    let is_plain = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.fragment().is_none();
+    is_plain.then_some(url)
 }
 
 impl fmt::Display for HttpUrl {

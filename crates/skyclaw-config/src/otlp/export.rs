@@ -107,13 +107,7 @@ fn below(base: &str) -> String {
 
 /// A URL that a variable names. It may hold a key, so an error does not show it.
 fn plain(text: &str, variable: &'static str) -> Result<String, Error> {
-    let url: url::Url = text.parse().map_err(|_| Error::Endpoint(variable))?;
-    let plain = matches!(url.scheme(), "http" | "https")
-        && url.has_host()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.fragment().is_none();
-    if plain { Ok(text.to_owned()) } else { Err(Error::Endpoint(variable)) }
+    Ok(crate::url::plain(text).ok_or(Error::Endpoint(variable))?.into())
 }
 
 /// What each request to the collector carries. Secret: keys of collectors are in it.
