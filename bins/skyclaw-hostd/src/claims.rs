@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use skyclaw_client::Error;
 use skyclaw_config::{clock, ids};
-use skyclaw_exec::{BootTime, Driver, Ended, Outcome, RunSpec, Running};
+use skyclaw_exec::{BootTime, Driver, Ended, Outcome, Reserved, RunSpec, Running};
 use skyclaw_exec::{StopSignal, Stopper, stop_channel};
 use skyclaw_proto::record::Job;
 use skyclaw_proto::request::ClaimBody;
@@ -218,6 +218,15 @@ fn grace(job: &Job, most: Duration) -> Duration {
     job.terms().grace_ms.map_or(most, |asked| Duration::from_millis(asked).min(most))
 }
 
+/// Where a job is going to run.
+enum Place {
+    Process(Reserved),
+    /// `forced`: by this host, though the job does not ask for it.
+    Container {
+        forced: bool,
+    },
+}
+
 impl Workshop {
     /// Runs a job, and says what container is left of it.
     async fn run(
@@ -228,9 +237,11 @@ impl Workshop {
         stop: StopSignal,
         over: &CancellationToken,
     ) -> Option<String> {
-        let way = self.containers.way(&job);
-        // Its shim comes to itself while the keeper takes the job into its care.
-        let place = matches!(way, Way::Process).then(|| self.driver.reserve());
+        let place = match self.containers.way(&job) {
+            // Its shim comes to itself while the keeper takes the job into its care.
+            Way::Process => Place::Process(self.driver.reserve()),
+            Way::Container { forced } => Place::Container { forced },
+        };
         let grace = grace(&job, self.driver.config().stop_grace);
         let lease = Lease::of(&job, since, boot, grace);
         let held = self.keeper.hold(job.id.clone(), lease, stopper.clone(), over.clone());
@@ -250,12 +261,11 @@ impl Workshop {
             spec.grace = lease.grace;
             spec.deadline = Some(ticket::deadline(&lease, stop.deadline()));
         }
-        let started = match (way, place) {
-            (Way::Container { forced }, _) => {
+        let started = match place {
+            Place::Process(reserved) => self.driver.start_at(reserved, spec).await.map_err(Fault::from),
+            Place::Container { forced } => {
                 self.containers.start(&job, &spec, forced, &self.driver, &stop).await
             }
-            (Way::Process, Some(place)) => self.driver.start_at(place, spec).await.map_err(Fault::from),
-            (Way::Process, None) => self.driver.start(spec).await.map_err(Fault::from),
         };
         let end = match started {
             Ok(running) => self.see_through(&ticket, running, &stopper, stop, async { true }).await,
