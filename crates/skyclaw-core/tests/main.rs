@@ -25,8 +25,8 @@ use skyclaw_core::{
 };
 use skyclaw_proto::request::{DeployService, ReportService};
 use skyclaw_proto::{
-    AssignmentStatus, Capabilities, JobStatus, OpenclawPayload, Payload, ServiceStatus, ShellPayload,
-    Timestamp, record,
+    AssignmentStatus, Capabilities, JobStatus, Links, OpenclawPayload, Payload, Plan, ServiceStatus,
+    ShellPayload, Timestamp, record,
 };
 
 use uuid::Uuid;
@@ -47,6 +47,21 @@ fn text(raw: &str) -> Option<String> {
 
 fn pairs(key: &str, value: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(key.to_owned(), value.to_owned())])
+}
+
+/// A job that asks for nothing but these.
+fn enqueue(plan: Option<Arc<Plan>>, links: Option<Arc<Links>>) -> Result<Operation, Failure> {
+    Ok(Operation::Enqueue {
+        id: id("job_1")?,
+        payload: Arc::new(shell()),
+        required: Capabilities::default(),
+        submitted_by: None,
+        priority: 50,
+        labels: BTreeMap::new(),
+        terms: None,
+        plan,
+        links,
+    })
 }
 
 fn path(name: &str) -> PathBuf {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use skyclaw_core::{Counters, EndStatus, Expendable, Job, Life, Operation, PruneJobs, WhyPruned};
-use skyclaw_proto::{Capabilities, Plan};
+use skyclaw_proto::Plan;
 
-use crate::{Failure, at, ended, frozen_in, id, job, shell};
+use crate::{Failure, at, ended, enqueue, frozen_in, id, job};
 
 fn plan() -> Plan {
     Plan { retain_ms: Some(3_600_000), ..Plan::default() }
@@ -18,21 +18,10 @@ pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
         Expendable { id: id("job_2")?, ended_at: at(8) },
     ];
     let own = PruneJobs { jobs: jobs.clone(), why: WhyPruned::Own, up_to: None };
-    let enqueue = Operation::Enqueue {
-        id: id("job_1")?,
-        payload: Arc::new(shell()),
-        required: Capabilities::default(),
-        submitted_by: None,
-        priority: 50,
-        labels: Default::default(),
-        terms: None,
-        plan: Some(Arc::new(plan())),
-        links: None,
-    };
     Ok(vec![
         ("prune_jobs", Operation::PruneJobs(PruneJobs { jobs, why: WhyPruned::Age, up_to: Some(at(8)) })),
         ("prune_jobs_own", Operation::PruneJobs(own)),
-        ("enqueue_retained", enqueue),
+        ("enqueue_retained", enqueue(Some(Arc::new(plan())), None)?),
     ])
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use skyclaw_core::{Attempt, Job, Life, Operation, Phase};
-use skyclaw_proto::{Capabilities, JobStatus, Plan, Retry};
+use skyclaw_proto::{JobStatus, Plan, Retry};
 
-use crate::{Failure, at, frozen_in, id, job, shell, text};
+use crate::{Failure, at, enqueue, frozen_in, id, job, text};
 
 fn plan() -> Plan {
     Plan {
@@ -19,20 +19,7 @@ fn plan() -> Plan {
 /// What can be said since time decides when a job is run.
 pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
     Ok(vec![
-        (
-            "enqueue_with_plan",
-            Operation::Enqueue {
-                id: id("job_1")?,
-                payload: Arc::new(shell()),
-                required: Capabilities::default(),
-                submitted_by: None,
-                priority: 50,
-                labels: Default::default(),
-                terms: None,
-                plan: Some(Arc::new(plan())),
-                links: None,
-            },
-        ),
+        ("enqueue_with_plan", enqueue(Some(Arc::new(plan())), None)?),
         ("retry_job", Operation::RetryJob { id: id("job_1")?, reason: text("fixed"), by: text("ann") }),
         ("pass_time", Operation::PassTime { most: 1000 }),
     ])

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use skyclaw_core::{Bonds, Job, Operation, Phase, Reply};
-use skyclaw_proto::{Capabilities, Concurrency, Links, OnDependencyFailure};
+use skyclaw_proto::{Concurrency, Links, OnDependencyFailure};
 
-use crate::{Failure, frozen_in, id, job, shell};
+use crate::{Failure, enqueue, frozen_in, id, job};
 
 fn links() -> Result<Links, Failure> {
     Ok(Links {
@@ -19,20 +19,7 @@ fn links() -> Result<Links, Failure> {
 /// What can be said since jobs are tied to each other.
 pub(crate) fn operations() -> Result<Vec<(&'static str, Operation)>, Failure> {
     Ok(vec![
-        (
-            "enqueue_with_links",
-            Operation::Enqueue {
-                id: id("job_1")?,
-                payload: Arc::new(shell()),
-                required: Capabilities::default(),
-                submitted_by: None,
-                priority: 50,
-                labels: Default::default(),
-                terms: None,
-                plan: None,
-                links: Some(Arc::new(links()?)),
-            },
-        ),
+        ("enqueue_with_links", enqueue(None, Some(Arc::new(links()?)))?),
         ("settle_dependents", Operation::SettleDependents { ended: vec![id("job_a")?, id("job_b")?] }),
     ])
 }
