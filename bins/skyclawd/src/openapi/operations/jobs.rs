@@ -152,7 +152,11 @@ fn events() -> Operation {
              a stream that does not follow. Go on with `Last-Event-ID` at any coordinator.",
         )
         .query("kind", words(&kinds), "About one of these.")
-        .query("type", json!({"type": "array", "items": {"type": "string"}}), "What happened: `queued`, `claimed` and so on.")
+        .query(
+            "type",
+            json!({"type": "string"}),
+            "What happened: `queued`, `claimed` and so on; several may be separated by commas.",
+        )
         .query("status", words(&statuses), "What the record is now.")
         .query("job", id(), "Of this job.")
         .query("service", id(), "Of this service.")
