@@ -21,6 +21,9 @@ fn resident_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
+/// A deadline that passes in a test: later than a busy machine takes to start a process.
+const SOON: Duration = Duration::from_secs(2);
+
 fn within(spec: RunSpec, time: Duration) -> RunSpec {
     let deadline = Deadline {
         at: BootTime::now().after(time),
@@ -99,10 +102,10 @@ async fn the_outcome_of_a_run_stays_until_it_is_forgotten() {
 #[tokio::test]
 async fn a_deadline_that_is_not_extended_ends_the_run_and_one_that_is_does_not() {
     let bench = Bench::new();
-    let outcome = bench.run(within(sh("sleep 1000"), Duration::from_millis(300))).await;
+    let outcome = bench.run(within(sh("sleep 1000"), SOON)).await;
     assert_eq!(outcome.ending, Ending::Stopped(Stop::Because("no more time".into())));
     let (stopper, stop) = stop_channel();
-    let running = bench.driver.start(within(sh("sleep 1"), Duration::from_millis(500))).await.expect("start");
+    let running = bench.driver.start(within(sh("sleep 3"), SOON)).await.expect("start");
     stopper.extend(BootTime::now().after(crate::LONG));
     assert_eq!(running.wait(stop).await.forget().await.ending, Ending::Exited(0));
     let late = within(sh("true"), Duration::ZERO);
@@ -153,7 +156,7 @@ async fn a_run_can_give_its_own_shim_no_orders() {
                   perl -MIO::Socket::UNIX -e '$SIG{PIPE} = q(IGNORE); $s = IO::Socket::UNIX->new(\"shim.sock\") or exit 8; \
                   $j = q({\"extend\":{\"deadline\":9000000000000000000}}); print $s pack(\"V\", length $j), $j; \
                   $s->flush; exit(<$s> ? 7 : 0)'; echo $? > ../../../said; sleep 1000";
-    let outcome = bench.run(within(sh(script), Duration::from_millis(1500))).await;
+    let outcome = bench.run(within(sh(script), Duration::from_secs(4))).await;
     assert_eq!(outcome.ending, Ending::Stopped(Stop::Because("no more time".into())));
     let said = std::fs::read_to_string(bench.file("said")).unwrap_or_default();
     assert_eq!(said.trim(), "0", "it could connect, and was told nothing");

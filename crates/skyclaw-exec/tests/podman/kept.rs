@@ -33,6 +33,9 @@ pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_skyclaw-shim-under-test");
 /// What a lease would give.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// A deadline that passes in a test: later than a busy machine takes to start a container.
+pub(crate) const SOON: Duration = Duration::from_secs(6);
+
 /// A driver whose shims keep the runs of a test.
 struct Bench<'a> {
     podman: &'a Podman,
@@ -199,11 +202,11 @@ async fn a_kept_run_ends_when_it_was_asked_to_or_took_too_long(kit: &mut Kit) {
 
 async fn a_deadline_that_is_not_extended_ends_a_kept_run(kit: &mut Kit) {
     let bench = Bench::new(kit);
-    let (soon, grace) = (Duration::from_millis(1500), Duration::from_millis(100));
+    let (soon, grace) = (SOON, Duration::from_millis(100));
     let outcome = bench.run("trap '' TERM; while :; do sleep 1000; done", within(soon, grace)).await;
     assert_eq!(outcome.ending, Ending::Stopped(Stop::Because("no more time".into())));
     let (stopper, stop) = stop_channel();
-    let running = bench.start(sh("sleep 2; exit 5"), within(soon, grace)).await;
+    let running = bench.start(sh("sleep 7; exit 5"), within(soon, grace)).await;
     stopper.extend(BootTime::now().after(LONG));
     assert_eq!(bench.end(running, stop).await.ending, Ending::Exited(5));
 }
@@ -231,7 +234,7 @@ async fn a_kept_run_ends_with_its_keepers_whoever_of_them_is_killed(kit: &mut Ki
 
 async fn a_kept_run_ends_in_time_whoever_of_its_keepers_is_frozen(kit: &mut Kit) {
     let bench = Bench::new(kit);
-    let (soon, grace) = (Duration::from_millis(1500), Duration::from_millis(100));
+    let (soon, grace) = (SOON, Duration::from_millis(100));
     for which in [&[0][..], &[1], &[0, 1]] {
         let keep = within(soon, grace);
         let end =

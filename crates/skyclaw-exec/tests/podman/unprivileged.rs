@@ -116,7 +116,7 @@ async fn in_the_place_of_that_daemon() {
 /// Runs that are kept: what is told of one, and that another ends in time.
 async fn keeps(podman: &Podman, folder: &Path, shim: &Path) {
     let driver = Driver::new(kept::config(folder, &shim.display().to_string())).expect("a driver");
-    let (soon, grace) = (Duration::from_millis(1500), Duration::from_millis(100));
+    let (soon, grace) = (kept::SOON, Duration::from_millis(100));
     let heedless = sh("trap '' TERM; while :; do sleep 1000; done");
     for (spec, keep, code) in
         [(sh("echo out; exit 6"), kept::keep(), 6), (heedless, kept::within(soon, grace), 137)]
