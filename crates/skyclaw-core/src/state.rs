@@ -171,10 +171,10 @@ impl State {
         self.queue.len() + self.waiting.len() + self.lanes.behind()
     }
 
-    /// Whether there is a job that some host could be given: one that does not wait for its time, its turn or others.
+    /// How many jobs there are that some host could be given: that do not wait for their time, their turn or others.
     #[must_use]
-    pub fn is_any_claimable(&self) -> bool {
-        self.queue.len() > 0
+    pub fn in_queue(&self) -> usize {
+        self.queue.len()
     }
 
     /// How many jobs are in a status; of those that have ended, none is counted.

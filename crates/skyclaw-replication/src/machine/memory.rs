@@ -157,7 +157,7 @@ impl Memory {
         for effect in effects {
             match effect {
                 // It was claimed in the entry that queued it.
-                Effect::JobQueued { .. } if !self.state.is_any_claimable() => {}
+                Effect::JobQueued { .. } if self.state.in_queue() == 0 => {}
                 Effect::JobQueued { required } => {
                     let state = &self.state;
                     self.claims.wake_one(&required, |host| has_room(state, host));
@@ -436,12 +436,16 @@ impl Memory {
         self.jobs.sweep();
         self.beats.sweep();
         self.logs.sweep(&self.state, Instant::now());
-        // Ten thousand hosts may wait for as many different things.
-        let sets = if self.state.is_any_claimable() { self.claims.sets() } else { Vec::new() };
+        // Ten thousand hosts may wait, each with a set of its own: one job is no reason to wake them all.
+        let mut left = self.state.in_queue();
+        let sets = if left > 0 { self.claims.sets() } else { Vec::new() };
         for set in sets {
+            if left == 0 {
+                break;
+            }
             if self.state.queued_for(&set) {
                 let state = &self.state;
-                self.claims.wake_one(&set, |host| has_room(state, host));
+                left -= usize::from(self.claims.wake_one(&set, |host| has_room(state, host)));
             }
         }
     }

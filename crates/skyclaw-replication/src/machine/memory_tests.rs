@@ -31,11 +31,12 @@ fn run(memory: &mut Memory, operation: Operation) {
 }
 
 fn register(memory: &mut Memory) {
-    let (capabilities, enforces) = (Capabilities::default(), None);
-    run(
-        memory,
-        Operation::RegisterHost { id: host(), name: "h".into(), capabilities, max_parallel: 1, enforces },
-    );
+    register_as(memory, host(), Capabilities::default());
+}
+
+fn register_as(memory: &mut Memory, id: HostId, capabilities: Capabilities) {
+    let name = id.to_string();
+    run(memory, Operation::RegisterHost { id, name, capabilities, max_parallel: 1, enforces: None });
 }
 
 fn beat(memory: &mut Memory, second: i64, now: Instant) -> Option<Timestamp> {
@@ -94,4 +95,25 @@ fn a_claim_is_woken_for_a_job_it_can_have_however_many_wait_for_their_time() {
     let mut waiting = memory.claims.park(host(), &Capabilities::default());
     memory.sweep();
     assert!(matches!(waiting.try_recv(), Ok(Woken::Look)));
+}
+
+#[test]
+fn no_more_claims_are_looked_after_than_there_are_jobs_for() {
+    let mut memory = Memory::new(State::default(), LEASE);
+    for name in ["one", "two"] {
+        run(&mut memory, job(name, ""));
+    }
+    // As many sets as hosts, all of them waiting although there are jobs.
+    let names: Vec<_> = (0..20).map(|n| format!("h-{n}")).collect();
+    let mut waiting = Vec::new();
+    for name in &names {
+        let (id, set) = (HostId::parse(name).expect("an id"), Capabilities::new([name]));
+        register_as(&mut memory, id.clone(), set.clone());
+        waiting.push(memory.claims.park(id, &set));
+    }
+    let mut woken = || waiting.iter_mut().map(|claim| usize::from(claim.try_recv().is_ok())).sum::<usize>();
+    memory.sweep();
+    assert_eq!(woken(), 2);
+    memory.sweep();
+    assert_eq!(woken(), 2, "should nothing have come of the first ones");
 }
