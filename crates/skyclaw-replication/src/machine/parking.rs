@@ -48,7 +48,11 @@ struct Class {
 pub(crate) struct Parking {
     classes: HashMap<ClassId, Class>,
     class_of: HashMap<Capabilities, ClassId>,
-    sets: Supersets<ClassId>,
+    /// The set of each class under the ticket of whoever waits longest in it, so that those that have waited longest
+    /// are found first, however many sets there are.
+    fronts: Supersets<Ticket>,
+    /// Whose ticket that is.
+    class_at: HashMap<Ticket, ClassId>,
     /// Where the claims of each host wait.
     of_host: HashMap<HostId, Vec<(ClassId, Ticket)>>,
     /// Claims of hosts that hold as many jobs as they may: woken only by a change of their own host.
@@ -66,7 +70,7 @@ impl Parking {
         let ticket = self.next;
         let class = match self.class_of.get(set) {
             Some(class) => *class,
-            None => self.open_class(set.clone()),
+            None => self.open_class(set.clone(), ticket),
         };
         if let Some(found) = self.classes.get_mut(&class) {
             self.of_host.entry(host.clone()).or_default().push((class, ticket));
@@ -196,17 +200,16 @@ impl Parking {
     }
 
     fn longest_waiting(&self, required: &Capabilities) -> Option<(ClassId, Ticket)> {
-        let fronts = self.sets.covering(required).filter_map(|class| {
-            let ticket = self.classes.get(&class)?.waiting.first_key_value()?.0;
-            Some((class, *ticket))
-        });
-        fronts.min_by_key(|(_, ticket)| *ticket)
+        let ticket = self.fronts.covering(required).next()?;
+        Some((*self.class_at.get(&ticket)?, ticket))
     }
 
-    fn open_class(&mut self, set: Capabilities) -> ClassId {
+    /// A class for this set, in which `first` will wait longest.
+    fn open_class(&mut self, set: Capabilities, first: Ticket) -> ClassId {
         self.next += 1;
         let id = self.next;
-        self.sets.insert(id, set.clone());
+        self.fronts.insert(first, set.clone());
+        self.class_at.insert(first, id);
         self.class_of.insert(set.clone(), id);
         self.classes.insert(id, Class { set, waiting: BTreeMap::new() });
         id
@@ -216,10 +219,15 @@ impl Parking {
         let found = self.classes.get_mut(&class)?;
         let waiting = found.waiting.remove(&ticket)?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        if found.waiting.is_empty() {
-            self.class_of.remove(&found.set);
-            self.classes.remove(&class);
-            self.sets.remove(class);
+        if self.class_at.remove(&ticket).is_some() {
+            self.fronts.remove(ticket);
+            if let Some((next, _)) = found.waiting.first_key_value() {
+                self.fronts.insert(*next, found.set.clone());
+                self.class_at.insert(*next, class);
+            } else {
+                self.class_of.remove(&found.set);
+                self.classes.remove(&class);
+            }
         }
         if let Some(places) = self.of_host.get_mut(&waiting.host) {
             places.retain(|(_, other)| *other != ticket);
@@ -311,5 +319,37 @@ mod tests {
         parking.sweep();
         assert_eq!(parking.len(), 1);
         assert_eq!(parking.sets().len(), 1);
+    }
+
+    proptest::proptest! {
+        /// Against a list: claims come and go in any order, and the first of the list that fits is woken.
+        #[test]
+        fn the_longest_waiting_of_those_that_could_take_it_is_woken_whatever_came_before(
+            steps in proptest::collection::vec((0..3_u8, proptest::collection::btree_set("[a-c]", 0..3)), 0..60),
+        ) {
+            let mut parking = Parking::default();
+            let mut waiting = Vec::new();
+            for (n, (what, set)) in steps.iter().enumerate() {
+                let set = Capabilities::new(set);
+                match what {
+                    0 | 1 if waiting.len() < 10 => {
+                        waiting.push((parking.park(host(&format!("h{n}")), &set), set));
+                    }
+                    // Somebody in the middle goes.
+                    0 => {
+                        waiting.remove(waiting.len() / 2);
+                        parking.sweep();
+                    }
+                    _ => {
+                        let first = waiting.iter().position(|(_, offered)| offered.covers(&set));
+                        proptest::prop_assert_eq!(parking.wake_one(&set, |_| true), first.is_some());
+                        if let Some(first) = first {
+                            proptest::prop_assert!(woken(&mut waiting.remove(first).0));
+                        }
+                    }
+                }
+                proptest::prop_assert_eq!(parking.len(), waiting.len());
+            }
+        }
     }
 }
