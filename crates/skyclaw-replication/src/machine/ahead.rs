@@ -39,8 +39,9 @@ impl Ahead {
     pub(super) fn ask(&self, store: &Store, as_of: u64, ids: Vec<ReplyId>) {
         let store = store.clone();
         let answer = self.tracker.spawn(async move {
-            let mut found = store.replies(&ids).await.ok()?;
-            Some(ids.into_iter().map(|id| (id, found.remove(&id))).collect())
+            let found = store.replies(&ids).await.ok()?;
+            // One may be asked for twice.
+            Some(ids.into_iter().map(|id| (id, found.get(&id).cloned())).collect())
         });
         *self.lock() = Some(Asked { as_of, answer });
     }
@@ -111,7 +112,7 @@ mod tests {
         let ahead = Ahead::new(&tracker);
         assert_eq!(ahead.answer(1).await, Known::new(), "nothing was asked");
         let [old, new, other] = ["old", "new", "older"].map(|name| ReplyId::of(&key(name)));
-        let ask = || ahead.ask(&store, 1, vec![old, new]);
+        let ask = || ahead.ask(&store, 1, vec![old, new, old]);
         ask();
         let known = ahead.answer(1).await;
         assert_eq!(known, HashMap::from([(old, Some(stored[0].clone())), (new, None)]));
