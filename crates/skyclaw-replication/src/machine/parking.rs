@@ -50,9 +50,7 @@ pub(crate) struct Parking {
     class_of: HashMap<Capabilities, ClassId>,
     /// The set of each class under the ticket of whoever waits longest in it, so that those that have waited longest
     /// are found first, however many sets there are.
-    fronts: Supersets<Ticket>,
-    /// Whose ticket that is.
-    class_at: HashMap<Ticket, ClassId>,
+    fronts: Supersets<(Ticket, ClassId)>,
     /// Where the claims of each host wait.
     of_host: HashMap<HostId, Vec<(ClassId, Ticket)>>,
     /// Claims of hosts that hold as many jobs as they may: woken only by a change of their own host.
@@ -117,7 +115,7 @@ impl Parking {
     }
 
     fn take_one(&mut self, required: &Capabilities, has_room: impl Fn(&HostId) -> bool) -> Option<Wake> {
-        while let Some((class, ticket)) = self.longest_waiting(required) {
+        while let Some((ticket, class)) = self.longest_waiting(required) {
             let waiting = self.take(class, ticket)?;
             if waiting.wake.is_closed() {
                 continue;
@@ -199,17 +197,15 @@ impl Parking {
         self.of_host.values().map(Vec::len).sum::<usize>() + self.full.values().map(Vec::len).sum::<usize>()
     }
 
-    fn longest_waiting(&self, required: &Capabilities) -> Option<(ClassId, Ticket)> {
-        let ticket = self.fronts.covering(required).next()?;
-        Some((*self.class_at.get(&ticket)?, ticket))
+    fn longest_waiting(&self, required: &Capabilities) -> Option<(Ticket, ClassId)> {
+        self.fronts.covering(required).next()
     }
 
     /// A class for this set, in which `first` will wait longest.
     fn open_class(&mut self, set: Capabilities, first: Ticket) -> ClassId {
         self.next += 1;
         let id = self.next;
-        self.fronts.insert(first, set.clone());
-        self.class_at.insert(first, id);
+        self.fronts.insert((first, id), set.clone());
         self.class_of.insert(set.clone(), id);
         self.classes.insert(id, Class { set, waiting: BTreeMap::new() });
         id
@@ -217,13 +213,13 @@ impl Parking {
 
     fn take(&mut self, class: ClassId, ticket: Ticket) -> Option<Waiting> {
         let found = self.classes.get_mut(&class)?;
+        let was_first = found.waiting.first_key_value().is_some_and(|(first, _)| *first == ticket);
         let waiting = found.waiting.remove(&ticket)?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        if self.class_at.remove(&ticket).is_some() {
-            self.fronts.remove(ticket);
+        if was_first {
+            self.fronts.remove((ticket, class));
             if let Some((next, _)) = found.waiting.first_key_value() {
-                self.fronts.insert(*next, found.set.clone());
-                self.class_at.insert(*next, class);
+                self.fronts.insert((*next, class), found.set.clone());
             } else {
                 self.class_of.remove(&found.set);
                 self.classes.remove(&class);

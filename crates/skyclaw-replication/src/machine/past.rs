@@ -132,8 +132,9 @@ impl Archive for Past<'_> {
     fn reply(&self, key: &IdempotencyKey) -> Option<Arc<StoredReply>> {
         let id = ReplyId::of(key);
         let found = self.unwritten.batches().find_map(|batch| batch.reply(&id));
-        let newer = self.unwritten.batches().take_while(|batch| batch.reply(&id).is_none());
         let reply = found.or_else(|| self.fetched.replies.get(&id))?;
-        (!{ newer }.any(|batch| batch.forgets(&id, reply))).then(|| Arc::clone(reply))
+        let mut newer = self.unwritten.batches().take_while(|batch| batch.reply(&id).is_none());
+        let is_forgotten = newer.any(|batch| batch.forgets(&id, reply));
+        (!is_forgotten).then(|| Arc::clone(reply))
     }
 }
