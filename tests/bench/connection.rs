@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -50,6 +51,22 @@ impl Connection {
             }
         };
         Ok((status, &self.buffer[start..end]))
+    }
+
+    /// Asks for something and reads the answer, which must be a success.
+    pub(crate) async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: &str,
+    ) -> Outcome<Value> {
+        match self.exchange(method, path, key, body).await? {
+            (200, text) => Ok(serde_json::from_slice(text)?),
+            (status, text) => {
+                Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(text)).into())
+            }
+        }
     }
 }
 

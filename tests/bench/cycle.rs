@@ -10,7 +10,7 @@ mod connection;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpStream;
 
 use self::connection::Connection;
@@ -62,21 +62,11 @@ impl Arguments {
     }
 }
 
-/// Posts a body and returns the body of the answer, which must be a success.
-async fn post(connection: &mut Connection, path: &str, body: &str) -> Outcome<Value> {
-    match connection.exchange("POST", path, None, body).await? {
-        (200, text) => Ok(serde_json::from_slice(text)?),
-        (status, text) => {
-            Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(text)).into())
-        }
-    }
-}
-
 /// One host: how long each of its jobs took that ended between `from` and `until`.
 async fn host(to: Arguments, number: usize, from: Instant, until: Instant) -> Outcome<Vec<Duration>> {
     let stream = TcpStream::connect(&to.address).await?;
     let mut connection = Connection::over(stream, &to.address, &to.token)?;
-    let mut post = async |path: &str, body: &str| post(&mut connection, path, body).await;
+    let mut post = async |path: &str, body: &str| connection.ask("POST", path, None, body).await;
     let id = format!("bench-{number}");
     let register = json!({"hostId": id, "name": id, "maxParallel": 1}).to_string();
     post("/v1/hosts/register", &register).await?;

@@ -58,15 +58,6 @@ impl Connection {
         }
     }
 
-    async fn ask(&mut self, method: &str, path: &str, key: Option<&str>, body: &str) -> Outcome<Value> {
-        match self.exchange(method, path, key, body).await? {
-            (200, text) => Ok(serde_json::from_slice(text)?),
-            (status, text) => {
-                Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(text)).into())
-            }
-        }
-    }
-
     /// Gives the memory of the last answer back.
     pub(crate) fn rest(&mut self) {
         self.buffer = Vec::new();

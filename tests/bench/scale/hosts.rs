@@ -307,12 +307,12 @@ impl Parked {
     async fn taken(&self, job: &str) -> Outcome<(usize, Instant)> {
         let taken = async {
             loop {
+                if let Some(why) = self.broken.borrow().as_ref() {
+                    return Err(format!("the claims of a host broke off, {why}").into());
+                }
                 let found = self.claimed.borrow().iter().rev().find(|(id, ..)| id == job).cloned();
                 if let Some((_, host, when)) = found {
                     return Ok((host, when));
-                }
-                if let Some(why) = self.broken.borrow().as_ref() {
-                    return Err(format!("the claims of a host broke off, {why}").into());
                 }
                 self.told.notified().await;
             }
