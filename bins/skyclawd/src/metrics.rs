@@ -3,14 +3,15 @@
 //! Labels have few values whatever clients send: routes are those of the router, methods those that routes
 //! have, statuses those of the errors.
 
+mod requests;
+mod sheds;
+
 use std::fmt;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -18,76 +19,14 @@ use skyclaw_proto::ErrorCode;
 use skyclaw_proto::record::Job;
 use skyclaw_replication::Node;
 
+use self::requests::Requests;
+pub(crate) use self::requests::{InFlight, RouteMeter};
+pub(crate) use self::sheds::Counted;
+pub use self::sheds::{Shed, Sheds};
 use crate::log_meters::LogMeters;
 
 /// The route of what no route answers.
 pub(crate) const NO_ROUTE: &str = "none";
-
-/// What bound a request met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shed {
-    /// As many connections as may be.
-    Connections,
-    /// As many requests at once as may be.
-    Work,
-    /// As many requests wait as may.
-    Parked,
-    /// As many streams of events as may be.
-    Streams,
-}
-
-impl EncodeLabelValue for Shed {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        let text = match self {
-            Self::Connections => "connections",
-            Self::Work => "work",
-            Self::Parked => "parked",
-            Self::Streams => "streams",
-        };
-        text.encode(encoder)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ShedLabels {
-    bound: Shed,
-}
-
-/// Counts what is turned away, and who waits. Clones are the same counters.
-#[derive(Debug, Clone, Default)]
-pub struct Sheds {
-    turned_away: Family<ShedLabels, Counter>,
-    parked: Gauge,
-}
-
-impl Sheds {
-    /// One was turned away.
-    pub fn count(&self, bound: Shed) {
-        self.turned_away.get_or_create(&ShedLabels { bound }).inc();
-    }
-
-    /// One waits, until what is returned is dropped.
-    pub(crate) fn park(&self) -> Counted {
-        Counted::new(&self.parked)
-    }
-}
-
-/// Counted in a gauge as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Counted(Gauge);
-
-impl Counted {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
 
 /// Why a request was answered with 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,25 +86,11 @@ impl Jobs {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: &'static str,
-    method: &'static str,
-    status: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    route: &'static str,
-}
-
 /// Everything that is measured.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    seconds: Family<RouteLabels, Histogram>,
-    in_flight: Gauge,
+    requests: Requests,
     logs: LogMeters,
     unavailable: Family<WhyLabels, Counter>,
     jobs: Jobs,
@@ -176,31 +101,9 @@ impl Metrics {
     #[must_use]
     pub fn new(node: &Node, sheds: &Sheds) -> Self {
         let mut registry = Registry::with_prefix("skyclaw");
-        let requests = Family::<RequestLabels, Counter>::default();
-        // From 100 µs to 26 s; what waits for a job takes longer.
-        let seconds = Family::<RouteLabels, Histogram>::new_with_constructor(|| {
-            Histogram::new(exponential_buckets(0.000_1, 2.0, 19))
-        });
-        let in_flight = Gauge::default();
         let http = registry.sub_registry_with_prefix("http");
-        http.register("requests", "Requests answered, by route, method and status", requests.clone());
-        http.register_with_unit(
-            "request_duration",
-            "How long requests took, by route; what waits for something to happen counts",
-            Unit::Seconds,
-            seconds.clone(),
-        );
-        http.register("requests_in_flight", "Requests that are not answered yet", in_flight.clone());
-        // Told from the start, so that the first one can be seen to happen.
-        for bound in [Shed::Connections, Shed::Work, Shed::Parked, Shed::Streams] {
-            drop(sheds.turned_away.get_or_create(&ShedLabels { bound }));
-        }
-        http.register(
-            "sheds",
-            "Connections and requests turned away, by the bound they met",
-            sheds.turned_away.clone(),
-        );
-        http.register("parked", "Requests that wait for something to happen", sheds.parked.clone());
+        let requests = Requests::register(http);
+        sheds.register(http);
         let unavailable = Family::<WhyLabels, Counter>::default();
         for code in [ErrorCode::Overloaded, ErrorCode::NoLeader, ErrorCode::OutcomeUnknown] {
             drop(unavailable.get_or_create(&WhyLabels { code: Why(code) }));
@@ -216,7 +119,7 @@ impl Metrics {
         node.register_metrics(&mut registry);
         let logs = LogMeters::default();
         logs.register(&mut registry);
-        Self { registry, requests, seconds, in_flight, unavailable, jobs, logs }
+        Self { registry, requests, unavailable, jobs, logs }
     }
 
     /// What is measured of the output that passes through.
@@ -226,8 +129,7 @@ impl Metrics {
 
     /// A request arrived. It is answered when what is returned is finished.
     pub(crate) fn begin(&self) -> InFlight<'_> {
-        self.in_flight.inc();
-        InFlight(&self.in_flight)
+        self.requests.begin()
     }
 
     /// A request was answered with 503.
@@ -250,13 +152,7 @@ impl Metrics {
 
     /// What is measured of one route.
     pub(crate) fn route(&self, route: &'static str) -> RouteMeter {
-        RouteMeter {
-            route,
-            requests: self.requests.clone(),
-            durations: self.seconds.clone(),
-            usual: OnceLock::new(),
-            seconds: OnceLock::new(),
-        }
+        self.requests.route(route)
     }
 
     /// All of it in the text format of OpenMetrics.
@@ -267,55 +163,6 @@ impl Metrics {
         let mut text = String::with_capacity(32 * 1024);
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
-    }
-}
-
-/// A request that is not answered yet, or whose client has gone.
-#[derive(Debug)]
-pub(crate) struct InFlight<'a>(&'a Gauge);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// What is measured of one route. The metrics it mostly moves are looked up once.
-#[derive(Debug)]
-pub(crate) struct RouteMeter {
-    route: &'static str,
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<RouteLabels, Histogram>,
-    /// The first method and status, and the counter of those.
-    usual: OnceLock<(&'static str, u16, Counter)>,
-    seconds: OnceLock<Histogram>,
-}
-
-impl RouteMeter {
-    /// A request was answered.
-    pub(crate) fn answered(&self, method: &http::Method, status: u16, took: Duration) {
-        let (route, method) = (self.route, known(method));
-        let counter = || self.requests.get_or_create(&RequestLabels { route, method, status }).clone();
-        let (usual_method, usual_status, usual) = self.usual.get_or_init(|| (method, status, counter()));
-        if (*usual_method, *usual_status) == (method, status) {
-            usual.inc();
-        } else {
-            counter().inc();
-        }
-        let seconds =
-            self.seconds.get_or_init(|| self.durations.get_or_create(&RouteLabels { route }).clone());
-        seconds.observe(took.as_secs_f64());
-    }
-}
-
-/// The method, if any route has it: clients can make up others.
-fn known(method: &http::Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "HEAD" => "HEAD",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
     }
 }
 
