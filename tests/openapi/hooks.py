@@ -1,4 +1,4 @@
-"""What the tries of the document of the API need: waits that end, and a count of what was tried.
+"""What the tries of the document of the API need: waits that end, ids of what there is, and a count of what was tried.
 
 Rules between fields are more than a schema can say: most of what fits the schema is made to fit them as well.
 
@@ -9,6 +9,7 @@ without a point. What is invalid is sent as it was made.
 
 import atexit
 import collections
+import functools
 import json
 import os
 import re
@@ -24,7 +25,14 @@ REACHED = 3
 # One in so many places is left as it is: such a request waits for five seconds.
 WHOLE = 512
 
+# What is called how where its ids are asked for, and in answers.
+KINDS = {"hosts": "host", "jobs": "job", "services": "service", "schedules": "schedule", "freezes": "freeze"}
+ENDED = {"completed", "failed", "cancelled", "expired"}
+
 _lock = threading.Lock()
+# The newest ids of each kind.
+_known = collections.defaultdict(lambda: collections.deque(maxlen=32))
+_hosts = 0
 _seen = collections.Counter()
 _places = 0
 
@@ -97,6 +105,68 @@ def _sensible(job):
         retry["backoffMs"] = min(retry["backoffMs"], retry["maxBackoffMs"])
 
 
+def _remember(response):
+    """Keeps the ids of what an answer shows."""
+    # What is no JSON is left as it is: the response would remember how it was read.
+    answer = response.json() if response.headers.get("content-type") == ["application/json"] else None
+    if not isinstance(answer, dict):
+        return
+    for kind in KINDS.values():
+        record = answer.get(kind)
+        if isinstance(record, dict) and "id" in record:
+            _known[kind].append(record["id"])
+            if record.get("status") in ENDED:
+                _known["ended job"].append(record["id"])
+
+
+def _ask(case, path, body):
+    """Asks the coordinator for something on the side."""
+    url = case.operation.base_url.rstrip("/") + path
+    headers = {"x-skyclaw-token": os.environ["SKYCLAW_TRIED_TOKEN"]}
+    response = requests.post(url, json=body, headers=headers, timeout=20)
+    response.raise_for_status()
+    return response.json()
+
+
+def _held(case):
+    """What a new host holds: a service it has taken, or a job it has leased."""
+    global _hosts
+    _hosts += 1
+    host = f"tried-{_hosts}"
+    ask = functools.partial(_ask, case)
+    ask("/v1/hosts/register", {"hostId": host, "name": host, "capabilities": [host]})
+    if "/services/" in case.operation.label:
+        ask("/v1/services", {"name": host, "command": "true", "requiredCapabilities": [host]})
+        held = ask(f"/v1/hosts/{host}/services/claim", {})["service"]
+    else:
+        job = {"payload": {"kind": "shell", "command": "true"}, "requirement": {"requiredCapabilities": [host]}}
+        ask("/v1/jobs", job)
+        held = ask(f"/v1/hosts/{host}/claim", {})["job"]
+    return {**held, "hostId": host}
+
+
+HELD_BY_HOSTS = {
+    "POST /v1/jobs/{id}/complete", "POST /v1/jobs/{id}/events", "POST /v1/jobs/{id}/logs", "POST /v1/services/{id}/report"
+}
+
+
+def _of_what_there_is(case, ids, body):
+    """Asks for what there is: made-up ids are hardly ever found, and whose they are even less."""
+    label = case.operation.label
+    if label in HELD_BY_HOSTS and isinstance(body, dict) and ids:
+        held = _held(case)
+        ids["id"] = held["id"]
+        body.update({name: held[name] for name in ("hostId", "fence") if name in body})
+        return
+    kind = next((KINDS[word] for word in label.split("/") if word in KINDS), None)
+    # Of one that runs they are asked of its host, and there is none that could answer.
+    kind = "ended job" if label == "GET /v1/jobs/{id}/logs" else kind
+    known = _known[kind]
+    if known and "id" in (ids or {}):
+        known.rotate()
+        ids["id"] = known[0]
+
+
 CRONS = ("0 3 * * *", "*/5 * * * *", "@daily", "0 0 29 2 *")
 ZONES = ("UTC", "Europe/Berlin", "America/New_York")
 
@@ -106,6 +176,12 @@ def _fitting(label, body):
     this hardly anything would get beyond them."""
     if label in ("POST /v1/jobs", "POST /v1/public/jobs"):
         _sensible(body)
+        # Half of them can be claimed by any host, at once.
+        if len(json.dumps(body)) % 2:
+            for name in ("requirement", "isolation", "resources", "image", "network", "mounts", "notBefore", "dependsOn"):
+                body.pop(name, None)
+    elif label == "POST /v1/hosts/register" and isinstance(body.get("capabilities"), list):
+        body["capabilities"] = [*body["capabilities"][:8], "shell"]
     elif label == "POST /v1/schedules":
         length = len(json.dumps(body))
         body["cron"] = CRONS[length % len(CRONS)]
@@ -134,12 +210,15 @@ def before_call(context, case, kwargs):
             query["after"] = _reached(query["after"])
     if isinstance(body, (dict, list)):
         case.body = body = _whole(body)
+    is_meant_well = case.meta is not None and case.meta.generation.mode.is_positive
+    # One in eight is sent as it was made.
+    is_fitted = is_meant_well and len(json.dumps([case.path_parameters, body], default=str)) % 8
     if isinstance(body, dict):
         _short(body)
-        is_meant_well = case.meta is not None and case.meta.generation.mode.is_positive
-        # One in eight is sent as it was made.
-        if is_meant_well and len(json.dumps(body)) % 8:
+        if is_fitted:
             _fitting(label, body)
+    if is_fitted:
+        _of_what_there_is(case, case.path_parameters, body)
     # Neither stream ends by itself: what would be followed is not.
     follow = _sent((query or {}).get("follow"))
     if label == "GET /v1/events" and follow in ([], ["true"]) or label == "GET /v1/jobs/{id}/logs" and follow == ["true"]:
@@ -150,12 +229,13 @@ def _go_on(case, response):
     """Ends a freeze of everything, or no job would be claimed in what is left of the tries."""
     freeze = response.json()["freeze"]
     if freeze["scope"] == {} and "thawedAt" not in freeze:
-        url = f"{case.operation.base_url}/v1/freezes/{freeze['id']}/thaw"
-        requests.post(url, headers={"x-skyclaw-token": os.environ["SKYCLAW_TRIED_TOKEN"]}, timeout=20)
+        _ask(case, f"/v1/freezes/{freeze['id']}/thaw", {})
 
 
 @schemathesis.hook
 def after_call(context, case, response):
+    if response.status_code == 200:
+        _remember(response)
     if case.operation.label == "POST /v1/freezes" and response.status_code == 200:
         _go_on(case, response)
     phase = case.meta.phase.name.value if case.meta else "other"
