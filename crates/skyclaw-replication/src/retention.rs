@@ -9,8 +9,9 @@
 //! Only the leader decides, by its own settings and clock; what it decides names each job, so all nodes forget the
 //! same. Nothing is remembered here that a new leader would miss: it finds again what is left.
 //!
-//! It works in small steps and takes a quarter of its time at most: after each it rests three times as long as that
-//! took, so it slows down as everything else does. A job is left alone for some seconds after its end whatever
+//! It works in small steps, one after the other, and takes a quarter of its time: after each it rests three times as long as
+//! that took, so it slows down as everything else does. When it does not keep up like this it rests less and less: what
+//! ends must not outrun it, however much that is. A job is left alone for some seconds after its end whatever
 //! the settings, so that who waits for it sees it, and a late copy of a command finds it.
 
 use std::time::{Duration, Instant};
@@ -58,6 +59,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SHORTEST_REST: Duration = Duration::from_millis(20);
 /// How long to rest after a step, in times that it took.
 const REST: u32 = 3;
+/// After so many steps in a row that left more to do, each as large as may be, the rest is shortened by once that time.
+const PATIENCE: u32 = 8;
 /// How long to wait when something failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often jobs are looked at again that had to be kept, and all are counted when nothing asks for it.
@@ -110,6 +113,8 @@ struct Progress {
     surplus: EndedCount,
     /// How many jobs the next command names.
     at_once: u32,
+    /// How many of the last steps were as large as may be, and left more to do.
+    behind: u32,
     /// Replies that expire before this are dealt with.
     replies: Timestamp,
     /// When to look for more of them.
@@ -125,9 +130,23 @@ impl Progress {
             outlived: EndPlace::START,
             surplus: EndedCount::default(),
             at_once: JOBS_AT_ONCE.0,
+            behind: 0,
             replies: Timestamp::from_millis(i64::MIN),
             replies_at: now,
         }
+    }
+}
+
+impl Progress {
+    /// Jobs were found, and there may be more than could be asked for at once.
+    fn found(&mut self, more: bool) {
+        self.behind = if more && self.at_once == JOBS_AT_ONCE.1 { self.behind.saturating_add(1) } else { 0 };
+        self.at_once = if more { (self.at_once * 2).min(JOBS_AT_ONCE.1) } else { JOBS_AT_ONCE.0 };
+    }
+
+    /// How long to rest after a step that took so long.
+    fn rest(&self, took: Duration) -> Duration {
+        (took * REST.saturating_sub(self.behind / PATIENCE)).clamp(SHORTEST_REST, RETRY)
     }
 }
 
@@ -199,7 +218,7 @@ impl Pruner {
             };
             tally.say();
             let rest = match next {
-                Next::More => (began.elapsed() * REST).clamp(SHORTEST_REST, RETRY),
+                Next::More => progress.rest(began.elapsed()),
                 Next::Nothing => LOOK_EVERY,
                 Next::Failed => RETRY,
             };
@@ -225,8 +244,8 @@ impl Pruner {
         tally: &mut Tally,
     ) -> Result<Next, Error> {
         if progress.began.elapsed() > ANEW_EVERY {
-            let (surplus, at_once) = (progress.surplus, progress.at_once);
-            *progress = Progress { surplus, at_once, ..Progress::new() };
+            let Progress { surplus, at_once, behind, .. } = *progress;
+            *progress = Progress { surplus, at_once, behind, ..Progress::new() };
         }
         if let Some(count) = self.count(counted, self.keep.count).await? {
             progress.surplus = surplus(&count, self.keep.count);
@@ -297,11 +316,7 @@ impl Pruner {
                 true => progress.outlived = last,
                 false => progress.ended = last,
             }
-            let wants_more = is_full && most > u64::from(progress.at_once);
-            progress.at_once = match wants_more {
-                true => (progress.at_once * 2).min(JOBS_AT_ONCE.1),
-                false => JOBS_AT_ONCE.0,
-            };
+            progress.found(is_full && most > u64::from(progress.at_once));
             let jobs = self.expendable(jobs, now.minus(GRACE)).await?;
             if !jobs.is_empty() {
                 let up_to = (!have_own).then_some(up_to);
@@ -394,6 +409,22 @@ fn surplus(count: &EndedCount, most: Option<u64>) -> EndedCount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_keep_up_rests_less_and_less_until_it_does() {
+        let took = Duration::from_millis(100);
+        let mut progress = Progress::new();
+        let mut rests = Vec::new();
+        for _ in 0..40 {
+            progress.found(true);
+            rests.push(progress.rest(took).as_millis());
+        }
+        assert!(rests.is_sorted_by(|a, b| a >= b), "{rests:?}");
+        rests.dedup();
+        assert_eq!(rests, [300, 200, 100, 20]);
+        progress.found(false);
+        assert_eq!(progress.rest(took).as_millis(), 300);
+    }
 
     #[test]
     fn those_with_a_time_of_their_own_go_by_count_only_when_they_alone_are_too_many() {
