@@ -2,14 +2,14 @@
 # How fast are replicated writes beside those of etcd, on this machine, at this moment? See README.md.
 #
 #   tests/bench/etcd.sh --nodes 1|3 [--connections "1 16 64 256"] [--rounds N] [--seconds N] [--warmup N]
-#                       [--only enqueue|cycle] [--dir DIR] [--out FILE] [--skyclawd FILE]
+#                       [--only enqueue|cycle] [--dir DIR] [--out FILE] [--skyclawd FILE] [--cycle FILE]
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 
 nodes=1 connections="1 16 64 256" rounds=3 seconds=5 warmup=2 only="" dir="$target/tmp/bench" out="" hosts=64
-skyclawd=""
+skyclawd="" cycle=""
 usage() { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
@@ -23,6 +23,7 @@ while [ $# -gt 0 ]; do
         --dir) dir=$2 ;;
         --out) out=$2 ;;
         --skyclawd) skyclawd=$2 ;;
+        --cycle) cycle=$2 ;;
         *) usage ;;
     esac
     shift 2
@@ -42,9 +43,9 @@ if [ -z "$skyclawd" ]; then
     (cd "$root" && cargo build --release --locked -p skyclawd >&2)
     skyclawd=$target/release/skyclawd
 fi
-cycle=$target/release/examples/cycle
-if [ "$only" != enqueue ] && [ "$nodes" = 3 ]; then
+if [ -z "$cycle" ] && [ "$only" != enqueue ] && [ "$nodes" = 3 ]; then
     (cd "$root" && cargo build --release --locked -p skyclaw-tests --example cycle >&2)
+    cycle=$target/release/examples/cycle
 fi
 
 export SKYCLAW_TOKEN=bench-token

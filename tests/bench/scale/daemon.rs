@@ -96,6 +96,18 @@ impl Daemon {
         began.elapsed()
     }
 
+    /// Waits until it has forgotten all finished jobs but this many. How long that took.
+    pub(crate) fn forgotten(&mut self, but: usize) -> Duration {
+        let began = Instant::now();
+        let wire = self.node.wire();
+        let path = format!("/v1/jobs?status=completed&limit={}", but + 1);
+        while wire.get(&path).ok()["jobs"].as_array().is_none_or(|kept| kept.len() > but) {
+            assert!(began.elapsed() < PATIENCE, "it does not forget");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        began.elapsed()
+    }
+
     /// Has the kernel forget what it remembers of its files, as after a boot of the machine.
     pub(crate) fn forget_files(&self) -> Outcome<()> {
         use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};

@@ -77,21 +77,27 @@ fn memory(
         println!("  {found:>7.1} MiB {what} ({:.1} at most so far)", daemon.peak_mib());
         found
     };
-    let worked = |daemon: &mut Daemon, how: &str| -> Outcome<f64> {
+    let worked = |daemon: &mut Daemon, forgets: bool| -> Outcome<f64> {
         let stops = ON_THE_WAY.into_iter().filter(|stop| *stop < given.finished).chain([given.finished]);
         let mut done = 0;
         let mut found = f64::NAN;
         for stop in stops {
             runtime.block_on(fill::finished(daemon.address(), stop - done))?;
             done = stop;
-            found = at_rest(daemon, &format!("after {done} jobs, {how}"));
+            if forgets {
+                println!("  all forgotten after {:.1} s", daemon.forgotten(1).as_secs_f64());
+            }
+            found = at_rest(
+                daemon,
+                &format!("after {done} jobs, {}", if forgets { "none kept" } else { "all kept" }),
+            );
         }
         println!("  {:>7.1} MiB on the disk", daemon.disk_mib()?);
         Ok(found)
     };
     let new = at_rest(without, "without any job");
-    let forgotten = worked(without, "none kept")?;
-    let running = worked(with, "all kept")?;
+    let forgotten = worked(without, true)?;
+    let running = worked(with, false)?;
     with.stop(Stop::Clean);
     println!("  restarted with them: ready after {:.2} s", with.restart().as_secs_f64());
     let restarted = at_rest(with, &format!("after a restart with {} jobs", given.finished));
