@@ -13,6 +13,7 @@ if [ -z "${SKYCLAW_TEST_BINARIES:-}" ]; then
     SKYCLAW_TEST_BINARIES="${CARGO_TARGET_DIR:-$PWD/target}/release"
 fi
 
+command -v debootstrap >/dev/null || apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
 if [ ! -x "$root/sbin/init" ]; then
     rm -rf "$root"
     mkdir -p "$folder"
