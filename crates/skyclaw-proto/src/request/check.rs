@@ -24,11 +24,11 @@ pub(super) fn required_host(raw: Option<&str>) -> Result<HostId, Invalid> {
     optional_id("hostId", raw, HostId::parse)?.ok_or_else(|| Invalid::required("hostId"))
 }
 
-/// A trimmed text that must be there and be no longer than `max` bytes.
+/// A text that must be there, trimmed. As it comes it must be no longer than `max` bytes, as the schema has it.
 pub(super) fn required_text(field: &str, raw: Option<&str>, max: usize) -> Result<String, Invalid> {
-    let text = raw.map(str::trim).filter(|s| !s.is_empty()).ok_or_else(|| Invalid::required(field))?;
+    let text = raw.filter(|s| !s.trim().is_empty()).ok_or_else(|| Invalid::required(field))?;
     bounded_text(field, text, max)?;
-    Ok(text.to_owned())
+    Ok(text.trim().to_owned())
 }
 
 /// The name of the field is put together only when there is a fault to name it for.
@@ -55,12 +55,13 @@ pub(super) fn optional_text(field: &str, raw: Option<String>, max: usize) -> Res
 }
 
 pub(super) fn capabilities(field: &str, raw: Option<Vec<String>>) -> Result<Capabilities, Invalid> {
-    let caps = Capabilities::new(raw.unwrap_or_default());
+    let raw = raw.unwrap_or_default();
+    for cap in &raw {
+        bounded_text(field, cap, limits::MAX_CAPABILITY_LEN)?;
+    }
+    let caps = Capabilities::new(raw);
     if caps.len() > limits::MAX_CAPABILITIES {
         return Err(Invalid::new(field, format!("must have at most {} entries", limits::MAX_CAPABILITIES)));
-    }
-    for cap in caps.iter() {
-        bounded_text(field, cap, limits::MAX_CAPABILITY_LEN)?;
     }
     Ok(caps)
 }
@@ -156,5 +157,20 @@ pub(super) fn wait_ms(raw: Option<u64>) -> Result<u64, Invalid> {
             Err(Invalid::new("waitMs", format!("must be at most {}", limits::MAX_WAIT_MS)))
         }
         ms => Ok(ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_as_long_as_it_comes_and_not_as_it_is_trimmed() {
+        assert_eq!(required_text("name", Some(" ab "), 4).expect("it is short enough"), "ab");
+        assert!(required_text("name", Some("  ab "), 4).is_err());
+        assert!(required_text("name", Some("  \t"), 4).is_err(), "blank is absent");
+        let longest = " ".repeat(limits::MAX_CAPABILITY_LEN - 1) + "a";
+        assert_eq!(capabilities("c", Some(vec![longest.clone()])).expect("they are short enough").len(), 1);
+        assert!(capabilities("c", Some(vec![longest + " "])).is_err());
     }
 }
