@@ -111,17 +111,19 @@ impl Keeper {
         Ok(())
     }
 
-    /// The wall clock decides no more than when a drained host is told to stop; what becomes of its runs does
-    /// not depend on it.
+    /// Goes through all hosts, so not at every tick. The wall clock decides no more than when a drained host is told
+    /// to stop; what becomes of its runs does not depend on it.
     async fn look_after_hosts(&self, seen: &mut Seen) -> Result<(), Gone> {
+        if seen.hosts.elapsed() <= HOSTS_EVERY {
+            return Ok(());
+        }
         let (before, now) = (seen.drains, self.stamper.now());
         seen.drains = now;
-        let is_time = seen.hosts.elapsed() > HOSTS_EVERY;
         let look = move |memory: &mut Memory| {
             memory.wake_drained(before, now);
-            is_time.then(|| memory.hosts_news(Instant::now(), HOSTS_AT_ONCE))
+            memory.hosts_news(Instant::now(), HOSTS_AT_ONCE)
         };
-        let Some(news) = self.machine.look(look).await? else { return Ok(()) };
+        let news = self.machine.look(look).await?;
         seen.hosts = Instant::now();
         if !news.is_empty() {
             if let Some(first) = news.down.first() {
