@@ -174,20 +174,27 @@ impl Inner {
         match leader(&self.raft) {
             Leader::Me => self.lead(call.clone(), aside).await,
             Leader::Nobody => Err(LeaderError::NotLeader),
-            Leader::Other { id, url } => {
-                let asked = Call::Leader(call.clone());
-                let reply: Result<Result<LeaderReply, LeaderError>, _> =
-                    self.peers.call_saying(&url, id, &asked, aside, call.answer_within()).await;
-                match reply {
-                    Ok(reply) => reply,
-                    Err(error) if error.nothing_was_done() || call.can_be_repeated() => {
-                        Err(LeaderError::NotLeader)
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, requests = aside.names(), "the leader's answer was lost");
-                        Err(LeaderError::Write(WriteError::OutcomeUnknown))
-                    }
-                }
+            // On the heap, so that requests at the leader are not as large as one that goes over the network.
+            Leader::Other { id, url } => Box::pin(self.ask_other(id, url, call, aside)).await,
+        }
+    }
+
+    async fn ask_other(
+        &self,
+        id: u64,
+        url: String,
+        call: &LeaderCall,
+        aside: &Aside,
+    ) -> Result<LeaderReply, LeaderError> {
+        let asked = Call::Leader(call.clone());
+        let reply: Result<Result<LeaderReply, LeaderError>, _> =
+            self.peers.call_saying(&url, id, &asked, aside, call.answer_within()).await;
+        match reply {
+            Ok(reply) => reply,
+            Err(error) if error.nothing_was_done() || call.can_be_repeated() => Err(LeaderError::NotLeader),
+            Err(error) => {
+                tracing::warn!(%error, requests = aside.names(), "the leader's answer was lost");
+                Err(LeaderError::Write(WriteError::OutcomeUnknown))
             }
         }
     }
@@ -223,7 +230,7 @@ impl Inner {
             }
             LeaderCall::ReadIndex => self.read_index.get().await.map(LeaderReply::Index),
             LeaderCall::Restore { back, wait, node } => {
-                self.lead_restore(back, wait, node).await.map(LeaderReply::Written)
+                Box::pin(self.lead_restore(back, wait, node)).await.map(LeaderReply::Written)
             }
             LeaderCall::Hosts => {
                 let hosts = self.machine.look(|memory| memory.hosts()).await;

@@ -30,7 +30,7 @@ pub(crate) async fn handle(
     let beat = body.take().check()?;
     let noted = async {
         if let Some(switch) = beat.switch {
-            let _late = tokio::time::timeout(NOTED_WITHIN, note(&app, &id, switch)).await;
+            let _late = tokio::time::timeout(NOTED_WITHIN, Box::pin(note(&app, &id, switch))).await;
         }
     };
     let wait = Duration::from_millis(beat.wait_ms);
@@ -39,7 +39,8 @@ pub(crate) async fn handle(
             return Ok(app.node.heartbeat_with_logs(&id, beat.running, beat.logs, wait).await?);
         }
         let _parked = permit.park()?;
-        let waited = app.node.heartbeat_with_logs(&id, beat.running, beat.logs, wait);
+        // On the heap: most heartbeats do not wait, and are not to be as large as those that do.
+        let waited = Box::pin(app.node.heartbeat_with_logs(&id, beat.running, beat.logs, wait));
         let waited = app.unless_ending(waited).await;
         match waited {
             Some(told) => Ok(told?),
