@@ -192,13 +192,12 @@ impl Beats {
     async fn watch(&self, given: &Arguments, daemon: &mut Daemon, what: &str) -> Outcome<Watched> {
         // The first of each are over by then.
         tokio::time::sleep(Duration::from_millis(given.every_ms)).await;
-        let mut connection = Connection::open(daemon.address()).await?;
-        let (index, spent, began) =
-            (applied(&mut connection).await?, daemon.processor_time(), Instant::now());
+        let to = daemon.address();
+        let (index, spent, began) = (applied(to).await?, daemon.processor_time(), Instant::now());
         self.took.borrow_mut().clear();
         tokio::time::sleep(Duration::from_secs(given.seconds)).await;
         let (spent, elapsed) = (daemon.processor_time() - spent, began.elapsed());
-        let entries = applied(&mut connection).await? - index;
+        let entries = applied(to).await? - index;
         if let Some(ended) = self.tasks.iter().find(|task| task.is_finished()) {
             return Err(format!("the heartbeats of a host broke off: {ended:?}").into());
         }
@@ -224,8 +223,9 @@ impl Drop for Beats {
 }
 
 /// How far the log is applied.
-async fn applied(connection: &mut Connection) -> Outcome<f64> {
-    let status = connection.get("/v1/cluster").await?;
+/// How far the log is applied. Over a connection of its own: one that rests for long is closed.
+async fn applied(to: SocketAddr) -> Outcome<f64> {
+    let status = Connection::open(to).await?.get("/v1/cluster").await?;
     status["applied"].as_f64().ok_or_else(|| format!("no index in {status}").into())
 }
 
