@@ -13,8 +13,11 @@ if [ -z "${SKYCLAW_TEST_BINARIES:-}" ]; then
     SKYCLAW_TEST_BINARIES="${CARGO_TARGET_DIR:-$PWD/target}/release"
 fi
 
-command -v debootstrap >/dev/null || apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
 if [ ! -x "$root/sbin/init" ]; then
+    if ! command -v debootstrap >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >&2
+    fi
     rm -rf "$root"
     mkdir -p "$folder"
     debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,ca-certificates bookworm "$root" http://deb.debian.org/debian

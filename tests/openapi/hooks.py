@@ -129,14 +129,20 @@ def _ask(case, path, body):
     return response.json()
 
 
-def _held(case):
-    """What a new host holds: a service it has taken, or a job it has leased."""
+def _registered(case):
+    """A new host, which can what nobody else can."""
     global _hosts
     _hosts += 1
     host = f"tried-{_hosts}"
-    ask = functools.partial(_ask, case)
-    ask("/v1/hosts/register", {"hostId": host, "name": host, "capabilities": [host]})
+    _ask(case, "/v1/hosts/register", {"hostId": host, "name": host, "capabilities": [host]})
     _known["host"].append(host)
+    return host
+
+
+def _held(case):
+    """What a new host holds: a service it has taken, or a job it has leased."""
+    host = _registered(case)
+    ask = functools.partial(_ask, case)
     if "/services/" in case.operation.label:
         ask("/v1/services", {"name": host, "command": "true", "requiredCapabilities": [host]})
         held = ask(f"/v1/hosts/{host}/services/claim", {})["service"]
@@ -155,7 +161,9 @@ HELD_BY_HOSTS = {
 def _of_what_there_is(case, ids, body):
     """Asks for what there is: made-up ids are hardly ever found, and whose they are even less."""
     label = case.operation.label
-    if label in HELD_BY_HOSTS and isinstance(body, dict) and ids:
+    if "id" not in (ids or {}):
+        return
+    if label in HELD_BY_HOSTS and isinstance(body, dict):
         held = _held(case)
         ids["id"] = held["id"]
         body.update({name: held[name] for name in ("hostId", "fence") if name in body})
@@ -166,9 +174,9 @@ def _of_what_there_is(case, ids, body):
     kind = f"public {kind}" if "/public/" in label else kind
     if kind == "host" and len(json.dumps(ids)) % 4 == 0:
         # Others are removed by and by.
-        _held(case)
+        _registered(case)
     known = _known[kind]
-    if known and "id" in (ids or {}):
+    if known:
         known.rotate()
         ids["id"] = known[0]
 
@@ -247,8 +255,8 @@ def _go_on(case, response):
 def after_call(context, case, response):
     if response.status_code == 200:
         _remember(case, response)
-    if case.operation.label == "POST /v1/freezes" and response.status_code == 200:
-        _go_on(case, response)
+        if case.operation.label == "POST /v1/freezes":
+            _go_on(case, response)
     phase = case.meta.phase.name.value if case.meta else "other"
     mode = case.meta.generation.mode.value if case.meta else "other"
     with _lock:
