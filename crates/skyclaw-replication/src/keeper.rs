@@ -27,7 +27,7 @@ const HOSTS_AT_ONCE: usize = 1000;
 const JOBS_AT_ONCE: usize = 16;
 /// How many such commands follow each other before the other duties are looked at again.
 const SETTLED_IN_A_ROW: usize = 20;
-/// How often it is looked which hosts are heard of.
+/// How often it is looked which hosts are heard of, and whose time to be drained is over.
 const HOSTS_EVERY: Duration = Duration::from_secs(1);
 /// How many bytes the log gathers before it is compacted.
 const COMPACT_BYTES: u64 = 64 * 1024 * 1024;

@@ -79,6 +79,7 @@ fn memory(
     };
     let worked = |daemon: &mut Daemon, forgets: bool| -> Outcome<f64> {
         let stops = ON_THE_WAY.into_iter().filter(|stop| *stop < given.finished).chain([given.finished]);
+        let how = if forgets { "none kept" } else { "all kept" };
         let mut done = 0;
         let mut found = f64::NAN;
         for stop in stops {
@@ -87,10 +88,7 @@ fn memory(
             if forgets {
                 println!("  all forgotten after {:.1} s", daemon.forgotten(1).as_secs_f64());
             }
-            found = at_rest(
-                daemon,
-                &format!("after {done} jobs, {}", if forgets { "none kept" } else { "all kept" }),
-            );
+            found = at_rest(daemon, &format!("after {done} jobs, {how}"));
         }
         println!("  {:>7.1} MiB on the disk", daemon.disk_mib()?);
         Ok(found)

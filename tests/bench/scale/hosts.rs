@@ -222,7 +222,6 @@ impl Drop for Beats {
     }
 }
 
-/// How far the log is applied.
 /// How far the log is applied. Over a connection of its own: one that rests for long is closed.
 async fn applied(to: SocketAddr) -> Outcome<f64> {
     let status = Connection::open(to).await?.get("/v1/cluster").await?;
