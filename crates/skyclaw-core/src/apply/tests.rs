@@ -8,6 +8,7 @@ mod always_fair;
 mod always_in_time;
 mod always_sound;
 mod always_tied;
+mod foreign;
 mod frozen;
 mod generate;
 mod idempotency;

@@ -1,80 +1,27 @@
 //! Records of a reference coordinator: which of two wins, and what cannot be.
 
-use skyclaw_proto::{Capabilities, JobStatus, Payload, ShellPayload, Timestamp, record};
+use skyclaw_proto::{JobStatus, Timestamp, record};
 
+use super::foreign;
 use super::kit::{START_MS, World, host_id, job_id, node_id};
 use crate::command::Operation;
 use crate::model::Job;
 use crate::outcome::Reply;
 
 fn job(id: &str, version: u64, second: i64, node: &str, status: JobStatus) -> record::Job {
-    let at = Timestamp::from_millis(START_MS + second * 1000);
     record::Job {
-        id: job_id(id),
-        created_at: at,
-        updated_at: at,
         updated_by: node_id(node),
         version,
         status,
         attempts: 1,
-        lease_expires_at: None,
         assigned_host_id: (status != JobStatus::Queued).then(|| host_id("h9")),
-        requirement: record::Requirement::default(),
-        payload: Payload::Shell(ShellPayload::default()),
-        submitted_by: None,
-        result: None,
-        error: None,
-        priority: None,
-        labels: Default::default(),
-        fence: None,
-        cancel_requested_at: None,
-        lost_at: None,
-        on_lost: None,
-        isolation: None,
-        image: None,
-        resources: None,
-        agent_id: None,
-        network: None,
-        mounts: Vec::new(),
-        grace_ms: None,
-        depends_on: Vec::new(),
-        on_dependency_failure: None,
-        waits_for: Vec::new(),
-        concurrency_key: None,
-        concurrency_limit: None,
-        unique_key: None,
-        ttl_ms: None,
-        not_before: None,
-        retry: None,
-        retain_ms: None,
-        claimable_at: None,
-        expires_at: None,
-        failed_attempts: 0,
-        attempt_results: Vec::new(),
-        schedule_id: None,
-        scheduled_at: None,
+        ..foreign::job(id, Timestamp::from_millis(START_MS + second * 1000))
     }
 }
 
 fn host(id: &str, version: u64, active_leases: u32) -> record::Host {
-    record::Host {
-        id: host_id(id),
-        name: id.into(),
-        capabilities: Capabilities::default(),
-        max_parallel: 5,
-        active_leases,
-        last_seen_at: Timestamp::from_millis(START_MS),
-        registered_at: Timestamp::from_millis(START_MS),
-        updated_by: node_id("ref"),
-        version,
-        state: None,
-        state_since: None,
-        state_reason: None,
-        drain: None,
-        enforces: None,
-        frozen: None,
-        events: Vec::new(),
-    }
+    let at = Timestamp::from_millis(START_MS);
+    record::Host { version, active_leases, max_parallel: 5, ..foreign::host(id, at) }
 }
 
 /// Merges and says whether anything was adopted.

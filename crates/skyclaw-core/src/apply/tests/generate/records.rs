@@ -1,9 +1,10 @@
 //! Records of another mesh, to be merged.
 
 use proptest::prelude::*;
-use skyclaw_proto::{Capabilities, JobStatus, Payload, ServiceStatus, ShellPayload, record};
+use skyclaw_proto::{Capabilities, JobStatus, ServiceStatus, record};
 
-use super::super::kit::{host_id, job_id, node_id, service_id};
+use super::super::foreign;
+use super::super::kit::{host_id, node_id, service_id};
 use super::{HOSTS, JOBS, NODES, SERVICES, assignment_status, capabilities, one_of, time};
 use crate::command::Operation;
 
@@ -14,22 +15,12 @@ fn version() -> impl Strategy<Value = u64> {
 fn host_record() -> impl Strategy<Value = record::Host> {
     (one_of(&HOSTS), capabilities(), 0u32..4, version(), one_of(&NODES), time()).prop_map(
         |(id, caps, n, version, node, at)| record::Host {
-            id: host_id(id),
-            name: id.into(),
             capabilities: Capabilities::new(caps),
             max_parallel: n,
             active_leases: n,
-            last_seen_at: at,
-            registered_at: at,
             updated_by: node_id(node),
             version,
-            state: None,
-            state_since: None,
-            state_reason: None,
-            drain: None,
-            enforces: None,
-            frozen: None,
-            events: Vec::new(),
+            ..foreign::host(id, at)
         },
     )
 }
@@ -46,49 +37,17 @@ fn job_record() -> impl Strategy<Value = record::Job> {
             created_at,
             updated_at,
         )| record::Job {
-            id: job_id(id),
-            created_at,
             updated_at,
             updated_by: node_id(node),
             version,
             status,
             attempts,
-            lease_expires_at: None,
             assigned_host_id: host.map(host_id),
             requirement: record::Requirement { required_capabilities: Capabilities::new(caps) },
-            payload: Payload::Shell(ShellPayload::default()),
-            submitted_by: None,
-            result: None,
-            error: None,
-            priority: None,
-            labels: Default::default(),
             fence: Some(fence),
-            cancel_requested_at: None,
-            lost_at: None,
-            on_lost: None,
-            isolation: None,
-            image: None,
-            resources: None,
-            agent_id: None,
-            network: None,
-            mounts: Vec::new(),
-            grace_ms: None,
-            depends_on: Vec::new(),
-            on_dependency_failure: None,
-            waits_for: Vec::new(),
-            concurrency_key: None,
-            concurrency_limit: None,
-            unique_key: None,
-            ttl_ms: None,
-            not_before: None,
-            retry: None,
-            retain_ms: None,
             claimable_at,
             expires_at,
-            failed_attempts: 0,
-            attempt_results: Vec::new(),
-            schedule_id: None,
-            scheduled_at: None,
+            ..foreign::job(id, created_at)
         },
     )
 }
