@@ -13,16 +13,27 @@ use crate::command::Operation;
 use crate::model::Phase;
 use crate::outcome::{Change, Reply};
 
-/// The order in which jobs were first heard of.
+/// The order in which jobs were first heard of. One that was forgotten is heard of anew when another has
+/// its id.
 #[derive(Default)]
-struct Order(BTreeMap<JobId, usize>);
+struct Order {
+    places: BTreeMap<JobId, usize>,
+    heard_of: usize,
+}
 
 impl Order {
     fn note(&mut self, turn: &Turn<'_>) {
         for change in &turn.outcome.changes {
-            let Change::Job(job) = change else { continue };
-            let next = self.0.len();
-            self.0.entry(job.id.clone()).or_insert(next);
+            match change {
+                Change::Job(job) => {
+                    self.places.entry(job.id.clone()).or_insert(self.heard_of);
+                    self.heard_of += 1;
+                }
+                Change::PruneJobs(pruned) => {
+                    pruned.jobs.iter().for_each(|(id, _)| drop(self.places.remove(id)))
+                }
+                _ => {}
+            }
         }
     }
 }
@@ -54,7 +65,7 @@ proptest! {
                 let mut fitting: Vec<_> = memory.active.values().cloned().collect();
                 fitting.retain(|j| j.phase == Phase::Queued && host.offers().covers(&j.needs()));
                 fitting.retain(|job| !is_held_back(host) && !waits(memory, job));
-                fitting.sort_by_key(|job| (Reverse(job.priority), order.0[&job.id]));
+                fitting.sort_by_key(|job| (Reverse(job.priority), order.places[&job.id]));
                 let (mut running, mut want) = (running(memory), Vec::new());
                 while let Some(first) = fitting.iter().position(|job| has_turn(&running, job)) {
                     let job = fitting.remove(first);
