@@ -12,7 +12,7 @@ use crate::command::{Completion, Operation};
 use crate::history::{Event, SUBMITTED};
 use crate::life::Life;
 use crate::model::{EndStatus, Ended, Job, Lease, Phase, Run};
-use crate::outcome::{Effect, Refusal, Reply};
+use crate::outcome::{Change, Effect, Refusal, Reply};
 
 impl Draft<'_> {
     /// A job joins the queue: what an [`Operation::Enqueue`] asks for.
@@ -23,8 +23,8 @@ impl Draft<'_> {
             return Ok(Reply::Done);
         };
         // The proposer's ids are new; one that is there already is this very command, come twice, and the job may
-        // have ended in between.
-        if let Some(job) = self.known(id, archive) {
+        // have ended in between, or in this command, when a schedule's job takes the place of the one before.
+        if let Some(job) = self.known(id, archive).or_else(|| self.just_ended(id)) {
             return Ok(Reply::Job(job));
         }
         let (bonds, end) = match links.as_ref().map(|links| self.tie(links, submitted_by.as_ref(), archive)) {
@@ -201,6 +201,14 @@ impl Draft<'_> {
 
     pub(super) fn find(&self, id: &JobId, archive: &impl Archive) -> Result<Arc<Job>, Refusal> {
         self.known(id, archive).ok_or_else(|| Refusal::UnknownJob(id.clone()))
+    }
+
+    /// A job that ended in this command, so that it is neither active nor in the archive yet.
+    fn just_ended(&self, id: &JobId) -> Option<Arc<Job>> {
+        self.changes.iter().rev().find_map(|change| match change {
+            Change::Job(job) if job.id == *id => Some(Arc::clone(job)),
+            _ => None,
+        })
     }
 
     /// A job, active or ended.

@@ -161,6 +161,14 @@ fn a_replaced_job_that_nobody_runs_makes_room_at_once() {
 }
 
 #[test]
+fn a_job_that_makes_room_for_itself_has_ended_all_the_same() {
+    let mut world = world(Overlap::Replace);
+    world.run(fire("s", 1, Some(2), "j1")).expect("fired");
+    world.run(fire("s", 2, Some(3), "j1")).expect("fired");
+    assert!(world.active().is_empty(), "a job that has ended is not enqueued anew");
+}
+
+#[test]
 fn a_replaced_job_that_runs_is_stopped_before_the_next_is_submitted() {
     let mut world = world(Overlap::Replace);
     world.run(fire("s", 1, Some(2), "j1")).expect("fired");
