@@ -26,8 +26,8 @@ use crate::write::{self, Failure};
 pub(crate) const QUEUE: usize = 8;
 
 /// Should nobody ask for a checkpoint, there is one after so many bytes, or the write-ahead log would grow
-/// without end.
-const CHECKPOINT_BYTES: usize = 64 * 1024 * 1024;
+/// without end. Few: what is synced at once is what the log of the cluster, on the same disk, waits for meanwhile.
+const CHECKPOINT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why something was not written. Nothing of it is in the file.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,9 @@
 //! How bytes get from one coordinator to another.
 
+mod plain;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -7,6 +11,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use self::plain::{NoAnswer, Plain};
 
 /// Where sealed requests are posted, below a coordinator's base URL.
 pub const PEER_PATH: &str = "/v1/peer";
@@ -37,7 +43,7 @@ pub trait Wire: fmt::Debug + Send + Sync + 'static {
 /// HTTP/2, connections kept open and shared: without TLS to `http` URLs, with it to `https` ones.
 #[derive(Debug, Clone)]
 pub struct HttpWire {
-    plain: reqwest::Client,
+    plain: Arc<Plain>,
     /// Made when it is first needed: it takes the certificates that the machine trusts, which fails where there are
     /// none.
     tls: Arc<OnceLock<Result<reqwest::Client, String>>>,
@@ -54,12 +60,7 @@ impl HttpWire {
     /// # Errors
     /// When the HTTP client cannot be set up; for an `https` URL, when this machine has no certificates that it trusts.
     pub fn new<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
-        // The client asks for a provider even where it speaks no TLS. An error says that there is one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let plain = builder().tls_certs_only([]).build();
-        let plain = plain
-            .map_err(|error| format!("the HTTP client for peers cannot be set up: {}", causes(&error)))?;
-        let wire = Self { plain, tls: Arc::default() };
+        let wire = Self { plain: Arc::default(), tls: Arc::default() };
         if let Some(url) = urls.into_iter().find(|url| is_https(url)) {
             wire.tls().map_err(|why| format!("{url} cannot be reached: {why}"))?;
         }
@@ -68,6 +69,8 @@ impl HttpWire {
 
     fn tls(&self) -> Result<&reqwest::Client, String> {
         let made = self.tls.get_or_init(|| {
+            // An error says that there is one.
+            let _ = rustls::crypto::ring::default_provider().install_default();
             builder().build().map_err(|error| {
                 let why = format!(
                     "TLS cannot be set up, perhaps as this machine has no CA certificates (on Debian they are in the \
@@ -81,8 +84,26 @@ impl HttpWire {
         made.as_ref().map_err(Clone::clone)
     }
 
-    fn client(&self, url: &str) -> Option<&reqwest::Client> {
-        if is_https(url) { self.tls().ok() } else { Some(&self.plain) }
+    async fn post_secured(
+        &self,
+        url: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<(http::StatusCode, Bytes), NoAnswer> {
+        let client = self.tls().map_err(|_| NoAnswer::Unreachable)?;
+        let request = client.post(format!("{url}{PEER_PATH}")).timeout(timeout).body(body).send();
+        let mut response = request.await.map_err(|error| match error.is_connect() || error.is_builder() {
+            true => NoAnswer::Unreachable,
+            false => NoAnswer::Lost,
+        })?;
+        let mut answer = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|_| NoAnswer::Lost)? {
+            if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(NoAnswer::Lost);
+            }
+            answer.extend_from_slice(&chunk);
+        }
+        Ok((response.status(), answer.into()))
     }
 }
 
@@ -116,34 +137,19 @@ fn causes(error: &reqwest::Error) -> String {
 
 impl Wire for HttpWire {
     fn post(&self, url: &str, body: Bytes, timeout: Duration) -> Answered<'_> {
-        let client = self.client(url);
-        let request =
-            client.map(|client| client.post(format!("{url}{PEER_PATH}")).timeout(timeout).body(body).send());
         let url = url.to_owned();
         Box::pin(async move {
-            let Some(request) = request else { return Err(WireError::Unreachable(url)) };
-            let mut response = match request.await {
-                Ok(response) => response,
-                Err(error) if error.is_connect() || error.is_builder() => {
-                    return Err(WireError::Unreachable(url));
-                }
-                Err(_) => return Err(WireError::Lost(url)),
+            let answer = match is_https(&url) {
+                true => self.post_secured(&url, body, timeout).await,
+                false => self.plain.post(&url, body, timeout).await,
             };
-            match response.status().as_u16() {
-                200 => {}
-                401 => return Err(WireError::Unauthorized(url)),
+            match answer.map(|(status, answer)| (status.as_u16(), answer)) {
+                Ok((200, answer)) => Ok(answer),
+                Ok((401, _)) => Err(WireError::Unauthorized(url)),
                 // Turned away at the door: overloaded or going down.
-                404 | 503 => return Err(WireError::Unreachable(url)),
-                _ => return Err(WireError::Lost(url)),
+                Ok((404 | 503, _)) | Err(NoAnswer::Unreachable) => Err(WireError::Unreachable(url)),
+                Ok(_) | Err(NoAnswer::Lost) => Err(WireError::Lost(url)),
             }
-            let mut answer = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|_| WireError::Lost(url.clone()))? {
-                if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
-                    return Err(WireError::Lost(url));
-                }
-                answer.extend_from_slice(&chunk);
-            }
-            Ok(answer.into())
         })
     }
 }
