@@ -16,6 +16,7 @@ use http::{Request, StatusCode, Uri};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::{CONNECT_TIMEOUT, MAX_ANSWER_BYTES, PEER_PATH};
 use crate::peer::lock;
@@ -39,14 +40,25 @@ pub(super) enum NoAnswer {
 
 /// The connections to all coordinators.
 #[derive(Debug, Default)]
-pub(super) struct Plain(Mutex<HashMap<String, Arc<Channel>>>);
+pub(super) struct Plain {
+    channels: Mutex<HashMap<String, Arc<Channel>>>,
+    /// What connects. Nobody waits for it: it takes a moment at most, and leaves nothing behind.
+    connecting: TaskTracker,
+}
 
 /// The way to one coordinator.
 #[derive(Debug)]
 struct Channel {
     to: Uri,
     /// Held while a connection comes about, so that there is one.
-    open: tokio::sync::Mutex<Option<Open>>,
+    state: tokio::sync::Mutex<ChannelState>,
+}
+
+#[derive(Debug, Default)]
+struct ChannelState {
+    open: Option<Open>,
+    /// When there was no connection to be had.
+    failed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -62,6 +74,9 @@ type Used = Arc<Mutex<Instant>>;
 
 const KEEPERS: usize = 2;
 
+/// What takes a request, while its connection is needed.
+type Taker = (SendRequest<Bytes>, Used);
+
 impl Plain {
     /// Posts a body to the coordinator at a base URL, and gives the status and the body of its answer.
     pub(super) async fn post(
@@ -72,50 +87,74 @@ impl Plain {
     ) -> Result<(StatusCode, Bytes), NoAnswer> {
         let channel = self.channel(url)?;
         let until = Instant::now() + timeout;
-        let requests = tokio::time::timeout_at(until, channel.requests()).await;
-        let (requests, _needed) = requests.unwrap_or(Err(NoAnswer::Unreachable))?;
+        let taker = tokio::time::timeout_at(until, self.taker(&channel)).await;
+        let (requests, _needed) = taker.ok().flatten().ok_or(NoAnswer::Unreachable)?;
         let answer = ask(requests, &channel.to, body)?;
         tokio::time::timeout_at(until, read(answer)).await.unwrap_or(Err(NoAnswer::Lost))
     }
 
     fn channel(&self, url: &str) -> Result<Arc<Channel>, NoAnswer> {
-        let mut channels = lock(&self.0);
+        let mut channels = lock(&self.channels);
         if let Some(channel) = channels.get(url) {
             return Ok(Arc::clone(channel));
         }
         // Addresses change: those to which nothing is open are forgotten when there is a new one.
         channels.retain(|_, known| Arc::strong_count(known) > 1 || known.is_open());
         let to = format!("{url}{PEER_PATH}").parse().map_err(|_| NoAnswer::Unreachable)?;
-        let channel = Arc::new(Channel { to, open: tokio::sync::Mutex::default() });
+        let channel = Arc::new(Channel { to, state: tokio::sync::Mutex::default() });
         channels.insert(url.to_owned(), Arc::clone(&channel));
         Ok(channel)
+    }
+
+    /// What takes a request to a coordinator; `None` when that cannot be reached.
+    async fn taker(&self, channel: &Arc<Channel>) -> Option<Taker> {
+        if let Some(there) = channel.state.lock().await.there().await {
+            return Some(there);
+        }
+        // Whoever asks may have less patience than it takes; the next one finds what came of it.
+        let (channel, asked_at) = (Arc::clone(channel), Instant::now());
+        self.connecting.spawn(async move { channel.connected(asked_at).await }).await.ok()?
     }
 }
 
 impl Channel {
     fn is_open(&self) -> bool {
         let is_served = |open: &Open| Arc::strong_count(&open.used) >= KEEPERS;
-        self.open.try_lock().map_or(true, |open| open.as_ref().is_some_and(is_served))
+        self.state.try_lock().map_or(true, |state| state.open.as_ref().is_some_and(is_served))
     }
 
-    /// What takes requests: of the connection there is, or of a new one.
-    async fn requests(&self) -> Result<(SendRequest<Bytes>, Used), NoAnswer> {
-        let mut open = self.open.lock().await;
-        if let Some(there) = &*open {
-            // A connection that has ended says so.
-            if let Ok(requests) = there.requests.clone().ready().await {
-                *lock(&there.used) = Instant::now();
-                return Ok((requests, Arc::clone(&there.used)));
-            }
-            *open = None;
+    /// Connects, unless somebody else did meanwhile, or tried in vain.
+    async fn connected(&self, asked_at: Instant) -> Option<Taker> {
+        let mut state = self.state.lock().await;
+        if let Some(there) = state.there().await {
+            return Some(there);
+        }
+        if state.failed_at.is_some_and(|failed_at| failed_at >= asked_at) {
+            return None;
         }
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&self.to)).await;
-        let (requests, connection) = connected.ok().flatten().ok_or(NoAnswer::Unreachable)?;
+        let Some((requests, connection)) = connected.ok().flatten() else {
+            state.failed_at = Some(Instant::now());
+            return None;
+        };
         let used = Arc::new(Mutex::new(Instant::now()));
         let mut task = JoinSet::new();
         task.spawn(serve(connection, Arc::clone(&used)));
-        *open = Some(Open { requests: requests.clone(), used: Arc::clone(&used), _task: task });
-        Ok((requests, used))
+        state.open = Some(Open { requests: requests.clone(), used: Arc::clone(&used), _task: task });
+        Some((requests, used))
+    }
+}
+
+impl ChannelState {
+    /// What takes requests of the connection there is; one that has ended is dropped.
+    async fn there(&mut self) -> Option<Taker> {
+        let open = self.open.as_ref()?;
+        let Ok(requests) = open.requests.clone().ready().await else {
+            self.open = None;
+            return None;
+        };
+        *lock(&open.used) = Instant::now();
+        Some((requests, Arc::clone(&open.used)))
     }
 }
 

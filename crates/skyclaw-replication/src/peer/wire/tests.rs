@@ -140,6 +140,25 @@ async fn a_connection_that_ended_is_replaced_by_another() {
 }
 
 #[tokio::test]
+async fn a_connection_comes_about_though_who_asked_for_it_has_given_up() {
+    let mut server = server().await;
+    let (wire, url) = (wire(), server.url.clone());
+    tokio::select! {
+        biased;
+        answer = wire.post(&url, message("hello"), PATIENCE) => panic!("there is no connection yet: {answer:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let mut connection = server.next().await;
+    let answer = async {
+        let (_, mut answer) = connection.accept().await.expect("a request").expect("a request");
+        respond(&mut answer, 200, message("done"));
+        while connection.accept().await.is_some() {}
+    };
+    assert_eq!(beside(answer, wire.post(&url, message("hello"), PATIENCE)).await, Ok(message("done")));
+    assert!(server.connections.try_recv().is_err(), "there is one connection");
+}
+
+#[tokio::test]
 async fn who_is_not_there_is_unreachable() {
     let (listener, url) = listen().await;
     drop(listener);
