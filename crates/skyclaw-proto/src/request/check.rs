@@ -31,6 +31,11 @@ pub(super) fn required_text(field: &str, raw: Option<&str>, max: usize) -> Resul
     Ok(text.trim().to_owned())
 }
 
+/// A word that must be there, trimmed. What stands around it does not count.
+pub(super) fn required_word(field: &str, raw: Option<&str>, max: usize) -> Result<String, Invalid> {
+    required_text(field, raw.map(str::trim), max)
+}
+
 /// The name of the field is put together only when there is a fault to name it for.
 pub(super) fn bounded_text(field: impl Display, text: &str, max: usize) -> Result<(), Invalid> {
     if text.len() > max {
@@ -169,6 +174,8 @@ mod tests {
         assert_eq!(required_text("name", Some(" ab "), 4).expect("it is short enough"), "ab");
         assert!(required_text("name", Some("  ab "), 4).is_err());
         assert!(required_text("name", Some("  \t"), 4).is_err(), "blank is absent");
+        assert_eq!(required_word("kind", Some("  ab  \t"), 2).expect("it is short enough"), "ab");
+        assert!(required_word("kind", Some("abc"), 2).is_err());
         let longest = " ".repeat(limits::MAX_CAPABILITY_LEN - 1) + "a";
         assert_eq!(capabilities("c", Some(vec![longest.clone()])).expect("they are short enough").len(), 1);
         assert!(capabilities("c", Some(vec![longest + " "])).is_err());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
-use super::check::{bounded_text, required_host, required_text};
+use super::check::{bounded_text, required_host, required_word};
 use crate::limits;
 use crate::object;
 use crate::record::Event;
@@ -77,7 +77,7 @@ pub(super) fn check(events: Vec<EventBody>) -> Result<Vec<Event>, Invalid> {
 
 fn one(place: &str, event: EventBody) -> Result<Event, Invalid> {
     let field = format!("{place}.kind");
-    let kind = required_text(&field, event.kind.as_deref(), limits::MAX_EVENT_KIND_LEN)?;
+    let kind = required_word(&field, event.kind.as_deref(), limits::MAX_EVENT_KIND_LEN)?;
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
     if !kind.bytes().all(allowed) {
         return Err(Invalid::new(field, "must be of the characters a-z 0-9 . _ -"));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{between, optional_text, required_text, status};
+use super::check::{between, optional_text, required_text, required_word, status};
 use super::{EnqueueJobBody, Invalid};
 use crate::{Overlap, ScheduleId, limits, object};
 
@@ -90,7 +90,7 @@ impl CreateScheduleBody {
 
 /// A name stands in paths beside ids, and is never taken for one.
 fn name(raw: Option<&str>) -> Result<String, Invalid> {
-    let text = required_text("name", raw, limits::MAX_ID_LEN)?;
+    let text = required_word("name", raw, limits::MAX_ID_LEN)?;
     if text.starts_with(ScheduleId::PREFIX) {
         let prefix = ScheduleId::PREFIX;
         return Err(Invalid::new("name", format!("must not begin with {prefix}, as ids do")));

@@ -135,10 +135,11 @@ fn samples(rule: &Rule) -> (Vec<Value>, Vec<Value>) {
         ),
         Rule::Pattern(ABSOLUTE) => (vec![json!("/a"), json!(" /a/b ")], vec![json!("a"), json!("/a\0")]),
         Rule::Pattern(KIND) => {
-            (vec![json!("a.b_c-1"), json!(" a ")], vec![json!(""), json!("A"), json!(long(65))])
+            let widest = json!(format!("  {} ", long(64)));
+            (vec![json!("a.b_c-1"), json!(" a "), widest], vec![json!(""), json!("A"), json!(long(65))])
         }
         Rule::Pattern(SCHEDULE_NAME) => (
-            vec![json!("Aa:1"), json!(" a ")],
+            vec![json!("Aa:1"), json!(" a "), json!(format!("  {} ", long(128)))],
             vec![json!("sched_a"), json!("a b"), json!(long(129)), json!("")],
         ),
         Rule::Pattern(WHO) => (vec![json!(long(256)), json!(" a ")], vec![json!(long(257))]),
