@@ -58,7 +58,7 @@ impl HttpWire {
     /// A way with no connections yet, to these coordinators and others.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up; for an `https` URL, when this machine has no certificates that it trusts.
+    /// For an `https` URL, when the HTTP client cannot be set up, as where this machine has no certificates that it trusts.
     pub fn new<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let wire = Self { plain: Arc::default(), tls: Arc::default() };
         if let Some(url) = urls.into_iter().find(|url| is_https(url)) {
