@@ -30,7 +30,9 @@ impl Order {
                     self.heard_of += 1;
                 }
                 Change::PruneJobs(pruned) => {
-                    pruned.jobs.iter().for_each(|(id, _)| drop(self.places.remove(id)))
+                    for (id, _) in &pruned.jobs {
+                        self.places.remove(id);
+                    }
                 }
                 _ => {}
             }
