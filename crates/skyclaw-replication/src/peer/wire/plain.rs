@@ -14,9 +14,8 @@ use h2::client::{Connection, ResponseFuture, SendRequest};
 use http::header::CONTENT_LENGTH;
 use http::{Request, StatusCode, Uri};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{CONNECT_TIMEOUT, MAX_ANSWER_BYTES, PEER_PATH};
 use crate::peer::lock;
@@ -42,8 +41,8 @@ pub(super) enum NoAnswer {
 #[derive(Debug, Default)]
 pub(super) struct Plain {
     channels: Mutex<HashMap<String, Arc<Channel>>>,
-    /// What connects. Nobody waits for it: it takes a moment at most, and leaves nothing behind.
-    connecting: TaskTracker,
+    /// What connects, and what serves the connections. Nobody waits for them: they leave nothing behind.
+    tasks: TaskTracker,
 }
 
 /// The way to one coordinator.
@@ -65,8 +64,7 @@ struct ChannelState {
 struct Open {
     requests: SendRequest<Bytes>,
     used: Used,
-    /// What serves it, and ends with this.
-    _task: JoinSet<()>,
+    served: AbortOnDropHandle<()>,
 }
 
 /// When a connection was needed last. Who has a copy needs it still, but for the connection itself and who keeps it.
@@ -112,19 +110,19 @@ impl Plain {
             return Some(there);
         }
         // Whoever asks may have less patience than it takes; the next one finds what came of it.
-        let (channel, asked_at) = (Arc::clone(channel), Instant::now());
-        self.connecting.spawn(async move { channel.connected(asked_at).await }).await.ok()?
+        let (channel, tasks, asked_at) = (Arc::clone(channel), self.tasks.clone(), Instant::now());
+        self.tasks.spawn(async move { channel.connected(&tasks, asked_at).await }).await.ok()?
     }
 }
 
 impl Channel {
     fn is_open(&self) -> bool {
-        let is_served = |open: &Open| Arc::strong_count(&open.used) >= KEEPERS;
+        let is_served = |open: &Open| !open.served.is_finished();
         self.state.try_lock().map_or(true, |state| state.open.as_ref().is_some_and(is_served))
     }
 
     /// Connects, unless somebody else did meanwhile, or tried in vain.
-    async fn connected(&self, asked_at: Instant) -> Option<Taker> {
+    async fn connected(&self, tasks: &TaskTracker, asked_at: Instant) -> Option<Taker> {
         let mut state = self.state.lock().await;
         if let Some(there) = state.there().await {
             return Some(there);
@@ -138,9 +136,8 @@ impl Channel {
             return None;
         };
         let used = Arc::new(Mutex::new(Instant::now()));
-        let mut task = JoinSet::new();
-        task.spawn(serve(connection, Arc::clone(&used)));
-        state.open = Some(Open { requests: requests.clone(), used: Arc::clone(&used), _task: task });
+        let served = AbortOnDropHandle::new(tasks.spawn(serve(connection, Arc::clone(&used))));
+        state.open = Some(Open { requests: requests.clone(), used: Arc::clone(&used), served });
         Some((requests, used))
     }
 }
