@@ -181,7 +181,7 @@ impl State {
                 offers.push(set);
             }
         }
-        let ahead = self.queue.ahead(job, COUNTED + 1, |needs| offers.iter().any(|set| set.covers(needs)));
+        let ahead = self.queue.ahead(job, COUNTED + 1, &|needs| offers.iter().any(|set| set.covers(needs)));
         if ahead == 0 {
             return;
         }

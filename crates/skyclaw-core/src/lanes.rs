@@ -14,37 +14,47 @@
 //! a claim finds is what a search through all jobs would find, as the first of a lane comes before the others of it
 //! in every order, and no other host could have those either.
 //!
+//! Where the jobs of a key ask for very many different things, the first jobs of its lanes are in a group of the queue,
+//! which is opened and closed as a whole ([`group`]). For a lane in the queue that opens, a claim that waits is woken;
+//! for a group, one that can take any of it: no more can begin, as one alone has ended.
+//!
 //! A job counts as running while it is leased, and while it is lost: what nobody knows the end of may still run.
+
+mod group;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use skyclaw_proto::{Capabilities, JobId};
+use skyclaw_proto::Capabilities;
+#[cfg(test)]
+use skyclaw_proto::JobId;
 
+use self::group::Group;
 use crate::keys::OwnedKey;
 use crate::model::Job;
+use crate::outcome::Effect;
 use crate::queue::{Kind, Place, Queue};
 
-/// What a job waits for when its turn has not come: that fewer than `limit` with the key run.
+/// What a job waits for when its turn has not come: that fewer than so many with its key run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Turn {
+pub struct Turn {
     pub(crate) key: OwnedKey,
     pub(crate) limit: u32,
 }
-
-type Lane = BTreeMap<Place, JobId>;
 
 /// The jobs with one key.
 #[derive(Debug, Default)]
 struct Key {
     /// How many of them run.
     running: u32,
-    /// Those that wait, by their limit and kind.
-    lanes: BTreeMap<u32, HashMap<Kind, Lane>>,
+    /// Those that wait, by their limit.
+    groups: BTreeMap<u32, Group>,
 }
 
 impl Key {
     fn is_idle(&self) -> bool {
-        self.running == 0 && self.lanes.is_empty()
+        self.running == 0 && self.groups.is_empty()
     }
 }
 
@@ -52,19 +62,12 @@ impl Key {
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     keys: HashMap<OwnedKey, Key>,
-    /// How many wait and are not in the queue.
-    behind: usize,
-    /// Lanes that have put a job into the queue since this was last asked for. (A set, as a freeze looks at jobs in
-    /// no order, and all nodes must tell the same.)
-    opened: BTreeSet<(Turn, Kind)>,
+    /// What has put a job into the queue since this was last asked for: one lane, or a whole group. (A set, as a freeze
+    /// looks at jobs in no order, and all nodes must tell the same.)
+    opened: BTreeSet<(Turn, Option<Kind>)>,
 }
 
 impl Lanes {
-    /// How many wait and are not in the queue.
-    pub(crate) fn behind(&self) -> usize {
-        self.behind
-    }
-
     /// How many jobs with this key run.
     pub(crate) fn running(&self, key: &OwnedKey) -> u32 {
         self.keys.get(key).map_or(0, |key| key.running)
@@ -74,59 +77,36 @@ impl Lanes {
     pub(crate) fn ahead(&self, turn: &Turn, job: &Job, most: usize) -> usize {
         let Some(key) = self.keys.get(&turn.key) else { return 0 };
         let place = Place::of(job);
-        let lanes = key.lanes.values().flat_map(HashMap::values);
-        lanes.flat_map(|lane| lane.range(..place)).take(most).count()
+        key.groups.values().flat_map(|group| group.before(place)).take(most).count()
     }
 
     /// A job waits for its turn.
     pub(crate) fn enter(&mut self, queue: &mut Queue, turn: &Turn, job: &Job) {
-        let (kind, place) = (Kind::of(job), Place::of(job));
+        let kind = Kind::of(job);
         let key = self.keys.entry(turn.key.clone()).or_default();
         let is_open = key.running < turn.limit;
-        let lane = key.lanes.entry(turn.limit).or_default().entry(kind.clone()).or_default();
-        let first = lane.first_key_value().map(|(place, _)| *place);
-        if lane.insert(place, job.id.clone()).is_some() {
-            return;
+        let group = key.groups.entry(turn.limit).or_insert_with(|| Group::new(is_open));
+        if group.enter(queue, &kind, Place::of(job), &job.id) && is_open {
+            self.opened.insert((turn.clone(), Some(kind)));
         }
-        self.behind += 1;
-        if !is_open || first.is_some_and(|first| first < place) {
-            return;
-        }
-        if let Some(first) = first {
-            queue.take_out(&kind, first);
-            self.behind += 1;
-        }
-        queue.put(kind.clone(), place, &job.id);
-        self.behind -= 1;
-        self.opened.insert((turn.clone(), kind));
     }
 
     /// A job waits no more.
     pub(crate) fn leave(&mut self, queue: &mut Queue, turn: &Turn, job: &Job) {
-        let (kind, place) = (Kind::of(job), Place::of(job));
+        let kind = Kind::of(job);
         let Some(key) = self.keys.get_mut(&turn.key) else { return };
-        let is_open = key.running < turn.limit;
-        let Some(lanes) = key.lanes.get_mut(&turn.limit) else { return };
-        let Some(lane) = lanes.get_mut(&kind) else { return };
-        let was_first = lane.first_key_value().is_some_and(|(first, _)| *first == place);
-        if lane.remove(&place).is_none() {
-            return;
-        }
-        if is_open && was_first {
-            queue.take_out(&kind, place);
-            if let Some((next, id)) = lane.first_key_value() {
-                queue.put(kind.clone(), *next, id);
-                self.behind -= 1;
-                self.opened.insert((turn.clone(), kind.clone()));
+        let Some(group) = key.groups.get_mut(&turn.limit) else { return };
+        let were_many = group.many().is_some();
+        if group.leave(queue, &kind, Place::of(job)) && group.is_open() {
+            // Of many, one claim alone was woken so far, though there may be room for more by now.
+            match group.many() {
+                Some(_) => drop(self.opened.insert((turn.clone(), None))),
+                None if were_many => self.opened.extend(group.all(turn)),
+                None => drop(self.opened.insert((turn.clone(), Some(kind)))),
             }
-        } else {
-            self.behind -= 1;
         }
-        if lane.is_empty() {
-            lanes.remove(&kind);
-            if lanes.is_empty() {
-                key.lanes.remove(&turn.limit);
-            }
+        if group.is_empty() {
+            key.groups.remove(&turn.limit);
         }
         self.forget_if_idle(&turn.key);
     }
@@ -135,11 +115,8 @@ impl Lanes {
     pub(crate) fn begin(&mut self, queue: &mut Queue, key: &OwnedKey) {
         let found = self.keys.entry(key.clone()).or_default();
         found.running += 1;
-        for (kind, lane) in found.lanes.get(&found.running).into_iter().flatten() {
-            if let Some((first, _)) = lane.first_key_value() {
-                queue.take_out(kind, *first);
-                self.behind += 1;
-            }
+        if let Some(group) = found.groups.get_mut(&found.running) {
+            group.set_open(queue, false);
         }
     }
 
@@ -148,24 +125,27 @@ impl Lanes {
         let Some(found) = self.keys.get_mut(key) else { return };
         let limit = found.running;
         found.running = limit.saturating_sub(1);
-        for (kind, lane) in found.lanes.get(&limit).into_iter().flatten() {
-            if let Some((first, id)) = lane.first_key_value() {
-                queue.put(kind.clone(), *first, id);
-                self.behind -= 1;
-                self.opened.insert((Turn { key: key.clone(), limit }, kind.clone()));
+        if let Some(group) = found.groups.get_mut(&limit) {
+            group.set_open(queue, true);
+            let turn = Turn { key: key.clone(), limit };
+            match group.many() {
+                Some(_) => drop(self.opened.insert((turn, None))),
+                None => self.opened.extend(group.all(&turn)),
             }
         }
         self.forget_if_idle(key);
     }
 
-    /// What the jobs ask of a host that came into the queue since this was last asked for and are there still.
-    pub(crate) fn take_opened(&mut self) -> impl Iterator<Item = Capabilities> {
+    /// For whom claims are to be woken: for what came into the queue since this was last asked for and is there still.
+    pub(crate) fn take_opened(&mut self) -> impl Iterator<Item = Effect> {
         let keys = &self.keys;
         std::mem::take(&mut self.opened).into_iter().filter_map(|(turn, kind)| {
-            let key = keys.get(&turn.key)?;
-            let is_open = key.running < turn.limit;
-            let waits = key.lanes.get(&turn.limit).is_some_and(|lanes| lanes.contains_key(&kind));
-            (is_open && waits).then_some(kind.required)
+            let group = keys.get(&turn.key)?.groups.get(&turn.limit)?;
+            match kind {
+                _ if !group.is_open() => None,
+                Some(kind) => group.has(&kind).then_some(Effect::JobQueued { required: kind.required }),
+                None => Some(Effect::TurnCame { turn }),
+            }
         })
     }
 
@@ -179,6 +159,16 @@ impl Lanes {
         !self.opened.is_empty()
     }
 
+    /// What the jobs ask for that are first in their lanes, in their order, where a group is for these.
+    pub(crate) fn firsts<'a>(
+        &self,
+        queue: &'a Queue,
+        turn: &Turn,
+    ) -> impl Iterator<Item = &'a Capabilities> + use<'a> {
+        let group = self.keys.get(&turn.key).and_then(|key| key.groups.get(&turn.limit)?.many());
+        group.into_iter().flat_map(|group| queue.needs_in(group))
+    }
+
     fn forget_if_idle(&mut self, key: &OwnedKey) {
         if self.keys.get(key).is_some_and(Key::is_idle) {
             self.keys.remove(key);
@@ -188,7 +178,7 @@ impl Lanes {
     /// All that wait, those in the queue too.
     #[cfg(test)]
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &JobId> {
-        self.keys.values().flat_map(|key| key.lanes.values()).flat_map(HashMap::values).flat_map(Lane::values)
+        self.keys.values().flat_map(|key| key.groups.values()).flat_map(Group::jobs)
     }
 
     /// How many jobs with each key run.

@@ -54,6 +54,7 @@ pub use by_id::{ById, Ids};
 pub use command::{Command, Completion, IdempotencyKey, LeaseRef, Operation};
 pub use freeze::{Freeze, KEPT_FREEZES, Thawed};
 pub use history::{Event, History};
+pub use lanes::Turn;
 pub use life::{Attempt, Life};
 pub use model::{
     Assignment, Condition, Drain, EndStatus, Ended, Host, HostEvent, HostFreeze, Job, Lease, Lost, Phase,

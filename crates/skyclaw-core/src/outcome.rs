@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::command::IdempotencyKey;
 use crate::freeze::Freeze;
+use crate::lanes::Turn;
 use crate::model::{Host, Job, Service};
 use crate::restore::Restore;
 use crate::retention::Pruned;
@@ -307,6 +308,12 @@ pub enum Effect {
     JobQueued {
         /// What it asks of a host.
         required: Capabilities,
+    },
+    /// Jobs that ask for many different things have their turn: wake a claim that could take one of them
+    /// ([`State::have_turn`](crate::State::have_turn)).
+    TurnCame {
+        /// What they waited for.
+        turn: Turn,
     },
     /// A lease began: count its time.
     LeaseHeld {

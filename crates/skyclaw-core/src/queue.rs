@@ -9,55 +9,40 @@
 //! when the bucket was empty (those that have noticed) or it comes before what views know of (a job that
 //! is queued again).
 //!
+//! Jobs of which only so many run at once can be in a group, which claims pass by while it is closed
+//! ([`crate::lanes`]). To a view it is one more bucket, in which each set finds a first job of its own: those are
+//! in a queue inside. Opening it tells the views that have found nothing there since; closing it tells nobody.
+//! So either costs no more than the looks that were taken in between.
+//!
 //! A view's set is what a host has *of what any job asks for*, so hosts that differ only in what
 //! nobody asks for share one. Views are a cache: they are made when first asked for and never decide
 //! anything, so two nodes with different views hand out the same jobs.
 
-use std::cmp::Reverse;
+mod content;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use skyclaw_proto::{Capabilities, JobId};
 
+use self::content::{Content, Group};
+pub(crate) use self::content::{Kind, Place};
 use crate::by_id::ById;
 use crate::model::Job;
 use crate::subsets::Subsets;
 use crate::supersets::Supersets;
 
-/// Where a job stands: higher priority first, then the order of enqueueing. Unique by its `seq`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    priority: Reverse<u8>,
-    seq: u64,
-}
-
-impl Place {
-    pub(crate) fn of(job: &Job) -> Self {
-        Self { priority: Reverse(job.priority), seq: job.seq }
-    }
-}
-
-/// What the jobs of a bucket have in common.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Kind {
-    pub(crate) required: Capabilities,
-    priority: u8,
-}
-
-impl Kind {
-    pub(crate) fn of(job: &Job) -> Self {
-        Self { required: job.needs(), priority: job.priority }
-    }
-}
-
 type BucketId = u64;
 type ViewId = u64;
 
+/// A group of jobs in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupId(BucketId);
+
 #[derive(Debug)]
 struct Bucket {
-    kind: Kind,
-    jobs: BTreeMap<Place, JobId>,
-    /// The views that cover `required`.
+    content: Content,
+    /// The views that cover what all jobs in here ask for.
     views: Vec<ViewId>,
     /// Those among them that know of no place here, as they found the bucket empty.
     unaware: Vec<ViewId>,
@@ -66,8 +51,9 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn head(&self) -> Option<Place> {
-        self.jobs.keys().next().copied()
+    /// Whether a view may know of a place behind this one.
+    fn is_known_behind(&self, place: Place) -> bool {
+        self.latest_known.is_some_and(|known| place < known)
     }
 }
 
@@ -102,7 +88,7 @@ pub(crate) struct Queue {
     buckets: ById<BucketId, Bucket>,
     bucket_of: HashMap<Kind, BucketId>,
     bucket_sets: Subsets<BucketId>,
-    /// How many buckets ask for each capability; what is not in here nobody asks for.
+    /// How many buckets, and how many jobs in groups, ask for each capability; what is not in here nobody asks for.
     asked: HashMap<Arc<str>, usize>,
     views: HashMap<ViewId, View>,
     view_of: HashMap<Capabilities, ViewId>,
@@ -133,9 +119,9 @@ impl Queue {
     /// The same by what the queue knows of a job.
     pub(crate) fn put(&mut self, kind: Kind, place: Place, job: &JobId) {
         let id = self.bucket_for(kind);
-        let Some(bucket) = self.buckets.get_mut(&id) else { return };
-        let old = bucket.head();
-        if bucket.jobs.insert(place, job.clone()).is_none() {
+        let Some(Bucket { content: Content::Kind(_, jobs), .. }) = self.buckets.get_mut(&id) else { return };
+        let old = jobs.keys().next().copied();
+        if jobs.insert(place, job.clone()).is_none() {
             self.len += 1;
         }
         if old.is_none() {
@@ -154,12 +140,12 @@ impl Queue {
     /// The same by what the queue knows of a job.
     pub(crate) fn take_out(&mut self, kind: &Kind, place: Place) {
         let Some(id) = self.bucket_of.get(kind) else { return };
-        let Some(bucket) = self.buckets.get_mut(id) else { return };
-        if bucket.jobs.remove(&place).is_none() {
+        let Some(Bucket { content: Content::Kind(_, jobs), .. }) = self.buckets.get_mut(id) else { return };
+        if jobs.remove(&place).is_none() {
             return;
         }
         self.len -= 1;
-        if bucket.jobs.is_empty() {
+        if jobs.is_empty() {
             self.empty_buckets += 1;
         }
         if self.empty_buckets > SPARE_BUCKETS + self.buckets.len() / 2 {
@@ -167,8 +153,89 @@ impl Queue {
         }
     }
 
+    /// Makes a group, which is closed.
+    pub(crate) fn add_group(&mut self) -> GroupId {
+        let id = self.add_bucket(Content::Group(Box::default()));
+        GroupId(id)
+    }
+
+    /// Drops a group with what is in it.
+    pub(crate) fn drop_group(&mut self, id: GroupId) {
+        self.close(id);
+        let Some(bucket) = self.buckets.remove(&id.0) else { return };
+        self.forget(id.0, &bucket);
+        if let Content::Group(group) = &bucket.content {
+            for needs in group.needs.values() {
+                self.unask(needs);
+            }
+        }
+    }
+
+    /// Adds a job to a group.
+    pub(crate) fn put_in(&mut self, id: GroupId, kind: Kind, place: Place, job: &JobId) {
+        let Some(group) = self.group(id) else { return };
+        let (required, is_open) = (kind.required.clone(), group.is_open);
+        group.jobs.put(kind, place, job);
+        let is_new = group.needs.insert(place, required.clone()).is_none();
+        let first = group.needs.keys().next().copied().unwrap_or(place);
+        if is_new {
+            self.len += usize::from(is_open);
+            self.ask(&required);
+        }
+        if is_open {
+            self.announce(id.0, place);
+        } else if self.buckets.get(&id.0).is_some_and(|bucket| bucket.is_known_behind(place)) {
+            // Who knows of none hears of the group when it opens; if now, of the first that is in there.
+            self.announce(id.0, first);
+        }
+    }
+
+    /// Takes a job out of a group, if it is there.
+    pub(crate) fn take_from(&mut self, id: GroupId, kind: &Kind, place: Place) {
+        let Some(group) = self.group(id) else { return };
+        group.jobs.take_out(kind, place);
+        if group.needs.remove(&place).is_some() {
+            self.len -= usize::from(group.is_open);
+            self.unask(&kind.required);
+        }
+    }
+
+    /// Lets claims find the jobs of a group.
+    pub(crate) fn open(&mut self, id: GroupId) {
+        let Some(group) = self.group(id).filter(|group| !group.is_open) else { return };
+        group.is_open = true;
+        let (first, count) = (group.needs.keys().next().copied(), group.jobs.len());
+        self.len += count;
+        if let Some(first) = first {
+            self.announce_to_unaware(id.0, first);
+        }
+    }
+
+    /// Lets no claim find them.
+    pub(crate) fn close(&mut self, id: GroupId) {
+        if let Some(group) = self.group(id).filter(|group| group.is_open) {
+            group.is_open = false;
+            self.len -= group.jobs.len();
+        }
+    }
+
+    /// What the jobs of a group ask for, in their order.
+    pub(crate) fn needs_in(&self, id: GroupId) -> impl Iterator<Item = &Capabilities> {
+        let bucket = self.buckets.get(&id.0);
+        let group = bucket.and_then(|bucket| match &bucket.content {
+            Content::Group(group) => Some(group),
+            Content::Kind(..) => None,
+        });
+        group.into_iter().flat_map(|group| group.needs.values())
+    }
+
     /// The first job a host with these capabilities may have.
     pub(crate) fn first(&mut self, capabilities: &Capabilities) -> Option<&JobId> {
+        self.find(capabilities).map(|(_, id)| id)
+    }
+
+    /// The same, and its place.
+    fn find(&mut self, capabilities: &Capabilities) -> Option<(Place, &JobId)> {
         let view_id = self.view_for(capabilities);
         let view = self.views.get_mut(&view_id)?;
         let first = loop {
@@ -177,7 +244,7 @@ impl Queue {
                 view.know(id, None);
                 continue;
             };
-            match bucket.head() {
+            match bucket.content.first(&view.set).map(|(place, _)| place) {
                 Some(head) if head == place => break id,
                 None => {
                     view.know(id, None);
@@ -189,38 +256,61 @@ impl Queue {
                 }
             }
         };
-        self.buckets.get(&first)?.jobs.first_key_value().map(|(_, id)| id)
+        self.buckets.get_mut(&first)?.content.first(&view.set)
     }
 
     /// How many jobs come before one, of those whose needs are `of_interest`, counted up to `most`.
-    pub(crate) fn ahead(&self, job: &Job, most: usize, of_interest: impl Fn(&Capabilities) -> bool) -> usize {
-        let place = Place::of(job);
-        let before = |bucket: &Bucket| bucket.head().is_some_and(|head| head < place);
-        let buckets =
-            self.buckets.values().filter(|bucket| before(bucket) && of_interest(&bucket.kind.required));
-        buckets.flat_map(|bucket| bucket.jobs.range(..place)).take(most).count()
+    pub(crate) fn ahead(&self, job: &Job, most: usize, of_interest: &dyn Fn(&Capabilities) -> bool) -> usize {
+        let mut count = 0;
+        for bucket in self.buckets.values() {
+            count += bucket.content.ahead(job, most - count, of_interest);
+            if count == most {
+                break;
+            }
+        }
+        count
     }
 
-    /// All queued jobs, in no order.
+    /// All jobs that are found, in no order.
     #[cfg(test)]
-    pub(crate) fn jobs(&self) -> impl Iterator<Item = &JobId> {
-        self.buckets.values().flat_map(|bucket| bucket.jobs.values())
+    pub(crate) fn jobs(&self) -> Vec<&JobId> {
+        self.buckets.values().flat_map(|bucket| bucket.content.found()).collect()
     }
 
-    /// Tells the views that know of no place of a bucket, or of a later one only, of its first job.
+    fn group(&mut self, id: GroupId) -> Option<&mut Group> {
+        match &mut self.buckets.get_mut(&id.0)?.content {
+            Content::Group(group) => Some(group),
+            Content::Kind(..) => None,
+        }
+    }
+
+    /// Tells the views that know of no place of a bucket, or of a later one only, of a job in it.
     fn announce(&mut self, id: BucketId, place: Place) {
         let Some(bucket) = self.buckets.get_mut(&id) else { return };
-        let unaware = std::mem::take(&mut bucket.unaware);
-        let is_early = bucket.latest_known.is_some_and(|known| place < known);
-        let told = if is_early { &bucket.views } else { &unaware };
-        for view in told {
+        if !bucket.is_known_behind(place) {
+            return self.announce_to_unaware(id, place);
+        }
+        bucket.unaware.clear();
+        bucket.latest_known = Some(place);
+        for view in &bucket.views {
             let Some(view) = self.views.get_mut(view) else { continue };
             if view.place_of.get(&id).is_none_or(|known| place < *known) {
                 view.know(id, Some(place));
             }
         }
-        if is_early || !told.is_empty() {
-            bucket.latest_known = Some(place);
+    }
+
+    /// The same, but only those that know of none.
+    fn announce_to_unaware(&mut self, id: BucketId, place: Place) {
+        let Some(bucket) = self.buckets.get_mut(&id) else { return };
+        let unaware = std::mem::take(&mut bucket.unaware);
+        if !unaware.is_empty() {
+            bucket.latest_known = bucket.latest_known.max(Some(place));
+        }
+        for view in unaware {
+            if let Some(view) = self.views.get_mut(&view) {
+                view.know(id, Some(place));
+            }
         }
     }
 
@@ -228,17 +318,38 @@ impl Queue {
         if let Some(id) = self.bucket_of.get(&kind) {
             return *id;
         }
-        let id = self.fresh_id();
-        for capability in kind.required.iter() {
-            *self.asked.entry(capability.clone()).or_default() += 1;
-        }
-        self.bucket_sets.insert(id, &kind.required);
-        let views: Vec<_> = self.view_sets.covering(&kind.required).collect();
-        let unaware = views.clone();
-        self.bucket_of.insert(kind.clone(), id);
-        self.buckets.insert(id, Bucket { kind, jobs: BTreeMap::new(), views, unaware, latest_known: None });
+        self.ask(&kind.required);
+        let id = self.add_bucket(Content::Kind(kind.clone(), BTreeMap::new()));
+        self.bucket_of.insert(kind, id);
         self.empty_buckets += 1;
         id
+    }
+
+    fn add_bucket(&mut self, content: Content) -> BucketId {
+        let id = self.fresh_id();
+        let required = content.required();
+        self.bucket_sets.insert(id, &required);
+        let views: Vec<_> = self.view_sets.covering(&required).collect();
+        let unaware = views.clone();
+        self.buckets.insert(id, Bucket { content, views, unaware, latest_known: None });
+        id
+    }
+
+    fn ask(&mut self, required: &Capabilities) {
+        for capability in required.iter() {
+            *self.asked.entry(capability.clone()).or_default() += 1;
+        }
+    }
+
+    fn unask(&mut self, required: &Capabilities) {
+        for capability in required.iter() {
+            if let Some(count) = self.asked.get_mut(capability) {
+                *count -= 1;
+                if *count == 0 {
+                    self.asked.remove(capability);
+                }
+            }
+        }
     }
 
     fn view_for(&mut self, capabilities: &Capabilities) -> ViewId {
@@ -258,11 +369,11 @@ impl Queue {
         let mut view = View { set: set.clone(), heads, place_of, last_used: self.uses };
         for bucket_id in self.bucket_sets.candidates(&set) {
             let Some(bucket) = self.buckets.get_mut(&bucket_id) else { continue };
-            if !set.covers(&bucket.kind.required) {
+            if !bucket.content.is_for(&set) {
                 continue;
             }
             bucket.views.push(id);
-            match bucket.head() {
+            match bucket.content.earliest() {
                 None => bucket.unaware.push(id),
                 head => {
                     view.know(bucket_id, head);
@@ -292,24 +403,24 @@ impl Queue {
     }
 
     fn drop_empty_buckets(&mut self) {
-        for (id, bucket) in self.buckets.extract_if(|_, bucket| bucket.jobs.is_empty()) {
-            self.bucket_of.remove(&bucket.kind);
-            self.bucket_sets.remove(id, &bucket.kind.required);
-            for capability in bucket.kind.required.iter() {
-                if let Some(count) = self.asked.get_mut(capability) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.asked.remove(capability);
-                    }
-                }
-            }
-            for view in &bucket.views {
-                if let Some(view) = self.views.get_mut(view) {
-                    view.know(id, None);
-                }
-            }
+        let spare: Vec<_> = self.buckets.extract_if(|_, bucket| bucket.content.is_spare()).collect();
+        for (id, bucket) in spare {
+            let Content::Kind(kind, _) = &bucket.content else { continue };
+            self.bucket_of.remove(kind);
+            self.unask(&kind.required);
+            self.forget(id, &bucket);
         }
         self.empty_buckets = 0;
+    }
+
+    /// Nobody finds a bucket any more that was taken out.
+    fn forget(&mut self, id: BucketId, bucket: &Bucket) {
+        self.bucket_sets.remove(id, &bucket.content.required());
+        for view in &bucket.views {
+            if let Some(view) = self.views.get_mut(view) {
+                view.know(id, None);
+            }
+        }
     }
 
     fn fresh_id(&mut self) -> u64 {
@@ -319,5 +430,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-#[path = "queue_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -42,10 +42,6 @@ pub(crate) struct Waiting {
 pub(crate) type Due = BTreeMap<(Timestamp, u64), JobId>;
 
 impl Waiting {
-    pub(crate) fn len(&self) -> usize {
-        self.under.len()
-    }
-
     /// Why a job waits.
     pub(crate) fn reason(&self, id: &JobId) -> Option<Reason> {
         self.under.get(id).copied()

@@ -14,7 +14,7 @@ use crate::by_id::ById;
 use crate::dependents::Dependents;
 use crate::freeze::Freeze;
 use crate::keys::Unique;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Turn};
 use crate::model::{Host, Job, Lease, Phase, Service};
 use crate::queue::Queue;
 use crate::restore::Restore;
@@ -168,7 +168,7 @@ impl State {
     /// How many jobs are queued.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len() + self.waiting.len() + self.lanes.behind()
+        usize::try_from(self.jobs_in(JobStatus::Queued)).unwrap_or(usize::MAX)
     }
 
     /// How many jobs there are that some host could be given: that do not wait for their time, their turn or others.
@@ -234,6 +234,12 @@ impl State {
     /// Whether a job is queued that a host that offers this could take. (Changes nothing but a cache.)
     pub fn queued_for(&mut self, offers: &Capabilities) -> bool {
         !self.claims_stopped() && self.queue.first(offers).is_some()
+    }
+
+    /// What the jobs ask for, in their order, that have this turn: where it is told of with an
+    /// [`Effect::TurnCame`](crate::Effect::TurnCame), and that is while they ask for many different things.
+    pub fn have_turn(&self, turn: &Turn) -> impl Iterator<Item = &Capabilities> {
+        self.lanes.firsts(&self.queue, turn)
     }
 
     /// What a host that claims a service is told.

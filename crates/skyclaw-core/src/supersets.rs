@@ -55,6 +55,11 @@ impl<K: Ord + Copy> Supersets<K> {
         candidates.copied().filter(move |key| self.sets.get(key).is_some_and(|set| set.covers(required)))
     }
 
+    /// All sets, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = &Capabilities> {
+        self.sets.values()
+    }
+
     /// Whether any set has this capability.
     pub fn mentions(&self, capability: &str) -> bool {
         self.holders.contains_key(capability)

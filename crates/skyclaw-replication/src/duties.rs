@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::error::WriteError;
 use crate::machine::Woken;
-use crate::machine::memory::{Beat, ClaimLook, Memory};
+use crate::machine::claims::ClaimLook;
+use crate::machine::memory::{Beat, Memory};
 use crate::node::{Inner, Written};
 use crate::peer::LeaderError;
 use crate::proposer::{Decided, Seat, Waiting};

@@ -68,8 +68,7 @@ impl State {
         let reply = draft.operate(&command.operation, archive);
         draft.settle();
         if draft.state.lanes.has_opened() {
-            let opened = draft.state.lanes.take_opened();
-            draft.effects.extend(opened.map(|required| Effect::JobQueued { required }));
+            draft.effects.extend(draft.state.lanes.take_opened());
         }
         let Draft { mut changes, mut effects, .. } = draft;
         match (&reply, &command.idempotency) {

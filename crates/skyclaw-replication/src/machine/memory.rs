@@ -8,13 +8,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skyclaw_core::{ById, Change, Claimable, Effect, Host, HostFreeze, Job, Notice, Operation, State};
+use skyclaw_core::{ById, Change, Effect, Host, HostFreeze, Job, Notice, Operation, State};
 use skyclaw_proto::logs::LogWant;
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::response::{self, Stop, StopReason};
-use skyclaw_proto::{
-    Capabilities, EventId, HostId, HostState, JobId, RestoreId, ServiceId, Timestamp, record,
-};
+use skyclaw_proto::{EventId, HostId, HostState, JobId, RestoreId, ServiceId, Timestamp, record};
 use skyclaw_store::Batch;
 use tokio::sync::oneshot;
 
@@ -23,7 +21,7 @@ use super::leases::Leases;
 use super::live::Live;
 use super::logs::{Logs, is_news};
 use super::orders::{Order, orders};
-use super::parking::{Parking, Woken};
+use super::parking::Parking;
 use super::seen::Seen;
 use super::timetable::Timetable;
 use super::watchers::Watchers;
@@ -53,11 +51,11 @@ pub(crate) struct Memory {
     told: ById<HostId, BTreeSet<Order>>,
     /// The service each host that does not say what it runs was told of last.
     last_service: ById<HostId, ServiceId>,
-    closing: bool,
+    pub(super) closing: bool,
     /// How often a job has ended.
     ends: u64,
     /// Until when claims find nothing, because somebody waits for all leases to be over.
-    held_until: Option<Instant>,
+    pub(super) held_until: Option<Instant>,
     /// When the leader may let claims go on that a restore holds back.
     release_at: Option<Instant>,
     /// The restore whose parts are laid by, and since when this leader has seen it wait.
@@ -111,14 +109,6 @@ impl Unwritten {
     }
 }
 
-/// Whether a claim finds something, or what to wait for.
-#[derive(Debug)]
-pub(crate) enum ClaimLook {
-    UnknownHost,
-    Found,
-    Wait(oneshot::Receiver<Woken>),
-}
-
 /// The answer to a heartbeat, and what to wait for before it is sent.
 #[derive(Debug)]
 pub(crate) struct Beat {
@@ -158,10 +148,8 @@ impl Memory {
             match effect {
                 // It was claimed in the entry that queued it.
                 Effect::JobQueued { .. } if self.state.in_queue() == 0 => {}
-                Effect::JobQueued { required } => {
-                    let state = &self.state;
-                    self.claims.wake_one(&required, |host| has_room(state, host));
-                }
+                Effect::JobQueued { required } => self.wake_for_job(&required),
+                Effect::TurnCame { turn } => self.wake_for_turn(&turn),
                 Effect::LeaseHeld { job, fence, host } => self.leases.begin(job, fence, host, now),
                 Effect::LeaseOver { job } => self.leases.end(&job),
                 Effect::StopRun { host, .. } | Effect::TellHost { host } => self.beats.wake(&host),
@@ -236,37 +224,6 @@ impl Memory {
         self.logs.clear();
     }
 
-    /// Looks whether a claim would find something. If not, and it may wait, says what for.
-    pub(crate) fn look_for_claim(&mut self, host: &HostId) -> ClaimLook {
-        let claimable = self.state.claimable(host);
-        if claimable != Claimable::UnknownHost {
-            self.hearing.heard(host, Instant::now());
-        }
-        match claimable {
-            Claimable::UnknownHost => ClaimLook::UnknownHost,
-            Claimable::Yes if !self.holds_claims() => ClaimLook::Found,
-            _ if self.closing => ClaimLook::Wait(oneshot::channel().1),
-            // What is there is held back, which ends for all hosts at once.
-            Claimable::Yes | Claimable::Full => ClaimLook::Wait(self.claims.park_full(host.clone())),
-            Claimable::Nothing => {
-                let Some(set) = self.state.offers(host).cloned() else { return ClaimLook::UnknownHost };
-                ClaimLook::Wait(self.claims.park(host.clone(), &set))
-            }
-        }
-    }
-
-    /// Calls claims that wait for jobs that ask for these and are about to be queued.
-    pub(crate) fn call_claims(
-        &mut self,
-        wanted: &[Capabilities],
-    ) -> Vec<oneshot::Receiver<crate::proposer::Waiting>> {
-        if self.holds_claims() || self.state.claims_stopped() {
-            return Vec::new();
-        }
-        let state = &self.state;
-        self.claims.call(wanted, |host| has_room(state, host))
-    }
-
     /// Takes in a heartbeat of a host that brings the output `logs`, if it can. `None` when the host is unknown.
     pub(crate) fn beat(
         &mut self,
@@ -315,18 +272,6 @@ impl Memory {
         self.told.remove(id);
     }
 
-    /// Lets no claim find anything until then, or lets all of them look again.
-    pub(crate) fn hold_claims(&mut self, until: Option<Instant>) {
-        let was_held = std::mem::replace(&mut self.held_until, until).is_some();
-        if was_held && until.is_none() {
-            self.claims.wake_all();
-        }
-    }
-
-    fn holds_claims(&self) -> bool {
-        self.held_until.is_some()
-    }
-
     /// The restore after which claims may be answered again: as much time has passed as a lease lasts that
     /// began, unknown here, at the moment of the restore.
     pub(crate) fn to_release(&self, now: Instant) -> Option<RestoreId> {
@@ -343,11 +288,6 @@ impl Memory {
     /// Whether a request of a host waits here.
     pub(super) fn waits(&self, host: &HostId) -> bool {
         self.beats.is_watched(host) || self.claims.has(host)
-    }
-
-    /// Whether claims find nothing at the moment, as somebody waits for all leases to be over.
-    pub(super) fn is_held(&self, now: Instant) -> bool {
-        self.held_until.is_some_and(|until| now < until)
     }
 
     /// Has hosts look at what they have to stop whose time to be drained is over by now and was not before.
@@ -436,18 +376,7 @@ impl Memory {
         self.jobs.sweep();
         self.beats.sweep();
         self.logs.sweep(&self.state, Instant::now());
-        // Ten thousand hosts may wait, each with a set of its own: one job is no reason to wake them all.
-        let mut left = self.state.in_queue();
-        let sets = if left > 0 { self.claims.sets() } else { Vec::new() };
-        for set in sets {
-            if left == 0 {
-                break;
-            }
-            if self.state.queued_for(&set) {
-                let state = &self.state;
-                left -= usize::from(self.claims.wake_one(&set, |host| has_room(state, host)));
-            }
-        }
+        self.wake_who_was_missed();
     }
 
     /// Wakes everyone, and lets nobody wait any more.
@@ -460,10 +389,6 @@ impl Memory {
     }
 }
 
-fn has_room(state: &State, host: &HostId) -> bool {
-    state.host(host).is_some_and(|host| host.active_leases < host.max_parallel && host.takes_work())
-}
-
 #[cfg(test)]
 #[path = "memory_tests.rs"]
-mod tests;
+pub(super) mod tests;

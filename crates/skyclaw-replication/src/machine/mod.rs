@@ -15,6 +15,7 @@
 //! [`Machine`] says so through its health, and the proposer takes no more writes.
 
 mod ahead;
+pub(crate) mod claims;
 mod explain;
 mod handle;
 mod hearing;

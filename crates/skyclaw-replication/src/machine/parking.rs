@@ -91,6 +91,11 @@ impl Parking {
         self.take_one(required, has_room).is_some_and(|wake| wake.send(Woken::Look).is_ok())
     }
 
+    /// The capabilities for which somebody waits, beginning with who has waited longest.
+    pub(crate) fn longest_waiting_sets(&self) -> impl Iterator<Item = &Capabilities> {
+        self.fronts.iter()
+    }
+
     /// Jobs that ask for these are about to be queued: calls for each a claim that could take it, as
     /// [`Self::wake_one`] does. Where they will be, unless they are gone by then.
     pub(crate) fn call(

@@ -107,7 +107,7 @@ proptest! {
     fn the_effects_tell_which_leases_are_held_and_what_waits(steps in steps()) {
         let mut held = BTreeMap::new();
         play(&steps, |turn| {
-            let mut woken = Vec::new();
+            let (mut woken, mut turns) = (Vec::new(), Vec::new());
             for effect in &turn.outcome.effects {
                 match effect {
                     Effect::LeaseHeld { job, fence, host } => {
@@ -115,6 +115,7 @@ proptest! {
                     }
                     Effect::LeaseOver { job } => drop(held.remove(job)),
                     Effect::JobQueued { required } => woken.push(required),
+                    Effect::TurnCame { turn } => turns.push(turn.clone()),
                     _ => {}
                 }
             }
@@ -126,7 +127,8 @@ proptest! {
             let (before, after) = (&turn.before.0, Memory::of(&turn.after.state));
             for job in after.active.values().filter(|job| !released && is_found(&after, job)) {
                 let waited = before.active.get(&job.id).is_some_and(|then| is_found(before, then));
-                prop_assert!(waited || woken.contains(&&job.needs()), "nobody is woken for {}", job.id);
+                let is_told = woken.contains(&&job.needs()) || job.turn().is_some_and(|turn| turns.contains(&turn));
+                prop_assert!(waited || is_told, "nobody is woken for {}", job.id);
             }
             Ok(())
         })?;

@@ -55,9 +55,9 @@ proptest! {
                 state.active_jobs().filter(|job| is_in(&job.phase)).map(|job| &job.id).collect()
             };
             let (queued, held) = (of(|p| matches!(p, Phase::Queued)), of(|p| matches!(p, Phase::Leased(_))));
-            let queue: Vec<_> = state.queue.jobs().chain(state.waiting.jobs()).collect();
-            prop_assert_eq!(queue.len() + state.lanes.behind(), state.queued());
-            let all: BTreeSet<_> = queue.iter().copied().chain(state.lanes.jobs()).collect();
+            let queue = state.queue.jobs();
+            prop_assert_eq!(queue.len(), state.in_queue());
+            let all: BTreeSet<_> = queue.into_iter().chain(state.waiting.jobs()).chain(state.lanes.jobs()).collect();
             prop_assert_eq!(all, queued.clone());
             prop_assert_eq!(state.queued(), queued.len());
             for job in state.active_jobs().filter(|job| matches!(job.phase, Phase::Queued)) {

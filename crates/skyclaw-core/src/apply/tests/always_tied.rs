@@ -151,7 +151,7 @@ proptest! {
     fn what_is_in_the_queue_is_what_may_be_found(steps in steps()) {
         play(&steps, |turn| {
             let (memory, state) = (Memory::of(&turn.after.state), &turn.after.state);
-            let found: BTreeSet<_> = state.queue.jobs().collect();
+            let found: BTreeSet<_> = state.queue.jobs().into_iter().collect();
             let model: BTreeSet<_> =
                 memory.active.values().filter(|job| is_found(&memory, job)).map(|job| &job.id).collect();
             prop_assert_eq!(found, model);
