@@ -17,6 +17,7 @@
 //! Nothing here knows of the log, of SQLite or of the rules for jobs.
 
 pub mod admission;
+mod again;
 pub mod app;
 pub mod error;
 mod extract;

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::again::again_when_woken;
 use crate::head_timer::HeadTimer;
 use crate::leash::{Leash, Leashes};
 use crate::metrics::{Shed, Sheds};
@@ -171,7 +172,7 @@ impl Server {
                         .header_read_timeout(idle)
                         .max_buf_size(MAX_HEAD_BYTES)
                         .serve_connection(TokioIo::new(stream), service);
-                    leash.hold(connection).await
+                    again_when_woken(leash.hold(connection)).await
                 }
                 // It said nothing, or is gone.
                 Some(Ok(Err(_)) | Err(_)) | None => Ok(()),
