@@ -8,8 +8,9 @@ use std::time::Duration;
 use skyclaw_core::{Command, State};
 use skyclaw_proto::Timestamp;
 use skyclaw_store::{CommitError, Position, ReplyId, Store};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ahead::Ahead;
@@ -43,6 +44,9 @@ pub(crate) struct Options {
 /// A handle of the task that owns the state. The task ends when the last [`Applier`] is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
+    memory: Arc<Mutex<Memory>>,
+    /// Somebody panicked who looked at the memory: what it is worth is not known.
+    broken: CancellationToken,
     looks: mpsc::Sender<Look>,
     barriers: mpsc::Sender<()>,
     applied: watch::Receiver<u64>,
@@ -88,8 +92,8 @@ impl Machine {
         memory.timetable.count_in(meters.schedules.clone());
         let parked = memory.claims.count();
         let ahead = Ahead::new(tracker);
+        let broken = CancellationToken::new();
         let task = Task {
-            memory,
             store: store.clone(),
             applied: applied_tx,
             written: written_tx,
@@ -102,15 +106,46 @@ impl Machine {
             hurry: false,
             busy: busy_tx,
             meters: meters.clone(),
+            broken: broken.clone(),
         };
-        tracker.spawn(task.run(orders_rx, looks_rx, barriers_rx));
-        let machine =
-            Self { looks, barriers, applied, written, due, checkpointed, busy, parked, ahead, store, meters };
+        let memory = Arc::new(Mutex::new(memory));
+        tracker.spawn(task.run(Arc::clone(&memory), orders_rx, looks_rx, barriers_rx));
+        let machine = Self {
+            memory,
+            broken,
+            looks,
+            barriers,
+            applied,
+            written,
+            due,
+            checkpointed,
+            busy,
+            parked,
+            ahead,
+            store,
+            meters,
+        };
         (machine, Applier { orders })
     }
 
-    /// Looks something up in memory, between two applications.
+    /// Looks something up in memory, between two applications: here and now where nobody else is at it, and else when
+    /// the task comes to it.
     pub(crate) async fn look<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Memory) -> R + Send + 'static,
+    ) -> Result<R, Gone> {
+        let Ok(mut memory) = self.memory.try_lock() else { return self.have_looked(look).await };
+        if self.looks.is_closed() || self.broken.is_cancelled() {
+            return Err(Gone);
+        }
+        let panics = self.broken.drop_guard_ref();
+        let looked = look(&mut memory);
+        panics.disarm();
+        Ok(looked)
+    }
+
+    /// Has the task look something up.
+    async fn have_looked<R: Send + 'static>(
         &self,
         look: impl FnOnce(&mut Memory) -> R + Send + 'static,
     ) -> Result<R, Gone> {
@@ -132,7 +167,7 @@ impl Machine {
             return Ok(());
         }
         tokio::select! {
-            looked = self.look(|_| ()) => looked,
+            looked = self.have_looked(|_| ()) => looked,
             began = busy.wait_for(is_at_work) => began.map(drop).map_err(|_| Gone),
         }
     }
@@ -273,5 +308,79 @@ impl Applier {
         let (done, installed) = oneshot::channel();
         self.orders.send(Order::Install(Install { file, done })).await.map_err(|_| Gone.to_string())?;
         installed.await.map_err(|_| Gone.to_string())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    async fn start(dir: &std::path::Path) -> (Machine, Applier) {
+        let tracker = TaskTracker::new();
+        let opened = Store::open(&dir.join("state.db"), skyclaw_store::Options::default(), &tracker)
+            .await
+            .expect("a store");
+        let options = Options { state: State::default(), position: None, lease: Duration::from_secs(60) };
+        Machine::start(options, opened.store, &tracker)
+    }
+
+    fn is_pending<F: Future>(future: Pin<&mut F>) -> bool {
+        future.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_look_waits_while_the_task_is_at_work_and_is_taken_at_once_when_it_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (machine, _applier) = start(dir.path()).await;
+        let (go_on, at_work) = std::sync::mpsc::sync_channel::<()>(1);
+        let (began, has_begun) = oneshot::channel();
+        let (tracker, other) = (TaskTracker::new(), machine.clone());
+        let working = tracker.spawn(async move {
+            let work = move |memory: &mut Memory| {
+                let _ = began.send(());
+                let _ = at_work.recv();
+                memory.closing = true;
+            };
+            other.have_looked(work).await
+        });
+        has_begun.await.expect("the task is at work");
+        let mut look = std::pin::pin!(machine.look(|memory| memory.is_closing()));
+        assert!(is_pending(look.as_mut()));
+        go_on.send(()).expect("it waits");
+        assert!(look.await.expect("it is there"), "it sees what was done");
+        working.await.expect("it ends").expect("it is there");
+        // The task may be about to let go of the memory; it has nothing else to do.
+        let mut tries = 0;
+        while is_pending(std::pin::pin!(machine.look(|_| ()))) {
+            tries += 1;
+            assert!(tries < 10_000, "nothing is looked at without the task");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_on_with_a_memory_that_somebody_panicked_over() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (machine, _applier) = start(dir.path()).await;
+        let other = machine.clone();
+        let panicked =
+            TaskTracker::new().spawn(async move { other.look(|_| panic!("in the middle")).await }).await;
+        assert!(panicked.is_err_and(|error| error.is_panic()));
+        assert!(machine.look(|_| ()).await.is_err());
+        machine.ended().await;
+        assert!(machine.answers().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_looked_at_after_the_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (machine, applier) = start(dir.path()).await;
+        machine.look(|_| ()).await.expect("it is there");
+        drop(applier);
+        machine.ended().await;
+        assert!(machine.look(|_| ()).await.is_err());
     }
 }

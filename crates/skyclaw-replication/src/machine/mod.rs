@@ -40,8 +40,9 @@ use std::time::Duration;
 use skyclaw_core::{Change, Command, Effect, Notice, Refusal, Reply, State};
 use skyclaw_proto::{EventId, Timestamp};
 use skyclaw_store::{CommitError, Position, Store};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::ahead::Ahead;
 pub(crate) use self::handle::{Applier, Gone, Machine, Options};
@@ -49,7 +50,7 @@ use self::memory::Memory;
 pub(crate) use self::parking::Woken;
 use self::past::{Fetched, Past};
 pub(crate) use self::restore::{GoBack, refusal, snapshot_of, with_causes};
-use self::restore::{Going, poll_back};
+use self::restore::{Going, Worked, poll_back};
 pub(crate) use self::timetable::ScheduleCounts;
 use crate::metrics::Meters;
 
@@ -112,8 +113,22 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Past this, no more commands are applied until something is written.
 const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
 
+/// What the task waits for.
+enum Event {
+    Committed(Result<(), CommitError>),
+    Look(Look),
+    /// `None` when there will be no more.
+    Order(Option<Order>),
+    Hurry,
+    Flush,
+    WentBack(Worked),
+    LookAgain,
+    Sweep,
+    Broken,
+}
+
+/// Of the memory, which others look at between two events, each method is told.
 struct Task {
-    memory: Memory,
     store: Store,
     applied: watch::Sender<u64>,
     written: watch::Sender<Written>,
@@ -132,58 +147,77 @@ struct Task {
     /// Since when it does what may take so long that nobody is answered meanwhile.
     busy: watch::Sender<Option<Instant>>,
     meters: Meters,
+    /// Somebody panicked who looked at the memory.
+    broken: CancellationToken,
 }
 
 impl Task {
     async fn run(
         mut self,
+        memory: Arc<Mutex<Memory>>,
         mut orders: mpsc::Receiver<Order>,
         mut looks: mpsc::Receiver<Look>,
         mut barriers: mpsc::Receiver<()>,
     ) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut broken = std::pin::pin!(self.broken.clone().cancelled_owned());
+        let mut room = true;
         loop {
-            let room =
-                self.back.is_none() && self.memory.unwritten.pending.approx_bytes() < MAX_PENDING_BYTES;
             let (flush_at, back_at) = (self.flush_at, self.back_at());
             // Every branch is cancel-safe: receiving from a channel, waiting for a time, or polling a
-            // commit, or a way back, that stays where it is.
-            tokio::select! {
-                result = poll_commit(&mut self.commit) => self.committed(result),
-                Some(look) = looks.recv() => look(&mut self.memory),
-                order = orders.recv(), if room => match order {
-                    Some(Order::Apply(apply)) => self.apply(apply).await,
-                    Some(Order::Install(install)) => {
-                        self.busy.send_replace(Some(Instant::now()));
-                        self.install(install).await;
-                        self.busy.send_replace(None);
-                    }
-                    Some(Order::GoBack(order)) => self.go_back(*order),
-                    None => break,
-                },
-                Some(()) = barriers.recv() => self.hurry = true,
-                () = wait_until(flush_at), if self.commit.is_none() => self.flush(),
-                worked = poll_back(&mut self.back) => self.went_back(worked),
-                () = wait_until(back_at) => {}
-                _ = sweep.tick() => {
-                    self.memory.sweep();
-                    self.meters.jobs.take(&self.memory.state);
+            // commit, or a way back, that stays where it is. Meanwhile the memory is free to be looked at.
+            let event = tokio::select! {
+                result = poll_commit(&mut self.commit) => Event::Committed(result),
+                Some(look) = looks.recv() => Event::Look(look),
+                order = orders.recv(), if room => Event::Order(order),
+                Some(()) = barriers.recv() => Event::Hurry,
+                () = wait_until(flush_at), if self.commit.is_none() => Event::Flush,
+                worked = poll_back(&mut self.back) => Event::WentBack(worked),
+                () = wait_until(back_at) => Event::LookAgain,
+                _ = sweep.tick() => Event::Sweep,
+                () = &mut broken => Event::Broken,
+            };
+            let memory = &mut *memory.lock().await;
+            match event {
+                Event::Committed(result) => self.committed(memory, result),
+                Event::Look(look) => look(memory),
+                Event::Order(Some(Order::Apply(apply))) => self.apply(memory, apply).await,
+                Event::Order(Some(Order::Install(install))) => {
+                    self.busy.send_replace(Some(Instant::now()));
+                    self.install(memory, install).await;
+                    self.busy.send_replace(None);
+                }
+                Event::Order(Some(Order::GoBack(order))) => self.go_back(memory, *order),
+                Event::Order(None) => {
+                    self.finish(memory).await;
+                    // Before the memory is free: who looks at it must find that it is no more.
+                    return looks.close();
+                }
+                // As if it had been this task: nothing may be applied to what is left, nor written down.
+                Event::Broken => return looks.close(),
+                Event::Hurry => self.hurry = true,
+                Event::Flush => self.flush(memory),
+                Event::WentBack(worked) => self.went_back(memory, worked),
+                Event::LookAgain => {}
+                Event::Sweep => {
+                    memory.sweep();
+                    self.meters.jobs.take(&memory.state);
                 }
             }
             if self.hurry && self.commit.is_none() {
                 self.hurry = false;
-                self.flush();
+                self.flush(memory);
             }
-            self.begin_going_back();
+            self.begin_going_back(memory);
+            room = self.back.is_none() && memory.unwritten.pending.approx_bytes() < MAX_PENDING_BYTES;
         }
-        self.finish().await;
     }
 
-    async fn apply(&mut self, apply: Apply) {
+    async fn apply(&mut self, memory: &mut Memory, apply: Apply) {
         let began = std::time::Instant::now();
         let commands = || apply.entries.iter().flat_map(|entry| entry.iter());
         let keys = (&self.ahead, self.written.borrow().index());
-        let fetched = match Fetched::fetch(&self.store, &mut self.memory, commands(), keys).await {
+        let fetched = match Fetched::fetch(&self.store, memory, commands(), keys).await {
             Ok(fetched) => fetched,
             Err(error) => {
                 let _ = apply.answers.send(Err(error.to_string()));
@@ -196,26 +230,26 @@ impl Task {
         let first = (index + 1).saturating_sub(apply.entries.len() as u64);
         for (at, entry) in (first..).zip(&apply.entries) {
             let mut changes = 0;
-            let one = |command| self.apply_one(command, &fetched, &mut effects, at, &mut changes);
+            let one = |command| self.apply_one(memory, command, &fetched, &mut effects, at, &mut changes);
             answers.push(entry.iter().map(one).collect());
         }
-        self.memory.unwritten.pending.reach(apply.position, self.memory.state.counters());
+        memory.unwritten.pending.reach(apply.position, memory.state.counters());
         self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
         // Whoever reads at this index must find it applied, and whoever is woken must find what woke it.
         self.applied.send_replace(index);
-        self.memory.live.tell();
-        self.tell_due();
+        memory.live.tell();
+        self.tell_due(memory);
         let now = std::time::Instant::now();
-        self.memory.take_in(effects, now);
+        memory.take_in(effects, now);
         self.meters.apply_seconds.observe((now - began).as_secs_f64());
-        self.meters.pending_bytes.set(self.pending_bytes());
-        self.meters.jobs.take(&self.memory.state);
+        self.meters.pending_bytes.set(pending_bytes(memory));
+        self.meters.jobs.take(&memory.state);
         let _ = apply.answers.send(Ok(answers));
     }
 
     /// Has whoever waits for what is due next know when that is.
-    fn tell_due(&self) {
-        let next = self.memory.state.next_due();
+    fn tell_due(&self, memory: &Memory) {
+        let next = memory.state.next_due();
         if *self.due.borrow() != next {
             self.due.send_replace(next);
         }
@@ -225,35 +259,36 @@ impl Task {
     /// nothing is told of count too, so that a version that tells of more gives the same ids.
     fn apply_one(
         &mut self,
+        memory: &mut Memory,
         command: &Command,
         fetched: &Fetched,
         effects: &mut Vec<Effect>,
         index: u64,
         changes: &mut u32,
     ) -> Answer {
-        let past = Past { unwritten: &self.memory.unwritten, fetched };
-        let outcome = self.memory.state.apply(command, &past);
+        let past = Past { unwritten: &memory.unwritten, fetched };
+        let outcome = memory.state.apply(command, &past);
         for change in &outcome.changes {
             if let Change::PruneJobs(pruned) = change {
                 self.meters.pruned(pruned);
             }
             let id = EventId::new(index, *changes);
             *changes = changes.saturating_add(1);
-            self.memory.look_at(&command.operation, change);
+            memory.look_at(&command.operation, change);
             if let Some(notice) = Notice::of(command, change) {
-                self.memory.note(id, notice);
+                memory.note(id, notice);
             }
         }
-        self.memory.unwritten.pending.absorb(outcome.changes);
+        memory.unwritten.pending.absorb(outcome.changes);
         effects.extend(outcome.effects);
         outcome.reply
     }
 
     /// What was not written yet is part of the copy, or was never committed.
-    async fn install(&mut self, install: Install) {
+    async fn install(&mut self, memory: &mut Memory, install: Install) {
         if let Some(commit) = self.commit.take() {
             let result = commit.await;
-            self.committed(result);
+            self.committed(memory, result);
         }
         let (store, file) = (self.store.clone(), install.file.clone());
         // On a thread of its own, as the compiler cannot see that this future may be sent to another.
@@ -273,30 +308,23 @@ impl Task {
             .with_restores(installed.restores, installed.staging)
             .with_freezes(installed.freezes)
             .with_schedules(installed.schedules);
-        self.memory.replace(state);
-        self.tell_due();
+        memory.replace(state);
+        self.tell_due(memory);
         self.meters.snapshots_installed.inc();
         self.flush_at = None;
         let written = Written { position: installed.position.clone(), trouble: None };
         self.applied.send_replace(written.index());
         self.written.send_replace(written);
-        self.memory.live.refresh();
+        memory.live.refresh();
         // An installed copy is durable.
         self.checkpointed.send_replace(installed.position.clone());
         let _ = install.done.send(Ok(installed.position));
     }
 
-    /// About how many bytes are applied and not yet in the database.
-    fn pending_bytes(&self) -> i64 {
-        let unwritten = &self.memory.unwritten;
-        let in_flight = unwritten.in_flight.as_ref().map_or(0, |batch| batch.approx_bytes());
-        i64::try_from(unwritten.pending.approx_bytes() + in_flight).unwrap_or(i64::MAX)
-    }
-
     /// Starts writing what is pending, or what could not be written before.
-    fn flush(&mut self) {
+    fn flush(&mut self, memory: &mut Memory) {
         self.flush_at = None;
-        let unwritten = &mut self.memory.unwritten;
+        let unwritten = &mut memory.unwritten;
         let batch = match &unwritten.in_flight {
             Some(failed) => Arc::clone(failed),
             None if unwritten.pending.is_empty() => return,
@@ -316,11 +344,11 @@ impl Task {
         }));
     }
 
-    fn committed(&mut self, result: Result<(), CommitError>) {
+    fn committed(&mut self, memory: &mut Memory, result: Result<(), CommitError>) {
         self.commit = None;
         match result {
             Ok(()) => {
-                let batch = self.memory.unwritten.in_flight.take();
+                let batch = memory.unwritten.in_flight.take();
                 let position = batch.and_then(|batch| batch.position().cloned());
                 self.written.send_modify(|written| {
                     if written.trouble.take().is_some() {
@@ -330,8 +358,8 @@ impl Task {
                         written.position = position;
                     }
                 });
-                self.meters.pending_bytes.set(self.pending_bytes());
-                if !self.memory.unwritten.pending.is_empty() {
+                self.meters.pending_bytes.set(pending_bytes(memory));
+                if !memory.unwritten.pending.is_empty() {
                     self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
                 }
             }
@@ -348,19 +376,26 @@ impl Task {
     }
 
     /// Writes what is left. What cannot be written now is applied again from the log at the next start.
-    async fn finish(&mut self) {
-        self.memory.close();
+    async fn finish(&mut self, memory: &mut Memory) {
+        memory.close();
         if let Some(commit) = self.commit.take() {
             let result = commit.await;
-            self.committed(result);
+            self.committed(memory, result);
         }
         for _ in 0..2 {
-            self.flush();
+            self.flush(memory);
             let Some(commit) = self.commit.take() else { break };
             let result = commit.await;
-            self.committed(result);
+            self.committed(memory, result);
         }
     }
+}
+
+/// About how many bytes are applied and not yet in the database.
+fn pending_bytes(memory: &Memory) -> i64 {
+    let unwritten = &memory.unwritten;
+    let in_flight = unwritten.in_flight.as_ref().map_or(0, |batch| batch.approx_bytes());
+    i64::try_from(unwritten.pending.approx_bytes() + in_flight).unwrap_or(i64::MAX)
 }
 
 /// The result of the commit under way; never, when there is none.

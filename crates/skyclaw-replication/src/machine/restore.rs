@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::memory::Memory;
 use super::{Answer, Task, Written};
 
 /// How long to wait before it is tried again. Each try writes the whole snapshot.
@@ -54,10 +55,10 @@ pub(super) struct WentBack {
 }
 
 impl Task {
-    pub(super) fn go_back(&mut self, order: GoBack) {
-        match self.memory.state.judge(&order.back) {
-            Verdict::Done(restore) => self.pass_by(order, Ok(Reply::Restored(restore))),
-            Verdict::Refused(refusal) => self.pass_by(order, Err(refusal)),
+    pub(super) fn go_back(&mut self, memory: &mut Memory, order: GoBack) {
+        match memory.state.judge(&order.back) {
+            Verdict::Done(restore) => self.pass_by(memory, order, Ok(Reply::Restored(restore))),
+            Verdict::Refused(refusal) => self.pass_by(memory, order, Err(refusal)),
             Verdict::Go => {
                 tracing::warn!(restore = %order.back.restore, by = order.back.requested_by, "going back to a snapshot");
                 let now = Instant::now();
@@ -68,19 +69,19 @@ impl Task {
     }
 
     /// The entry changes nothing.
-    fn pass_by(&mut self, order: GoBack, answer: Answer) {
-        self.memory.unwritten.pending.reach(order.position.clone(), self.memory.state.counters());
+    fn pass_by(&mut self, memory: &mut Memory, order: GoBack, answer: Answer) {
+        memory.unwritten.pending.reach(order.position.clone(), memory.state.counters());
         self.flush_at.get_or_insert_with(|| Instant::now() + super::FLUSH_AFTER);
         self.applied.send_replace(order.position.index);
         let _ = order.answer.send(Ok(answer));
     }
 
     /// Begins the work once nothing of before is left to be written.
-    pub(super) fn begin_going_back(&mut self) {
-        let unwritten = &self.memory.unwritten;
+    pub(super) fn begin_going_back(&mut self, memory: &Memory) {
+        let unwritten = &memory.unwritten;
         let is_settled = unwritten.in_flight.is_none() && unwritten.pending.is_empty();
         let Some(going) = self.back.as_mut().filter(|going| going.work.is_none()) else { return };
-        if self.memory.is_closing() {
+        if memory.is_closing() {
             if let Some(going) = self.back.take() {
                 let _ = going.order.answer.send(Err("the node is going down".to_owned()));
             }
@@ -94,8 +95,8 @@ impl Task {
             position: going.order.position.clone(),
             command: going.order.command.clone(),
             back: going.order.back.clone(),
-            last: self.memory.state.restores().last().cloned(),
-            floor: self.memory.state.counters(),
+            last: memory.state.restores().last().cloned(),
+            floor: memory.state.counters(),
         };
         // On a thread of its own, as the compiler cannot see that this future may be sent to another.
         let runtime = tokio::runtime::Handle::current();
@@ -109,13 +110,13 @@ impl Task {
         (going.not_before > Instant::now()).then_some(going.not_before)
     }
 
-    pub(super) fn went_back(&mut self, worked: Worked) {
+    pub(super) fn went_back(&mut self, memory: &mut Memory, worked: Worked) {
         let Some(mut going) = self.back.take() else { return };
         let WentBack { installed, restore } = match worked {
             Ok(Ok(went)) => went,
             Ok(Err(refusal)) => {
                 tracing::warn!(restore = %going.order.back.restore, %refusal, "not gone back");
-                return self.pass_by(going.order, Err(refusal));
+                return self.pass_by(memory, going.order, Err(refusal));
             }
             Err(why) => {
                 self.written.send_modify(|written| {
@@ -133,21 +134,21 @@ impl Task {
             }
         };
         let restores: Vec<_> =
-            self.memory.state.restores().iter().cloned().chain([Arc::clone(&restore)]).collect();
+            memory.state.restores().iter().cloned().chain([Arc::clone(&restore)]).collect();
         let state =
             State::load(installed.hosts, installed.active_jobs, installed.services, installed.counters);
         // A freeze ends by a command alone.
-        let freezes = self.memory.state.freezes().to_vec();
+        let freezes = memory.state.freezes().to_vec();
         let state = state.with_restores(restores, None).with_freezes(freezes);
-        self.memory.replace(state.with_schedules(installed.schedules));
-        self.tell_due();
+        memory.replace(state.with_schedules(installed.schedules));
+        self.tell_due(memory);
         self.flush_at = None;
         let written = Written { position: installed.position.clone(), trouble: None };
         self.applied.send_replace(written.index());
         self.written.send_replace(written);
         // What was gone back to is durable.
         self.checkpointed.send_replace(installed.position);
-        self.memory.live.refresh();
+        memory.live.refresh();
         tracing::warn!(
             restore = %restore.id, snapshot_of = %restore.snapshot.cluster, snapshot_index = restore.snapshot.index,
             by = restore.requested_by, "gone back to a snapshot"
