@@ -11,6 +11,9 @@
 //! many commands in one transaction. Until then it is found in [`memory::Unwritten`]. Nothing is lost by
 //! that: the log holds every command durably and is purged only up to what the database holds durably.
 //!
+//! Who looks something up does so itself while the task waits, and has the task do it while it is at work: between two
+//! batches in either case ([`Machine::look`]).
+//!
 //! When the database cannot be written (a full disk), the batch is kept and tried again; meanwhile
 //! [`Machine`] says so through its health, and the proposer takes no more writes.
 
