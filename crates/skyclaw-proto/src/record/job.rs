@@ -231,6 +231,57 @@ impl<P> Job<P> {
     }
 }
 
+impl<P> Job<P> {
+    /// One that was enqueued just now and asks for nothing but to be run.
+    pub fn new(id: JobId, payload: P, at: Timestamp, by: NodeId) -> Self {
+        Self {
+            id,
+            created_at: at,
+            updated_at: at,
+            updated_by: by,
+            version: 1,
+            status: JobStatus::Queued,
+            attempts: 0,
+            lease_expires_at: None,
+            assigned_host_id: None,
+            requirement: Requirement::default(),
+            payload,
+            submitted_by: None,
+            result: None,
+            error: None,
+            priority: None,
+            labels: BTreeMap::new(),
+            fence: None,
+            cancel_requested_at: None,
+            lost_at: None,
+            on_lost: None,
+            isolation: None,
+            image: None,
+            resources: None,
+            agent_id: None,
+            network: None,
+            mounts: Vec::new(),
+            grace_ms: None,
+            depends_on: Vec::new(),
+            on_dependency_failure: None,
+            waits_for: Vec::new(),
+            concurrency_key: None,
+            concurrency_limit: None,
+            unique_key: None,
+            ttl_ms: None,
+            not_before: None,
+            retry: None,
+            retain_ms: None,
+            claimable_at: None,
+            expires_at: None,
+            failed_attempts: 0,
+            attempt_results: Vec::new(),
+            schedule_id: None,
+            scheduled_at: None,
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
