@@ -8,14 +8,13 @@ use std::time::Duration;
 use skyclaw_core::{Command, State};
 use skyclaw_proto::Timestamp;
 use skyclaw_store::{CommitError, Position, ReplyId, Store};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ahead::Ahead;
 use super::memory::Memory;
-use super::{Answer, Apply, GoBack, Install, Look, Order, Task, Written};
+use super::{Answer, Apply, GoBack, Install, Look, Order, Place, Task, Written};
 use crate::metrics::Meters;
 
 /// The machine has stopped: the node is going down.
@@ -44,9 +43,7 @@ pub(crate) struct Options {
 /// A handle of the task that owns the state. The task ends when the last [`Applier`] is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
-    memory: Arc<Mutex<Memory>>,
-    /// Somebody panicked who looked at the memory: what it is worth is not known.
-    broken: CancellationToken,
+    memory: Arc<Place>,
     looks: mpsc::Sender<Look>,
     barriers: mpsc::Sender<()>,
     applied: watch::Receiver<u64>,
@@ -92,7 +89,6 @@ impl Machine {
         memory.timetable.count_in(meters.schedules.clone());
         let parked = memory.claims.count();
         let ahead = Ahead::new(tracker);
-        let broken = CancellationToken::new();
         let task = Task {
             store: store.clone(),
             applied: applied_tx,
@@ -106,13 +102,11 @@ impl Machine {
             hurry: false,
             busy: busy_tx,
             meters: meters.clone(),
-            broken: broken.clone(),
         };
-        let memory = Arc::new(Mutex::new(memory));
+        let memory = Arc::new(Place::new(Some(Box::new(memory))));
         tracker.spawn(task.run(Arc::clone(&memory), orders_rx, looks_rx, barriers_rx));
         let machine = Self {
             memory,
-            broken,
             looks,
             barriers,
             applied,
@@ -134,13 +128,11 @@ impl Machine {
         &self,
         look: impl FnOnce(&mut Memory) -> R + Send + 'static,
     ) -> Result<R, Gone> {
-        let Ok(mut memory) = self.memory.try_lock() else { return self.have_looked(look).await };
-        if self.looks.is_closed() || self.broken.is_cancelled() {
-            return Err(Gone);
-        }
-        let panics = self.broken.drop_guard_ref();
+        let Ok(mut place) = self.memory.try_lock() else { return self.have_looked(look).await };
+        // Not put back by who panics: what it is worth then is not known.
+        let mut memory = place.take().ok_or(Gone)?;
         let looked = look(&mut memory);
-        panics.disarm();
+        *place = Some(memory);
         Ok(looked)
     }
 

@@ -45,7 +45,6 @@ use skyclaw_proto::{EventId, Timestamp};
 use skyclaw_store::{CommitError, Position, Store};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::ahead::Ahead;
 pub(crate) use self::handle::{Applier, Gone, Machine, Options};
@@ -116,6 +115,10 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Past this, no more commands are applied until something is written.
 const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
 
+/// Where the memory is while nobody is at it. Who works with it takes it out and puts it back: it is no more when the task
+/// has ended, or somebody panicked over it.
+type Place = Mutex<Option<Box<Memory>>>;
+
 /// What the task waits for.
 enum Event {
     Committed(Result<(), CommitError>),
@@ -127,7 +130,6 @@ enum Event {
     WentBack(Worked),
     LookAgain,
     Sweep,
-    Broken,
 }
 
 /// Of the memory, which others look at between two events, each method is told.
@@ -150,20 +152,17 @@ struct Task {
     /// Since when it does what may take so long that nobody is answered meanwhile.
     busy: watch::Sender<Option<Instant>>,
     meters: Meters,
-    /// Somebody panicked who looked at the memory.
-    broken: CancellationToken,
 }
 
 impl Task {
     async fn run(
         mut self,
-        memory: Arc<Mutex<Memory>>,
+        place: Arc<Place>,
         mut orders: mpsc::Receiver<Order>,
         mut looks: mpsc::Receiver<Look>,
         mut barriers: mpsc::Receiver<()>,
     ) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        let mut broken = std::pin::pin!(self.broken.clone().cancelled_owned());
         let mut room = true;
         loop {
             let (flush_at, back_at) = (self.flush_at, self.back_at());
@@ -178,9 +177,11 @@ impl Task {
                 worked = poll_back(&mut self.back) => Event::WentBack(worked),
                 () = wait_until(back_at) => Event::LookAgain,
                 _ = sweep.tick() => Event::Sweep,
-                () = &mut broken => Event::Broken,
             };
-            let memory = &mut *memory.lock().await;
+            let mut place = place.lock().await;
+            // It is gone with who panicked over it, and nothing goes on without.
+            let Some(mut kept) = place.take() else { return };
+            let memory = &mut *kept;
             match event {
                 Event::Committed(result) => self.committed(memory, result),
                 Event::Look(look) => look(memory),
@@ -191,13 +192,7 @@ impl Task {
                     self.busy.send_replace(None);
                 }
                 Event::Order(Some(Order::GoBack(order))) => self.go_back(memory, *order),
-                Event::Order(None) => {
-                    self.finish(memory).await;
-                    // Before the memory is free: who looks at it must find that it is no more.
-                    return looks.close();
-                }
-                // As if it had been this task: nothing may be applied to what is left, nor written down.
-                Event::Broken => return looks.close(),
+                Event::Order(None) => return self.finish(memory).await,
                 Event::Hurry => self.hurry = true,
                 Event::Flush => self.flush(memory),
                 Event::WentBack(worked) => self.went_back(memory, worked),
@@ -213,6 +208,7 @@ impl Task {
             }
             self.begin_going_back(memory);
             room = self.back.is_none() && memory.unwritten.pending.approx_bytes() < MAX_PENDING_BYTES;
+            *place = Some(kept);
         }
     }
 
