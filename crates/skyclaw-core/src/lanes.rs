@@ -58,13 +58,16 @@ impl Key {
     }
 }
 
+/// One lane, or without a kind all that have the key and limit.
+type Opened = (Turn, Option<Kind>);
+
 /// All jobs with a concurrency key that wait, and how many run.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     keys: HashMap<OwnedKey, Key>,
     /// What has put a job into the queue since this was last asked for: one lane, or a whole group. (A set, as a freeze
     /// looks at jobs in no order, and all nodes must tell the same.)
-    opened: BTreeSet<(Turn, Option<Kind>)>,
+    opened: BTreeSet<Opened>,
 }
 
 impl Lanes {
@@ -99,10 +102,10 @@ impl Lanes {
         let were_many = group.many().is_some();
         if group.leave(queue, &kind, Place::of(job)) && group.is_open() {
             // Of many, one claim alone was woken so far, though there may be room for more by now.
-            match group.many() {
-                Some(_) => drop(self.opened.insert((turn.clone(), None))),
-                None if were_many => self.opened.extend(group.all(turn)),
-                None => drop(self.opened.insert((turn.clone(), Some(kind)))),
+            if were_many {
+                self.opened.extend(group.opened(turn));
+            } else {
+                self.opened.insert((turn.clone(), Some(kind)));
             }
         }
         if group.is_empty() {
@@ -127,11 +130,7 @@ impl Lanes {
         found.running = limit.saturating_sub(1);
         if let Some(group) = found.groups.get_mut(&limit) {
             group.set_open(queue, true);
-            let turn = Turn { key: key.clone(), limit };
-            match group.many() {
-                Some(_) => drop(self.opened.insert((turn, None))),
-                None => self.opened.extend(group.all(&turn)),
-            }
+            self.opened.extend(group.opened(&Turn { key: key.clone(), limit }));
         }
         self.forget_if_idle(key);
     }

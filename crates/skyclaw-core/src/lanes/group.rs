@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use skyclaw_proto::JobId;
 
-use super::Turn;
+use super::{Opened, Turn};
 use crate::queue::{GroupId, Kind, Place, Queue};
 
 type Lane = BTreeMap<Place, JobId>;
@@ -41,9 +41,12 @@ impl Group {
         self.many
     }
 
-    /// All lanes, which are those of `turn`, in no order.
-    pub(super) fn all(&self, turn: &Turn) -> impl Iterator<Item = (Turn, Option<Kind>)> {
-        self.lanes.keys().map(|kind| (turn.clone(), Some(kind.clone())))
+    /// What has put jobs into the queue when all lanes have, which are those of `turn`: the group as a whole where there are
+    /// many, else each of them.
+    pub(super) fn opened(&self, turn: &Turn) -> impl Iterator<Item = Opened> {
+        let whole = self.many.map(|_| (turn.clone(), None));
+        let each = self.lanes.keys().filter(|_| self.many.is_none());
+        whole.into_iter().chain(each.map(|kind| (turn.clone(), Some(kind.clone()))))
     }
 
     pub(super) fn has(&self, kind: &Kind) -> bool {

@@ -80,7 +80,10 @@ impl Memory {
     pub(super) fn wake_who_was_missed(&mut self) {
         // Ten thousand hosts may wait, each with a set of its own: one job is no reason to wake them all.
         let mut left = self.state.in_queue();
-        let sets = if left > 0 { self.claims.sets() } else { Vec::new() };
+        if left == 0 {
+            return;
+        }
+        let sets: Vec<_> = self.claims.longest_waiting_sets().cloned().collect();
         for set in sets {
             if left == 0 {
                 break;

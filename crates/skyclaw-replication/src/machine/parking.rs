@@ -91,7 +91,7 @@ impl Parking {
         self.take_one(required, has_room).is_some_and(|wake| wake.send(Woken::Look).is_ok())
     }
 
-    /// The capabilities for which somebody waits, beginning with who has waited longest.
+    /// The different sets of capabilities for which somebody waits, beginning with who has waited longest.
     pub(crate) fn longest_waiting_sets(&self) -> impl Iterator<Item = &Capabilities> {
         self.fronts.iter()
     }
@@ -189,11 +189,6 @@ impl Parking {
         for (class, ticket) in gone {
             self.take(class, ticket);
         }
-    }
-
-    /// The different sets of capabilities for which someone waits.
-    pub(crate) fn sets(&self) -> Vec<Capabilities> {
-        self.classes.values().map(|class| class.set.clone()).collect()
     }
 
     /// How many claims wait.
@@ -319,7 +314,7 @@ mod tests {
         let _kept = parking.park(host("c"), &caps(&["x"]));
         parking.sweep();
         assert_eq!(parking.len(), 1);
-        assert_eq!(parking.sets().len(), 1);
+        assert_eq!(parking.longest_waiting_sets().count(), 1);
     }
 
     proptest::proptest! {
