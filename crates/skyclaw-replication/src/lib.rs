@@ -3,7 +3,7 @@
 //! ```text
 //!  Node::write ─► Proposer ─► openraft ─► log (fsync) ─► Machine: core::apply ─► reply
 //!                 (batches)                               ├─► effects (wake, count leases)
-//!                                                         └─► store, every 100 ms
+//!                                                         └─► store, twice a second
 //!  Node::claim, heartbeat, reads ───────────────────────► Machine (memory), store (what has ended)
 //!  Keeper: ends leases, prunes, compacts; Due: has time pass for queued jobs; Scheduler: has schedules submit theirs
 //! ```

@@ -18,7 +18,9 @@ use crate::copy;
 use crate::file::{self, Found};
 use crate::load::Loaded;
 use crate::open;
-use crate::schema::{APPLIED_TABLE, EVENTS_TABLE, FREEZES_TABLE, RESTORES_TABLE, STAGED_TABLE, STATE_TABLES};
+use crate::schema::{
+    APPLIED_TABLE, EVENTS_TABLE, FREEZES_TABLE, RESTORES_TABLE, STAGED_TABLE, STATE_TABLES, TEMP_STORE,
+};
 use crate::store::Store;
 use crate::write::{self, Failure};
 use crate::writer::{Error as CommitError, Request};
@@ -132,6 +134,8 @@ pub(crate) async fn content(
     reach: &Reach,
 ) -> Result<Option<u64>, Failure> {
     let from = copy::text(from).map_err(|error| Failure::Sqlite(sqlx::Error::Configuration(error.into())))?;
+    // What a statement remembers may be as much as the database holds: that has no room in memory.
+    temp_store(conn, "FILE").await?;
     sqlx::query("ATTACH DATABASE ? AS copy").bind(from.to_owned()).execute(&mut *conn).await?;
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
     for table in STATE_TABLES {
@@ -156,8 +160,14 @@ pub(crate) async fn content(
     let index: Option<i64> =
         sqlx::query_scalar("SELECT log_index FROM main.applied").fetch_optional(&mut *tx).await?;
     tx.commit().await?;
-    sqlx::query("DETACH DATABASE copy").execute(conn).await?;
+    sqlx::query("DETACH DATABASE copy").execute(&mut *conn).await?;
+    temp_store(conn, "MEMORY").await?;
     Ok(index.and_then(|index| u64::try_from(index).ok()))
+}
+
+async fn temp_store(conn: &mut SqliteConnection, place: &str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA {TEMP_STORE} = {place}"))).execute(conn).await?;
+    Ok(())
 }
 
 async fn move_table(conn: &mut SqliteConnection, table: &str) -> Result<(), sqlx::Error> {

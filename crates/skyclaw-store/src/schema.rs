@@ -44,11 +44,18 @@ pub(crate) const FREEZES_TABLE: &str = "freezes";
 /// What is told of changes.
 pub(crate) const EVENTS_TABLE: &str = "events";
 
-/// How the writer opens the file.
-///
+/// How the writer opens the file. A statement of many rows remembers what it changed until it has succeeded: in
+/// [memory](TEMP_STORE), as those of a batch change little.
+pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
+    write_options(path).pragma(TEMP_STORE, "MEMORY")
+}
+
+/// What says where SQLite puts what is needed for a moment alone. By itself that is a file, once it is a little more.
+pub(crate) const TEMP_STORE: &str = "temp_store";
+
 /// `NORMAL` does not sync on commit: what is committed survives the process, and the power only after a
 /// checkpoint.
-pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
+fn write_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -63,10 +70,10 @@ pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The same for who makes a database, or has an older one rewritten: it is to keep track of which page belongs where, so
+/// How who makes a database opens it, or has an older one rewritten: it is to keep track of which page belongs where, so
 /// that it can give some back. To ask for it is to write to the file.
 pub(crate) fn maker_options(path: &Path) -> SqliteConnectOptions {
-    writer_options(path).auto_vacuum(SqliteAutoVacuum::Incremental)
+    write_options(path).auto_vacuum(SqliteAutoVacuum::Incremental)
 }
 
 /// How a reader opens the file: unable to change it.

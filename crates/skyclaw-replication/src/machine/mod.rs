@@ -4,7 +4,7 @@
 //!  log ──apply──► Machine ──► replies
 //!                  │  ▲ └──► effects taken in (wake claims, count leases)
 //!  look-ups ───────┘  │
-//!                     └── every 100 ms: one transaction with all that changed ──► database
+//!                     └── twice a second: one transaction with all that changed ──► database
 //! ```
 //!
 //! Commands are applied in memory at once; what they changed is written to the database a little later,
@@ -106,8 +106,11 @@ pub(crate) enum Order {
 type Look = Box<dyn FnOnce(&mut Memory) + Send>;
 type Commit = Pin<Box<dyn Future<Output = Result<(), CommitError>> + Send>>;
 
-/// How long changes are collected before they are written.
-const FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// How long changes are collected before they are written, unless they are many. What changes again meanwhile is written
+/// once, and a page that many of them touch, as the end of an index, as well.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// So many are written at once: what is written together is synced together, and the log waits for the disk meanwhile.
+const FLUSH_BYTES: usize = 4 * 1024 * 1024;
 /// How long to wait before a write that failed is tried again.
 const FLUSH_RETRY: Duration = Duration::from_millis(500);
 /// How often those who wait are looked after.
@@ -233,7 +236,7 @@ impl Task {
             answers.push(entry.iter().map(one).collect());
         }
         memory.unwritten.pending.reach(apply.position, memory.state.counters());
-        self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
+        self.flush_soon(memory);
         // Whoever reads at this index must find it applied, and whoever is woken must find what woke it.
         self.applied.send_replace(index);
         memory.live.tell();
@@ -320,6 +323,17 @@ impl Task {
         let _ = install.done.send(Ok(installed.position));
     }
 
+    /// Has what is pending written before long; at once when it is much, and nothing is on its way or failed.
+    fn flush_soon(&mut self, memory: &Memory) {
+        let now = Instant::now();
+        let unwritten = &memory.unwritten;
+        if unwritten.in_flight.is_none() && unwritten.pending.approx_bytes() >= FLUSH_BYTES {
+            self.flush_at = Some(now);
+        } else {
+            self.flush_at.get_or_insert(now + FLUSH_AFTER);
+        }
+    }
+
     /// Starts writing what is pending, or what could not be written before.
     fn flush(&mut self, memory: &mut Memory) {
         self.flush_at = None;
@@ -359,7 +373,7 @@ impl Task {
                 });
                 self.meters.pending_bytes.set(pending_bytes(memory));
                 if !memory.unwritten.pending.is_empty() {
-                    self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
+                    self.flush_soon(memory);
                 }
             }
             Err(error) => {

@@ -71,7 +71,7 @@ impl Task {
     /// The entry changes nothing.
     fn pass_by(&mut self, memory: &mut Memory, order: GoBack, answer: Answer) {
         memory.unwritten.pending.reach(order.position.clone(), memory.state.counters());
-        self.flush_at.get_or_insert_with(|| Instant::now() + super::FLUSH_AFTER);
+        self.flush_soon(memory);
         self.applied.send_replace(order.position.index);
         let _ = order.answer.send(Ok(answer));
     }
