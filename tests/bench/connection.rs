@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 
-use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -53,16 +52,16 @@ impl Connection {
         Ok((status, &self.buffer[start..end]))
     }
 
-    /// Asks for something and reads the answer, which must be a success.
-    pub(crate) async fn ask(
+    /// Sends a request that must succeed, and returns the answer as it came.
+    pub(crate) async fn success(
         &mut self,
         method: &str,
         path: &str,
         key: Option<&str>,
         body: &str,
-    ) -> Outcome<Value> {
+    ) -> Outcome<&[u8]> {
         match self.exchange(method, path, key, body).await? {
-            (200, text) => Ok(serde_json::from_slice(text)?),
+            (200, text) => Ok(text),
             (status, text) => {
                 Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(text)).into())
             }

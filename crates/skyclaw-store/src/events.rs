@@ -8,6 +8,8 @@
 //! They follow from the log alone, so every node has the same under the same ids; only how they are cut into
 //! rows differs. What was pruned leaves a mark, so that nobody takes what is left for all there was.
 
+use std::borrow::Cow;
+use std::io::{self, Read as _};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -17,11 +19,13 @@ use sqlx::Arguments as _;
 use sqlx::Row as _;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use zstd::bulk::Compressor;
+use zstd::stream::read::Decoder;
 
 use crate::batch::Batch;
 use crate::damage::Damage;
 use crate::read::Error;
-use crate::row::{self, Body, Insert};
+use crate::row::{self, Insert};
 use crate::store::Store;
 use crate::write::{Failure, integer, rows};
 
@@ -33,6 +37,10 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const PAGE: usize = 1024;
 /// Past so many bytes, one read gives no further row.
 const PAGE_BYTES: usize = 1024 * 1024;
+/// No row is longer than this as JSON, whatever is in it.
+const MAX_JSON_BYTES: u64 = 64 * 1024 * 1024;
+/// As compressed as it gets for next to nothing: what is told of one change is much like what is told of the next.
+const LEVEL: i32 = 1;
 /// Most rows that are looked at to be pruned with one batch, beside some for each that it adds.
 const PRUNED_AT_ONCE: i64 = 64;
 
@@ -93,10 +101,11 @@ impl Store {
                 is_last = false;
                 break;
             }
-            bytes += row.try_get::<&str, _>(3)?.len();
             // A batch that was written again, cut otherwise, is told once.
             let last = notices.last().map_or(after, |last| last.id);
-            notices.extend(notices_of(&row)?.into_iter().filter(|notice| notice.id > last));
+            let told = notices_of(&row)?;
+            bytes += told.bytes;
+            notices.extend(told.notices.into_iter().filter(|notice| notice.id > last));
         }
         drop(found);
         tx.rollback().await?;
@@ -104,18 +113,36 @@ impl Store {
     }
 }
 
+/// What is in one row.
+#[derive(Default)]
+pub(crate) struct Told {
+    notices: Vec<record::Notice>,
+    /// How long they are as JSON.
+    bytes: usize,
+}
+
 /// Reads `last_index, last_n, count, body, crc`.
-pub(crate) fn notices_of(row: &SqliteRow) -> Result<Vec<record::Notice>, Error> {
+pub(crate) fn notices_of(row: &SqliteRow) -> Result<Told, Error> {
     let last = place(row)?;
     let name = || format!("the events up to {last}");
     let count: i64 = row.try_get(2)?;
     if count == 0 {
-        return Ok(Vec::new());
+        return Ok(Told::default());
     }
-    let notices: Vec<record::Notice> = row::body(row, 3, name)?;
+    let body = row::sound(row, 3, name)?;
+    // What is compressed begins with its magic number, and what never was, with the bracket of a list.
+    let json = if body.first() == Some(&b'[') { Cow::Borrowed(body) } else { expand(body, name)?.into() };
+    let notices: Vec<record::Notice> = row::parse(&json, name)?;
     let same = i64::try_from(notices.len()) == Ok(count) && notices.last().map(|it| it.id) == Some(last);
     row::agree(same, name)?;
-    Ok(notices)
+    Ok(Told { notices, bytes: json.len() })
+}
+
+fn expand(body: &[u8], record: impl Fn() -> String) -> Result<Vec<u8>, Error> {
+    let mut json = Vec::new();
+    let read = Decoder::with_buffer(body).and_then(|from| from.take(MAX_JSON_BYTES).read_to_end(&mut json));
+    read.map_err(|error| row::unreadable(&record(), &error))?;
+    Ok(json)
 }
 
 /// Reads `last_index, last_n`.
@@ -135,10 +162,11 @@ pub(crate) async fn write(conn: &mut SqliteConnection, batch: &Batch) -> Result<
     let newest: Option<i64> = sqlx::query_scalar(newest).fetch_optional(&mut *conn).await?;
     let mut total = newest.unwrap_or(0);
     let mut added = 0;
+    let mut compressor = Compressor::new(LEVEL).map_err(compressing)?;
     let made = chunks(&batch.notices).map(|chunk| {
         total = total.saturating_add(i64::try_from(chunk.len()).unwrap_or(i64::MAX));
         added += 1;
-        Row::of(chunk, total)
+        Row::of(chunk, total, &mut compressor)
     });
     rows(conn, made).await?;
     Ok(added)
@@ -202,16 +230,22 @@ struct Row {
     count: i64,
     total: i64,
     at: i64,
-    body: Body,
+    /// A list of them as JSON, compressed.
+    body: Vec<u8>,
 }
 
 impl Row {
-    fn of(chunk: &[Noted], total: i64) -> Result<Self, Failure> {
+    fn of(chunk: &[Noted], total: i64, compressor: &mut Compressor<'_>) -> Result<Self, Failure> {
         let told: Vec<record::Notice> = chunk.iter().map(|noted| noted.notice.told(noted.id)).collect();
         let (last, at) = told.last().map_or((EventId::START, 0), |last| (last.id, last.at.as_millis()));
         let count = integer(told.len() as u64)?;
-        Ok(Self { last, count, total, at, body: Body::of(&told)? })
+        let body = compressor.compress(&serde_json::to_vec(&told)?).map_err(compressing)?;
+        Ok(Self { last, count, total, at, body })
     }
+}
+
+fn compressing(error: io::Error) -> Failure {
+    Failure::Encode(serde_json::Error::io(error))
 }
 
 impl Insert for Row {
@@ -228,7 +262,9 @@ impl Insert for Row {
         values.add(self.count)?;
         values.add(self.total)?;
         values.add(self.at)?;
-        self.body.bind(values)
+        let crc = crc32fast::hash(&self.body);
+        values.add(self.body)?;
+        values.add(i64::from(crc))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Between records and rows. A row's body is the record as JSON; its other columns are taken from the
 //! record and must agree with it when it is read.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ impl Body {
         self.text.len()
     }
 
-    /// The text and its checksum, as the last values of a row.
+    /// The text and its checksum, as two values of a row.
     pub(crate) fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.text)?;
         values.add(i64::from(self.crc))
@@ -72,12 +73,11 @@ impl Insert for HostRow {
     const ROW: &'static str = "(?, ?, ?)";
     const CONFLICT: &'static str = " ON CONFLICT (id) DO UPDATE SET body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
-        self.body.text.len()
+        self.body.len()
     }
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.id)?;
-        values.add(self.body.text)?;
-        values.add(i64::from(self.body.crc))
+        self.body.bind(values)
     }
 }
 
@@ -100,7 +100,7 @@ impl Insert for JobRow {
         host = excluded.host, submitter = excluded.submitter, body = excluded.body, crc = excluded.crc, \
         ended_at = excluded.ended_at, keep_until = excluded.keep_until";
     fn bytes(&self) -> usize {
-        self.body.text.len()
+        self.body.len()
     }
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.seq)?;
@@ -108,8 +108,7 @@ impl Insert for JobRow {
         values.add(self.status)?;
         values.add(self.host)?;
         values.add(self.submitter)?;
-        values.add(self.body.text)?;
-        values.add(i64::from(self.body.crc))?;
+        self.body.bind(values)?;
         values.add(self.prunable.map(|(at, _)| at.as_millis()))?;
         values.add(self.prunable.and_then(|(_, until)| until).map(Timestamp::as_millis))
     }
@@ -145,13 +144,12 @@ impl Insert for ServiceRow {
     const CONFLICT: &'static str =
         " ON CONFLICT (seq) DO UPDATE SET body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
-        self.body.text.len()
+        self.body.len()
     }
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.seq)?;
         values.add(self.id)?;
-        values.add(self.body.text)?;
-        values.add(i64::from(self.body.crc))
+        self.body.bind(values)
     }
 }
 
@@ -165,12 +163,11 @@ impl Insert for ScheduleRow {
     const ROW: &'static str = "(?, ?, ?)";
     const CONFLICT: &'static str = " ON CONFLICT (id) DO UPDATE SET body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
-        self.body.text.len()
+        self.body.len()
     }
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.id)?;
-        values.add(self.body.text)?;
-        values.add(i64::from(self.body.crc))
+        self.body.bind(values)
     }
 }
 
@@ -186,13 +183,12 @@ impl Insert for ReplyRow {
     const CONFLICT: &'static str = " ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, \
         body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
-        self.body.text.len()
+        self.body.len()
     }
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.id.as_bytes().to_vec())?;
         values.add(self.expires_at)?;
-        values.add(self.body.text)?;
-        values.add(i64::from(self.body.crc))
+        self.body.bind(values)
     }
 }
 
@@ -260,12 +256,11 @@ impl<T: Numbered> Insert for NumberedRow<T> {
     const CONFLICT: &'static str =
         " ON CONFLICT (number) DO UPDATE SET body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
-        self.body.text.len()
+        self.body.len()
     }
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(self.number)?;
-        values.add(self.body.text)?;
-        values.add(i64::from(self.body.crc))
+        self.body.bind(values)
     }
 }
 
@@ -359,14 +354,23 @@ pub(crate) fn body<T: DeserializeOwned>(
     column: usize,
     record: impl Fn() -> String,
 ) -> Result<T, Error> {
-    let (text, crc): (&[u8], i64) = (row.try_get(column)?, row.try_get(column + 1)?);
-    if i64::from(crc32fast::hash(text)) != crc {
-        return Err(Error::Damaged(Damage(format!("{}: its checksum is wrong", record()))));
-    }
-    serde_json::from_slice(text).map_err(|error| unreadable(&record(), &error))
+    parse(sound(row, column, &record)?, record)
 }
 
-fn unreadable(record: &str, error: &serde_json::Error) -> Error {
+/// Reads what has its checksum in the column after it.
+pub(crate) fn sound(row: &SqliteRow, column: usize, record: impl Fn() -> String) -> Result<&[u8], Error> {
+    let (bytes, crc): (&[u8], i64) = (row.try_get(column)?, row.try_get(column + 1)?);
+    if i64::from(crc32fast::hash(bytes)) != crc {
+        return Err(Error::Damaged(Damage(format!("{}: its checksum is wrong", record()))));
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8], record: impl Fn() -> String) -> Result<T, Error> {
+    serde_json::from_slice(json).map_err(|error| unreadable(&record(), &error))
+}
+
+pub(crate) fn unreadable(record: &str, error: &dyn fmt::Display) -> Error {
     Error::Damaged(Damage(format!("{record}: it cannot be read: {error}")))
 }
 

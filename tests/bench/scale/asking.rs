@@ -28,12 +28,7 @@ impl Connection {
 
     /// Posts a body; the answer must be a success, and what it says is not looked at.
     pub(crate) async fn tell(&mut self, path: &str, body: &str) -> Outcome<()> {
-        match self.exchange("POST", path, None, body).await? {
-            (200, _) => Ok(()),
-            (status, text) => {
-                Err(format!("{path} was answered {status}: {}", String::from_utf8_lossy(text)).into())
-            }
-        }
+        self.success("POST", path, None, body).await.map(drop)
     }
 
     /// Posts a body and reads the answer, which must be a success.
@@ -52,10 +47,11 @@ impl Connection {
 
     /// Asks for something whose answer is not looked at, but must be a success.
     pub(crate) async fn see(&mut self, path: &str) -> Outcome<()> {
-        match self.exchange("GET", path, None, "").await? {
-            (200, _) => Ok(()),
-            (status, _) => Err(format!("{path} was answered {status}").into()),
-        }
+        self.success("GET", path, None, "").await.map(drop)
+    }
+
+    async fn ask(&mut self, method: &str, path: &str, key: Option<&str>, body: &str) -> Outcome<Value> {
+        Ok(serde_json::from_slice(self.success(method, path, key, body).await?)?)
     }
 
     /// Gives the memory of the last answer back.

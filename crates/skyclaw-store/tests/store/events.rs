@@ -193,13 +193,39 @@ async fn a_database_from_before_says_that_nothing_of_that_time_is_kept() {
 }
 
 #[tokio::test]
+async fn what_was_written_before_it_was_compressed_is_told_as_ever() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("state.db");
+    let running = support::open(&path).await;
+    running.store().commit(noted([(1, 3)])).await.expect("committed");
+    let told = running.store().notices(EventId::START).await.expect("a page").notices;
+    running.close().await;
+    let json = serde_json::to_string(&told).expect("JSON");
+    let crc = crc32fast::hash(json.as_bytes());
+    let (table, _) = include_str!("../../migrations/0006_events.sql").split_once(';').expect("a statement");
+    let before = format!(
+        "ALTER TABLE events RENAME TO compressed; {table}; \
+         INSERT INTO events SELECT last_index, last_n, count, total, at, '{json}', {crc} FROM compressed; \
+         DROP TABLE compressed; DELETE FROM _sqlx_migrations WHERE version >= 8"
+    );
+    sql(&path, sqlx::AssertSqlSafe(before)).await;
+    let running = support::open(&path).await;
+    assert_eq!(running.store().notices(EventId::START).await.expect("a page").notices, told);
+    running.store().verify().await.expect("sound");
+    running.store().commit(noted([(2, 1)])).await.expect("committed");
+    assert_eq!(kept(running.store(), EventId::START).await.1, ids([(1, 3), (2, 1)]));
+    running.close().await;
+}
+
+#[tokio::test]
 async fn a_damaged_row_is_found_and_never_told() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("state.db");
     let running = support::open(&path).await;
     running.store().commit(noted([(1, 3)])).await.expect("committed");
     running.close().await;
-    sql(&path, "UPDATE events SET body = replace(body, 'job_0001', 'job_0002')").await;
+    let other = "UPDATE events SET body = substr(body, 1, 20) || x'00' || substr(body, 22) WHERE count > 0";
+    sql(&path, other).await;
     let running = support::open(&path).await;
     assert!(running.store().notices(EventId::START).await.is_err());
     assert!(running.store().verify().await.is_err());
