@@ -141,7 +141,7 @@ struct Parts {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, cache_bytes: 64 << 20, max_record_bytes: 8 << 20 }
+        Self { segment_bytes: 16 << 20, cache_bytes: 4 << 20, max_record_bytes: 8 << 20 }
     }
 }
 

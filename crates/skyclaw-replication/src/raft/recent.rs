@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::types::Entry;
 
 /// Bytes of entries, as they are in the log, that are kept.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The newest entries of the log.
 #[derive(Debug, Default)]
