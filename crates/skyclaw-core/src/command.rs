@@ -99,6 +99,28 @@ pub struct Completion {
     pub events: Vec<Event>,
 }
 
+impl Completion {
+    /// The end of a run of which nothing else is told.
+    #[must_use]
+    pub fn new(id: JobId, host: HostId, success: bool) -> Self {
+        Self {
+            id,
+            host,
+            fence: None,
+            success,
+            duration_ms: 0,
+            exit_code: i32::from(!success),
+            stdout: String::new(),
+            stderr: String::new(),
+            error: None,
+            stopped: None,
+            usage: None,
+            oom: false,
+            events: Vec::new(),
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

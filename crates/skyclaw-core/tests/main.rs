@@ -111,19 +111,13 @@ fn openclaw() -> Payload {
 
 fn completion() -> Result<Completion, Failure> {
     Ok(Completion {
-        id: id("job_1")?,
-        host: id("host_1")?,
         fence: Some(7),
-        success: false,
         duration_ms: 1234,
         exit_code: -1,
         stdout: "out\n".into(),
         stderr: "ünïcode".into(),
         error: text("broke"),
-        stopped: None,
-        usage: None,
-        oom: false,
-        events: Vec::new(),
+        ..Completion::new(id("job_1")?, id("host_1")?, false)
     })
 }
 

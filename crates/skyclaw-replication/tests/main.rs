@@ -104,19 +104,9 @@ async fn claimed(node: &Node, wait: Duration, key: Option<IdempotencyKey>) -> Ve
 
 fn completion(id: &JobId, fence: Option<u64>) -> Operation {
     Operation::Complete(Completion {
-        id: id.clone(),
-        host: host(),
         fence,
-        success: true,
-        duration_ms: 1,
-        exit_code: 0,
         stdout: "out".into(),
-        stderr: String::new(),
-        error: None,
-        stopped: None,
-        usage: None,
-        oom: false,
-        events: Vec::new(),
+        ..Completion::new(id.clone(), host(), true)
     })
 }
 

@@ -72,25 +72,8 @@ fn claim(memory: &mut Memory, n: usize) {
 }
 
 fn complete(memory: &mut Memory, n: usize) {
-    run(memory, completion(JobId::parse(&format!("j-{n}")).expect("an id"), named(n)));
-}
-
-fn completion(id: JobId, host: HostId) -> Operation {
-    Operation::Complete(Completion {
-        id,
-        host,
-        fence: None,
-        success: true,
-        duration_ms: 1,
-        exit_code: 0,
-        stdout: String::new(),
-        stderr: String::new(),
-        error: None,
-        stopped: None,
-        usage: None,
-        oom: false,
-        events: Vec::new(),
-    })
+    let id = JobId::parse(&format!("j-{n}")).expect("an id");
+    run(memory, Operation::Complete(Completion::new(id, named(n), true)));
 }
 
 fn wait(memory: &mut Memory, n: usize) -> oneshot::Receiver<Woken> {
@@ -154,7 +137,7 @@ fn when_two_can_begin_at_once_both_are_woken() {
     let mut waiting = [2, 3, 4].map(|n| wait(&mut memory, n));
     let leased = memory.state.leased().map(|(job, lease)| (job.id.clone(), lease.host.clone()));
     for (job, host) in leased.collect::<Vec<_>>() {
-        run(&mut memory, completion(job, host));
+        run(&mut memory, Operation::Complete(Completion::new(job, host, true)));
     }
     let mut newly_woken = || -> usize { waiting.iter_mut().map(|w| usize::from(w.try_recv().is_ok())).sum() };
     assert_eq!(newly_woken(), 1);

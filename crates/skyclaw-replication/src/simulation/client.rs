@@ -250,21 +250,7 @@ impl Client {
         let (host, success) = (self.host.clone(), self.rng.random_bool(0.8));
         let act = Act::Complete { job: job.clone(), host: host.clone(), fence, success };
         let act = || act;
-        let completion = Completion {
-            id: job,
-            host,
-            fence: Some(fence),
-            success,
-            duration_ms: 1,
-            exit_code: i32::from(!success),
-            stdout: String::new(),
-            stderr: String::new(),
-            error: None,
-            stopped: None,
-            usage: None,
-            oom: false,
-            events: Vec::new(),
-        };
+        let completion = Completion { fence: Some(fence), ..Completion::new(job, host, success) };
         let attempt = move |node: Node| {
             let (key, operation) = (key.clone(), Operation::Complete(completion.clone()));
             async move { node.write(key, operation).await.map(told_job) }

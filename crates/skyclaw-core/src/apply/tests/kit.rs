@@ -346,19 +346,11 @@ pub(super) fn claim(host: &str, max: u32) -> Operation {
 
 pub(super) fn completion(job: &str, host: &str, success: bool) -> Completion {
     Completion {
-        id: job_id(job),
-        host: host_id(host),
-        fence: None,
-        success,
         duration_ms: 7,
-        exit_code: i32::from(!success),
         stdout: "out".into(),
         stderr: "err".into(),
         error: (!success).then(|| "broke".into()),
-        stopped: None,
-        usage: None,
-        oom: false,
-        events: Vec::new(),
+        ..Completion::new(job_id(job), host_id(host), success)
     }
 }
 
