@@ -232,6 +232,8 @@ struct Row {
     at: i64,
     /// A list of them as JSON, compressed.
     body: Vec<u8>,
+    /// How long it was before.
+    json_bytes: usize,
 }
 
 impl Row {
@@ -239,8 +241,9 @@ impl Row {
         let told: Vec<record::Notice> = chunk.iter().map(|noted| noted.notice.told(noted.id)).collect();
         let (last, at) = told.last().map_or((EventId::START, 0), |last| (last.id, last.at.as_millis()));
         let count = integer(told.len() as u64)?;
-        let body = compressor.compress(&serde_json::to_vec(&told)?).map_err(compressing)?;
-        Ok(Self { last, count, total, at, body })
+        let json = serde_json::to_vec(&told)?;
+        let body = compressor.compress(&json).map_err(compressing)?;
+        Ok(Self { last, count, total, at, body, json_bytes: json.len() })
     }
 }
 
@@ -254,7 +257,7 @@ impl Insert for Row {
     const CONFLICT: &'static str = " ON CONFLICT (last_index, last_n) DO UPDATE SET count = excluded.count, \
         total = excluded.total, at = excluded.at, body = excluded.body, crc = excluded.crc";
     fn bytes(&self) -> usize {
-        self.body.len()
+        self.json_bytes
     }
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(index_of(self.last))?;

@@ -28,7 +28,7 @@ pub(crate) trait Insert {
     const ROW: &'static str;
     /// What happens to a row that is there already.
     const CONFLICT: &'static str;
-    /// About how many bytes it has.
+    /// About how many bytes were put together for it.
     fn bytes(&self) -> usize;
     /// Its values, in the order of the columns.
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError>;

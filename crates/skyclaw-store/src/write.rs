@@ -21,6 +21,8 @@ use crate::schema::status_code;
 const ROWS: [usize; 4] = [128, 32, 8, 1];
 /// Rows are not held back longer than until they are so large together.
 const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
+/// After so many bytes others are let go first: to encode a whole batch at once would hold up the requests behind it.
+const BYTES_AT_ONCE: usize = 64 * 1024;
 
 /// Why a batch was not written.
 pub(crate) enum Failure {
@@ -203,11 +205,16 @@ pub(crate) async fn rows<R: Insert>(
     all: impl Iterator<Item = Result<R, Failure>>,
 ) -> Result<(), Failure> {
     let mut pending: Vec<R> = Vec::with_capacity(ROWS[0]);
-    let mut bytes = 0;
+    let (mut bytes, mut at_once) = (0, 0);
     for row in all {
         let row = row?;
         bytes += row.bytes();
+        at_once += row.bytes();
         pending.push(row);
+        if at_once >= BYTES_AT_ONCE {
+            tokio::task::yield_now().await;
+            at_once = 0;
+        }
         if pending.len() == ROWS[0] || bytes >= MAX_PENDING_BYTES {
             flush(conn, &mut pending).await?;
             bytes = 0;
