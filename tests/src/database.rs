@@ -1,7 +1,12 @@
 //! What is in the database of a coordinator that has ended, read by the `sqlite3` of the system.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 use crate::net_ns::find;
 
@@ -29,6 +34,47 @@ pub fn assert_same(one: &Path, other: &Path) {
             panic!("{names:?} differ in {sql}: {counts:?} rows, the first that differ: {differing:#?}");
         }
     }
+    assert_same_told(one, other);
+}
+
+/// Asserts that two coordinators tell the same of all changes, in the same order.
+#[track_caller]
+fn assert_same_told(one: &Path, other: &Path) {
+    let digest = |data| {
+        let (mut hasher, mut count) = (DefaultHasher::new(), 0);
+        each_told(data, |told| {
+            told.hash(&mut hasher);
+            count += 1;
+        });
+        (hasher.finish(), count)
+    };
+    let digests = [one, other].map(digest);
+    if digests[0] != digests[1] {
+        let [ones, others] = [one, other].map(|data| {
+            let mut all = Vec::new();
+            each_told(data, |told| all.push(told));
+            all
+        });
+        let differing = ones.iter().zip(&others).find(|(one, other)| one != other);
+        let (names, counts) = ((one.display(), other.display()), (ones.len(), others.len()));
+        panic!("{names:?} tell differently: {counts:?} events, the first that differ: {differing:#?}");
+    }
+}
+
+/// All that a coordinator tells of changes, as JSON, oldest first. Its rows are compressed.
+#[track_caller]
+fn each_told(data: &Path, mut take: impl FnMut(String)) {
+    let sql = format!("SELECT hex(body) FROM {EVENTS} WHERE count > 0 ORDER BY last_index, last_n");
+    let mut reading = sqlite(data, &sql).stdout(Stdio::piped()).spawn().expect("sqlite3 starts");
+    for row in BufReader::new(reading.stdout.take().expect("its output")).lines() {
+        let row = row.expect("a row");
+        let bytes = (0..row.len()).step_by(2).map(|at| u8::from_str_radix(&row[at..at + 2], 16));
+        let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().expect("two digits a byte");
+        let json = zstd::decode_all(&*bytes).expect("a compressed row");
+        let told: Vec<Value> = serde_json::from_slice(&json).expect("a list of events");
+        told.iter().for_each(|told| take(told.to_string()));
+    }
+    assert!(reading.wait().expect("its end").success(), "{}: {sql}", data.display());
 }
 
 /// How many rows a table has.
@@ -55,11 +101,7 @@ fn queries(data: &Path) -> Vec<String> {
         format!("SELECT {} FROM {table} ORDER BY {}", quoted.join(", "), order.join(", "))
     };
     let counters = "SELECT counters FROM applied".to_owned();
-    let events = format!(
-        "SELECT told.value FROM {EVENTS}, json_each({EVENTS}.body) AS told WHERE count > 0 \
-         ORDER BY last_index, last_n, told.key"
-    );
-    tables.lines().filter(|table| !OWN.contains(table)).map(rows).chain([counters, events]).collect()
+    tables.lines().filter(|table| !OWN.contains(table)).map(rows).chain([counters]).collect()
 }
 
 /// The hash of what a query gives, which may be too much to hold.
