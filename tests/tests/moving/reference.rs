@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -113,6 +114,7 @@ fn router() -> Router<Arc<Mutex<Mesh>>> {
         .route("/v1/services/{id}/report", post(report))
 }
 
+// Every body is read, also where nothing of it matters: a connection on which one may still come is closed after the answer.
 type Shared = State<Arc<Mutex<Mesh>>>;
 
 fn lock(mesh: &Mutex<Mesh>) -> std::sync::MutexGuard<'_, Mesh> {
@@ -186,7 +188,7 @@ async fn register(State(mesh): Shared, Json(body): Json<Value>) -> Answer {
     Ok(Json(json!({"host": host})))
 }
 
-async fn heartbeat(State(mesh): Shared, Path(id): Path<String>) -> Answer {
+async fn heartbeat(State(mesh): Shared, Path(id): Path<String>, _: Bytes) -> Answer {
     let mut mesh = lock(&mesh);
     let Some(host) = mesh.hosts.get_mut(&id) else { return unknown("host", &id) };
     host["lastSeenAt"] = json!(time(0));
@@ -208,7 +210,7 @@ async fn enqueue(State(mesh): Shared, Json(body): Json<Value>) -> Answer {
     Ok(Json(json!({"job": job})))
 }
 
-async fn claim(State(mesh): Shared, Path(id): Path<String>) -> Answer {
+async fn claim(State(mesh): Shared, Path(id): Path<String>, _: Bytes) -> Answer {
     let mut mesh = lock(&mesh);
     let Some(host) = mesh.hosts.get_mut(&id) else { return unknown("host", &id) };
     if host["activeLeases"].as_u64() >= host["maxParallel"].as_u64() {
@@ -277,7 +279,7 @@ async fn deploy(State(mesh): Shared, Json(body): Json<Value>) -> Answer {
     Ok(Json(json!({"service": service})))
 }
 
-async fn claim_service(State(mesh): Shared, Path(id): Path<String>) -> Answer {
+async fn claim_service(State(mesh): Shared, Path(id): Path<String>, _: Bytes) -> Answer {
     let mut mesh = lock(&mesh);
     let free = mesh.services.values_mut().find(|service| service["assignments"] == json!([]));
     let Some(service) = free else { return Ok(Json(json!({"service": null}))) };
