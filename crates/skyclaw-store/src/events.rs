@@ -265,9 +265,7 @@ impl Insert for Row {
         values.add(self.count)?;
         values.add(self.total)?;
         values.add(self.at)?;
-        let crc = crc32fast::hash(&self.body);
-        values.add(self.body)?;
-        values.add(i64::from(crc))
+        row::bind_sound(self.body, values)
     }
 }
 

@@ -207,8 +207,7 @@ impl Insert for StagedRow {
     fn bind(self, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
         values.add(i64::from(self.part.part))?;
         values.add(self.part.restore.as_str().to_owned())?;
-        values.add(self.part.bytes.clone())?;
-        values.add(i64::from(crc32fast::hash(&self.part.bytes)))
+        bind_sound(self.part.bytes.clone(), values)
     }
 }
 
@@ -355,6 +354,13 @@ pub(crate) fn body<T: DeserializeOwned>(
     record: impl Fn() -> String,
 ) -> Result<T, Error> {
     parse(sound(row, column, &record)?, record)
+}
+
+/// Bytes and their checksum, as two values of a row.
+pub(crate) fn bind_sound(bytes: Vec<u8>, values: &mut SqliteArguments) -> Result<(), BoxDynError> {
+    let crc = crc32fast::hash(&bytes);
+    values.add(bytes)?;
+    values.add(i64::from(crc))
 }
 
 /// Reads what has its checksum in the column after it.

@@ -101,6 +101,7 @@ fn push(peer: &Wire, state: &Value) -> bool {
     }
 }
 
+/// Every body is read, also where nothing of it matters: a connection on which one may still come is closed after the answer.
 fn router() -> Router<Arc<Mutex<Mesh>>> {
     Router::new()
         .route("/v1/state", get(|State(mesh): Shared| async move { Json(lock(&mesh).snapshot()) }))
@@ -114,7 +115,6 @@ fn router() -> Router<Arc<Mutex<Mesh>>> {
         .route("/v1/services/{id}/report", post(report))
 }
 
-// Every body is read, also where nothing of it matters: a connection on which one may still come is closed after the answer.
 type Shared = State<Arc<Mutex<Mesh>>>;
 
 fn lock(mesh: &Mutex<Mesh>) -> std::sync::MutexGuard<'_, Mesh> {
