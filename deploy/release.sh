@@ -102,12 +102,13 @@ start() { # URL…: coordinators of one cluster
 
 # What operators do, beside what agents and hosts do all day.
 look() { # URL
-    for _ in $(seq 5); do
+    for _ in $(seq 20); do
         skyctl --coordinator "$1" job list -o json >/dev/null
-        skyctl --coordinator "$1" events -o json >/dev/null
-        skyctl --coordinator "$1" state export >/dev/null
         skyctl --coordinator "$1" cluster status >/dev/null
     done
+    # Once each, as these go through everything.
+    skyctl --coordinator "$1" events -o json >/dev/null
+    skyctl --coordinator "$1" state export >/dev/null
     rm -f "$work/snapshot"
     skyctl --coordinator "$1" snapshot save "$work/snapshot" >/dev/null
 }
@@ -122,8 +123,8 @@ if [ -z "$only_skyclawd" ]; then
 fi
 cargo build --release --locked -p skyctl
 cp "$target/release/skyctl" "$out/"
-# The whole of it is optimised at the end; here each crate is, into one unit as there, so that its functions have the same names.
-CARGO_PROFILE_RELEASE_LTO=off build "$pgo/measured" -Cprofile-generate
+# With the very settings of the other one: they are part of the names that functions are found by.
+build "$pgo/measured" -Cprofile-generate
 
 free_port; alone=http://127.0.0.1:$port
 start "$alone"

@@ -326,16 +326,14 @@ pub(crate) fn applied(row: &SqliteRow) -> Result<(Position, Counters), Error> {
     let (index, bytes, counters): (i64, &[u8], &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let record = || "the place in the log".into();
     agree(i64::from(applied_crc(index, bytes, counters)) == row.try_get::<i64, _>(3)?, record)?;
-    let parsed = serde_json::from_str(counters).map_err(|error| unreadable(&record(), &error))?;
+    let parsed = parse(counters.as_bytes(), record)?;
     let index = u64::try_from(index).map_err(|_| Error::Damaged(Damage(format!("log index {index}"))))?;
     Ok((Position { index, bytes: bytes.to_vec() }, parsed))
 }
 
 /// Reads `bytes, crc` of the part with this number.
 pub(crate) fn staged(row: &SqliteRow, part: u32) -> Result<&[u8], Error> {
-    let (bytes, crc): (&[u8], i64) = (row.try_get(0)?, row.try_get(1)?);
-    agree(i64::from(crc32fast::hash(bytes)) == crc, || format!("part {part} of what is staged"))?;
-    Ok(bytes)
+    sound(row, 0, || format!("part {part} of what is staged"))
 }
 
 /// The checksum of the row that tells the place in the log.
