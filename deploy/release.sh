@@ -33,7 +33,7 @@ profdata() { # Where the tool is, if it is anywhere.
     done
 }
 missing=()
-command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v cc >/dev/null && command -v nm >/dev/null || missing+=(gcc libc6-dev binutils)
 [ -n "$(profdata)" ] || missing+=("llvm-$llvm")
 if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" -eq 0 ] || fail "install ${missing[*]} (or the component llvm-tools of rustup), or run this as root"
@@ -154,5 +154,11 @@ find "$pgo" -maxdepth 1 -name '*.profdata' -delete
 mv "$merged" "$profile"
 
 build "$pgo/shipped" -Cprofile-use="$profile"
+
+# Functions are found in the profile by their names. Were they others, it would count for nothing, and nobody would say so.
+names() { nm "$pgo/$1/$host/release/skyclawd" | awk '{ print $NF }' | sort -u; }
+shared=$(comm -12 <(names measured) <(names shipped) | wc -l)
+all=$(names shipped | wc -l)
+[ $((shared * 2)) -gt "$all" ] || fail "of $all names in what is shipped only $shared are in what was measured"
 cp "$pgo/shipped/$host/release/skyclawd" "$out/"
 echo "The programs are in $out" >&2
