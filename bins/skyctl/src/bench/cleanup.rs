@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use skyclaw_client::{Client, Error as ClientError, JobFilter};
 use skyclaw_proto::limits::MAX_PAGE;
-use skyclaw_proto::{HostId, JobStatus};
+use skyclaw_proto::{ErrorCode, HostId, JobStatus};
 
 use super::load::{LABEL, Load};
 use crate::output::say;
@@ -106,7 +106,8 @@ async fn call_off(load: &Load, client: &Client, hosts: &[HostId], left: &mut Lef
             .filter_map(|done| async { done.err() })
             .collect()
             .await;
-        if let Some(error) = failed.first().filter(|_| failed.len() == jobs.len()) {
+        if failed.len() == jobs.len() {
+            let Some(error) = failed.iter().find(|error| !has_ended(error)) else { break };
             left.jobs = unsettled(load);
             return left.because(error);
         }
@@ -114,12 +115,21 @@ async fn call_off(load: &Load, client: &Client, hosts: &[HostId], left: &mut Lef
     // Given to a host whose claim was never answered: it ends with its lease, and is not given again.
     if let Ok(page) = client.jobs(&of_ours(JobStatus::Leased), None).await {
         for job in &page.jobs {
-            if let Err(error) = client.cancel_job(&job.id).await {
-                left.jobs += 1;
-                left.because(&error);
+            match client.cancel_job(&job.id).await {
+                Ok(_) => {}
+                Err(error) if has_ended(&error) => {}
+                Err(error) => {
+                    left.jobs += 1;
+                    left.because(&error);
+                }
             }
         }
     }
+}
+
+/// Whether the job ended before it could be called off: a list may be a moment behind, as those of coordinators that do not lead are.
+fn has_ended(error: &ClientError) -> bool {
+    error.code() == Some(ErrorCode::JobFinished)
 }
 
 fn unsettled(load: &Load) -> u64 {
@@ -166,4 +176,21 @@ fn is_lacking(error: &ClientError) -> bool {
 /// Whether it is the host that is not there, rather than the route.
 fn is_unknown(error: &ClientError, id: &HostId) -> bool {
     matches!(error, ClientError::Refused { body, .. } if body.error == format!("unknown host: {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_ended_before_it_could_be_called_off_is_not_left() {
+        let refused = |text| {
+            let body = serde_json::from_str(text).expect("an error");
+            ClientError::Refused { status: 409, body, request_id: "r".into() }
+        };
+        let ended = r#"{"error":"job j has already ended: completed","code":"job_finished"}"#;
+        assert!(has_ended(&refused(ended)));
+        assert!(!has_ended(&refused(r#"{"error":"job j is not leased","code":"not_assigned"}"#)));
+        assert!(!has_ended(&refused(r#"{"error":"job j has already ended: completed"}"#)));
+    }
 }
