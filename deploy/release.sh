@@ -41,6 +41,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 fi
 
+# A connection for each host.
+ulimit -n "$(ulimit -Hn)"
+
 pgo=$target/pgo
 mkdir -p "$pgo" "$out"
 work=$(mktemp -d "$pgo/run.XXXXXX")
@@ -129,6 +132,8 @@ build "$pgo/measured" -Cprofile-generate
 free_port; alone=http://127.0.0.1:$port
 start "$alone"
 for clients in 1 16 64; do work_for "$alone" 4s $clients 256; done
+# Very many hosts, most of which wait.
+skyctl --coordinator "$alone" bench --yes --duration 16s --enqueuers 1 --hosts 5000 >&2
 look "$alone"
 stop
 # Its log is read, and its state, as after any start.
