@@ -49,8 +49,8 @@ const JOBS_AT_ONCE: (u32, u32) = (128, 1024);
 const BYTES_AT_ONCE: u64 = 4 * 1024 * 1024;
 /// How many pages are looked through at once for one job that need not be kept.
 const PAGES_AT_ONCE: usize = 16;
-/// About how many replies one command forgets.
-const REPLIES_AT_ONCE: u32 = 512;
+/// About how many replies one command forgets at least and at most: more, the more there are. A job has several.
+const REPLIES_AT_ONCE: (u32, u32) = (512, 8192);
 /// How often it is looked for replies to forget when they are few.
 const REPLIES_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether there is something to do.
@@ -119,6 +119,8 @@ struct Progress {
     replies: Timestamp,
     /// When to look for more of them.
     replies_at: Instant,
+    /// About how many the next command forgets.
+    replies_at_once: u32,
 }
 
 impl Progress {
@@ -133,6 +135,7 @@ impl Progress {
             behind: 0,
             replies: Timestamp::from_millis(i64::MIN),
             replies_at: now,
+            replies_at_once: REPLIES_AT_ONCE.0,
         }
     }
 }
@@ -236,7 +239,7 @@ impl Pruner {
         }
     }
 
-    /// One step: the next jobs, or the next replies.
+    /// One step: the next jobs and the next replies. Both, as there may be jobs to forget for as long as there is work.
     async fn step(
         &self,
         progress: &mut Progress,
@@ -244,20 +247,32 @@ impl Pruner {
         tally: &mut Tally,
     ) -> Result<Next, Error> {
         if progress.began.elapsed() > ANEW_EVERY {
-            let Progress { surplus, at_once, behind, .. } = *progress;
-            *progress = Progress { surplus, at_once, behind, ..Progress::new() };
+            let Progress { surplus, at_once, behind, replies_at_once, .. } = *progress;
+            *progress = Progress { surplus, at_once, behind, replies_at_once, ..Progress::new() };
         }
         if let Some(count) = self.count(counted, self.keep.count).await? {
             progress.surplus = surplus(&count, self.keep.count);
         }
         let now = self.stamper.now();
+        let jobs = self.forget_jobs(now, progress, tally).await?;
+        let replies = self.forget_replies(now, progress).await?;
+        Ok(if jobs || replies { Next::More } else { Next::Nothing })
+    }
+
+    /// Forgets the next jobs that are to be forgotten for the first reason that there are any. False when there are none.
+    async fn forget_jobs(
+        &self,
+        now: Timestamp,
+        progress: &mut Progress,
+        tally: &mut Tally,
+    ) -> Result<bool, Error> {
         for why in WhyPruned::ALL {
             let Some(prune) = self.next(why, now, progress).await? else { continue };
             tally.add(&prune.jobs);
             self.propose(now, Operation::PruneJobs(prune)).await?;
-            return Ok(Next::More);
+            return Ok(true);
         }
-        self.forget_replies(now, progress).await
+        Ok(false)
     }
 
     /// The next jobs to be forgotten for a reason.
@@ -336,21 +351,26 @@ impl Pruner {
         Ok(self.machine.look(look).await?)
     }
 
-    async fn forget_replies(&self, now: Timestamp, progress: &mut Progress) -> Result<Next, Error> {
+    /// Forgets the next replies. False when there are none, or it is not looked for them yet.
+    async fn forget_replies(&self, now: Timestamp, progress: &mut Progress) -> Result<bool, Error> {
         if progress.replies_at > Instant::now() {
-            return Ok(Next::Nothing);
+            return Ok(false);
         }
         let store = self.machine.store();
-        let Some(expired) = store.expired_replies(progress.replies, now, REPLIES_AT_ONCE).await? else {
+        let Some(expired) = store.expired_replies(progress.replies, now, progress.replies_at_once).await?
+        else {
             progress.replies_at = Instant::now() + REPLIES_EVERY;
-            return Ok(Next::Nothing);
+            return Ok(false);
         };
         self.propose(expired.before, Operation::PruneReplies).await?;
         progress.replies = expired.before;
-        if expired.count < u64::from(REPLIES_AT_ONCE) {
+        if expired.count < u64::from(progress.replies_at_once) {
+            progress.replies_at_once = REPLIES_AT_ONCE.0;
             progress.replies_at = Instant::now() + REPLIES_EVERY;
+        } else {
+            progress.replies_at_once = (progress.replies_at_once * 2).min(REPLIES_AT_ONCE.1);
         }
-        Ok(Next::More)
+        Ok(true)
     }
 
     async fn propose(&self, at: Timestamp, operation: Operation) -> Result<(), Error> {
