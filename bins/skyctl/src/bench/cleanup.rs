@@ -115,19 +115,18 @@ async fn call_off(load: &Load, client: &Client, hosts: &[HostId], left: &mut Lef
     // Given to a host whose claim was never answered: it ends with its lease, and is not given again.
     if let Ok(page) = client.jobs(&of_ours(JobStatus::Leased), None).await {
         for job in &page.jobs {
-            match client.cancel_job(&job.id).await {
-                Ok(_) => {}
-                Err(error) if has_ended(&error) => {}
-                Err(error) => {
-                    left.jobs += 1;
-                    left.because(&error);
-                }
+            if let Err(error) = client.cancel_job(&job.id).await
+                && !has_ended(&error)
+            {
+                left.jobs += 1;
+                left.because(&error);
             }
         }
     }
 }
 
-/// Whether the job ended before it could be called off: a list may be a moment behind, as those of coordinators that do not lead are.
+/// Whether the job ended before it could be called off: a list may be a moment behind, as those of coordinators that do
+/// not lead are.
 fn has_ended(error: &ClientError) -> bool {
     error.code() == Some(ErrorCode::JobFinished)
 }
