@@ -1,8 +1,6 @@
 //! What can be asked of the state machine. Commands are the entries of the replicated log, so a
 //! variant or field that was ever released keeps its name and meaning; new fields have a default.
 
-mod size;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

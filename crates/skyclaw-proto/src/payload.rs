@@ -72,17 +72,4 @@ impl Payload {
             Self::OpenclawRun(_) => "openclaw-run",
         }
     }
-
-    /// About how many bytes its texts take.
-    #[must_use]
-    pub fn approx_bytes(&self) -> usize {
-        let (first, args, dir, env) = match self {
-            Self::Shell(shell) => (Some(&shell.command), &shell.args, &shell.cwd, &shell.env),
-            Self::OpenclawRun(run) => (None, &run.args, &run.openclaw_dir, &run.env),
-        };
-        let texts =
-            [first, dir.as_ref()].into_iter().flatten().chain(args.iter().flatten()).map(|t| t.len() + 8);
-        let env = env.iter().flatten().map(|(name, value)| name.len() + value.len() + 16);
-        texts.chain(env).sum()
-    }
 }

@@ -19,6 +19,7 @@ use crate::machine::memory::{Beat, Memory};
 use crate::node::{Inner, Written};
 use crate::peer::LeaderError;
 use crate::proposer::{Decided, Seat, Waiting};
+use crate::raft::Packed;
 use crate::trail::Trail;
 
 /// How long a heartbeat waits at most when its host was told before what it has to stop: the answer may have
@@ -100,7 +101,7 @@ impl Inner {
         node: NodeId,
     ) -> Option<Result<Written, LeaderError>> {
         let (decided, decision) = oneshot::channel();
-        let command = self.stamped(idempotency, operation, node);
+        let command = Packed::new(self.stamped(idempotency, operation, node)).ok()?;
         seat.send(Waiting { command, decided, trail: Trail::current() }).ok()?;
         Some(told(decision.await.unwrap_or(Err(WriteError::OutcomeUnknown))))
     }

@@ -17,6 +17,7 @@ use crate::leader::LeaderReply;
 use crate::node::Inner;
 use crate::peer::LeaderCall;
 use crate::proposer::{Batch, Decided, Queue, Waiting, decide};
+use crate::raft::Packed;
 use crate::trail::Aside;
 
 /// Most commands that wait; beyond, they are refused.
@@ -48,7 +49,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// When it was not proposed, or its outcome is unknown.
-    pub(crate) async fn send(&self, command: skyclaw_core::Command) -> Result<Decided, WriteError> {
+    pub(crate) async fn send(&self, command: Packed) -> Result<Decided, WriteError> {
         decide(&self.queue, command).await
     }
 }
@@ -84,7 +85,7 @@ async fn deliver(node: &Inner, mut batch: Vec<Waiting>) {
         };
         let mut again = Vec::new();
         for (waiting, result) in batch.into_iter().zip(results) {
-            let keyed = waiting.command.idempotency.is_some();
+            let keyed = waiting.command.command().idempotency.is_some();
             let retry =
                 result.as_ref().err().is_some_and(|e| e.can_be_tried_again() || (keyed && e.is_open()));
             if retry && may_try_again {

@@ -91,7 +91,7 @@ impl LeaderCall {
     /// Whether doing it twice does no more than doing it once.
     fn can_be_repeated(&self) -> bool {
         match self {
-            Self::Write(commands) => commands.iter().all(|command| command.idempotency.is_some()),
+            Self::Write(commands) => commands.iter().all(|packed| packed.command().idempotency.is_some()),
             Self::Claim { idempotency, .. } | Self::ClaimService { idempotency, .. } => idempotency.is_some(),
             Self::Heartbeat { .. }
             | Self::ReadIndex

@@ -32,7 +32,7 @@ use crate::metrics::Meters;
 use crate::options::Stamper;
 use crate::peer::{LeaderCall, Peers};
 use crate::proposer::{Proposer, RESERVE_BYTES};
-use crate::raft::{Identity, Incoming, Memo, Raft};
+use crate::raft::{Identity, Incoming, Memo, Packed, Raft};
 use crate::read_index::ReadIndex;
 use crate::target::Target;
 use crate::trail::{Follow as FollowTrace, Follower};
@@ -144,14 +144,17 @@ impl Node {
     ) -> Result<Written, WriteError> {
         self.0.serving().await?;
         self.0.target.check_known(&self.0.raft)?;
-        let command = Command { by, ..self.0.stamper.stamp(idempotency, operation) };
+        let command = Packed::new(Command { by, ..self.0.stamper.stamp(idempotency, operation) })?;
         let leads = *self.0.leading.borrow() && leader(&self.0.raft) == Leader::Me;
         let (answer, index) = match leads {
-            true => match self.0.proposer.propose(command.clone()).await {
-                // It led a moment ago, and nothing was proposed: whoever leads now is asked.
-                Err(WriteError::NoLeader) => self.0.forwarder.send(command).await?,
-                decided => decided?,
-            },
+            true => {
+                let bytes = command.bytes();
+                match self.0.proposer.propose_packed(command).await {
+                    // It led a moment ago, and nothing was proposed: whoever leads now is asked.
+                    Err(WriteError::NoLeader) => self.0.forwarder.send(Packed::again(bytes)?).await?,
+                    decided => decided?,
+                }
+            }
             false => self.0.forwarder.send(command).await?,
         };
         Ok(Written { reply: answer?, index })

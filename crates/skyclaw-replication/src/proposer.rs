@@ -24,7 +24,7 @@ use crate::error::WriteError;
 use crate::leader::{Leader, leader};
 use crate::log::Log;
 use crate::machine::{Answer, Gone, Machine};
-use crate::raft::{Proposal, Raft};
+use crate::raft::{Packed, Proposal, Raft};
 use crate::target::Target;
 use crate::trail::{Aside, Follower, OfRequest, Trail, names};
 
@@ -55,7 +55,7 @@ pub(crate) type Decided = (Answer, u64);
 /// A command, and where its fate is told.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    pub(crate) command: Command,
+    pub(crate) command: Packed,
     pub(crate) decided: oneshot::Sender<Result<Decided, WriteError>>,
     /// Whose request it is of, if that is followed.
     pub(crate) trail: OfRequest,
@@ -68,13 +68,13 @@ pub(crate) type Seat = oneshot::Sender<Waiting>;
 pub(crate) type Queue = mpsc::Sender<Waiting>;
 
 /// Puts a command into a queue and waits for its fate.
-pub(crate) async fn decide(queue: &Queue, command: Command) -> Result<Decided, WriteError> {
+pub(crate) async fn decide(queue: &Queue, command: Packed) -> Result<Decided, WriteError> {
     enqueue(queue, command, Trail::current())?.await.unwrap_or(Err(WriteError::OutcomeUnknown))
 }
 
 fn enqueue(
     queue: &Queue,
-    command: Command,
+    command: Packed,
     trail: OfRequest,
 ) -> Result<oneshot::Receiver<Result<Decided, WriteError>>, WriteError> {
     let (decided, decision) = oneshot::channel();
@@ -104,7 +104,7 @@ impl Batch {
     }
 
     fn push(&mut self, next: Waiting) {
-        self.bytes += next.command.approx_bytes();
+        self.bytes += next.command.size();
         self.waiting.push(next);
     }
 
@@ -198,8 +198,9 @@ impl Proposer {
         command: Command,
         within: Duration,
     ) -> Result<Decided, WriteError> {
+        let command = Packed::new(command)?;
         let _on_its_way = self.hold().await;
-        if let Some(error) = self.task.obstacle(command.approx_bytes() as u64) {
+        if let Some(error) = self.task.obstacle(command.size() as u64) {
             return Err(error);
         }
         let (answers, index) = self.task.write(vec![command], within).await?;
@@ -217,18 +218,30 @@ impl Proposer {
     /// # Errors
     /// When it was not proposed, or its outcome is unknown.
     pub(crate) async fn propose(&self, command: Command) -> Result<Decided, WriteError> {
+        self.propose_packed(Packed::new(command)?).await
+    }
+
+    /// The same for one that is encoded already.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub(crate) async fn propose_packed(&self, command: Packed) -> Result<Decided, WriteError> {
         decide(&self.queue, command).await
     }
 
     /// The same for many commands, of which each has its own fate.
     pub(crate) async fn propose_all(&self, commands: Vec<Command>) -> Vec<Result<Decided, WriteError>> {
-        self.propose_all_for(commands, &Aside::default(), &Follower::new()).await
+        let many = commands.len();
+        match commands.into_iter().map(Packed::new).collect::<Result<_, _>>() {
+            Ok(packed) => self.propose_all_for(packed, &Aside::default(), &Follower::new()).await,
+            Err(error) => vec![Err(error); many],
+        }
     }
 
     /// The same for commands of which each may be of a request that is followed.
     pub(crate) async fn propose_all_for(
         &self,
-        commands: Vec<Command>,
+        commands: Vec<Packed>,
         aside: &Aside,
         follow: &Follower,
     ) -> Vec<Result<Decided, WriteError>> {
@@ -323,7 +336,7 @@ impl Task {
             return;
         }
         let room = MAX_COMMANDS.saturating_sub(batch.waiting.len());
-        let wanted = batch.waiting.iter().filter_map(|waiting| waiting.command.operation.asks_of_a_host());
+        let wanted = batch.waiting.iter().filter_map(|waiting| waiting.command.command().operation.asks_of_a_host());
         let wanted: Vec<_> = wanted.take(room).collect();
         if wanted.is_empty() {
             return;
@@ -392,11 +405,11 @@ impl Task {
 
     async fn write(
         &self,
-        commands: Vec<Command>,
+        commands: Vec<Packed>,
         within: Duration,
     ) -> Result<(Vec<Answer>, u64), WriteError> {
-        self.machine.look_ahead(&commands);
         let proposal = Proposal::new(commands);
+        self.machine.look_ahead(proposal.commands());
         let write = self.raft.client_write(proposal.clone());
         let done = match tokio::time::timeout(within, write).await {
             Ok(Ok(done)) => done,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use serde::{Deserialize, Serialize};
-use skyclaw_core::{Command, IdempotencyKey, RollBack};
+use skyclaw_core::{IdempotencyKey, RollBack};
 use skyclaw_proto::logs::{LogWant, PushLogs};
 use skyclaw_proto::request::RunningJob;
 use skyclaw_proto::{HostId, JobId, NodeId, ServiceId};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::error::WriteError;
 use crate::machine::logs::ReadLogs;
-use crate::raft::{RaftId, SnapshotMeta, TypeConfig, Vote};
+use crate::raft::{Packed, RaftId, SnapshotMeta, TypeConfig, Vote};
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,7 +111,7 @@ pub(crate) struct SnapshotPart {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum LeaderCall {
     /// Carry out commands that another node took in.
-    Write(Vec<Command>),
+    Write(Vec<Packed>),
     /// See [`crate::Node::claim`].
     Claim { host: HostId, max: u32, wait: Duration, idempotency: Option<IdempotencyKey>, node: NodeId },
     /// See [`crate::Node::heartbeat`].

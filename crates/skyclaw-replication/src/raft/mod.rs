@@ -17,7 +17,7 @@ mod types;
 
 pub(crate) use self::log_store::{Identity, LogStore, Memo};
 pub(crate) use self::network::Network;
-pub(crate) use self::proposal::Proposal;
+pub(crate) use self::proposal::{Packed, Proposal};
 pub(crate) use self::snapshot::{Incoming, SnapshotData, make_dir};
 pub(crate) use self::state_machine::StateMachine;
 pub(crate) use self::types::{Member, Place, Raft, RaftId, SnapshotMeta, TypeConfig, Vote};

@@ -1,53 +1,111 @@
 //! What an entry of the log carries.
 //!
-//! The commands of an entry are encoded once, where it is proposed, and decoded once on each other node:
-//! from then on their bytes go along with them, into the log and on to other nodes.
+//! A command is encoded once, where it is taken in, and decoded once on each other node: from then on its bytes go along
+//! with it, to the leader, into the log and on to other nodes. Whoever puts an entry together, which everybody waits for, only
+//! copies.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use serde::de::{self, Deserializer, Visitor};
-use serde::ser::{self, Serializer};
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use skyclaw_core::Command;
 
+use crate::error::WriteError;
+
 /// About what a small command has: a buffer that grows while it is written is copied each time.
 const TYPICAL_BYTES: usize = 384;
+/// Most bytes that say how many commands follow.
+const HEAD_BYTES: usize = 5;
+
+/// A command as it goes into the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Packed {
+    command: Command,
+    bytes: Bytes,
+}
+
+impl Packed {
+    /// # Errors
+    /// When it cannot be encoded; nothing was proposed.
+    pub(crate) fn new(command: Command) -> Result<Self, WriteError> {
+        let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
+        rmp_serde::encode::write_named(&mut bytes, &command)
+            .map_err(|error| WriteError::Storage(format!("the command cannot be encoded: {error}")))?;
+        Ok(Self { command, bytes: bytes.into() })
+    }
+
+    /// The same once more, from what [`Self::bytes`] gave: cheaper than to keep a copy that is hardly ever needed.
+    ///
+    /// # Errors
+    /// When these are no bytes of a command.
+    pub(crate) fn again(bytes: Bytes) -> Result<Self, WriteError> {
+        let command = rmp_serde::from_slice(&bytes)
+            .map_err(|error| WriteError::Storage(format!("the command cannot be decoded: {error}")))?;
+        Ok(Self { command, bytes })
+    }
+
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
+    pub(crate) fn command(&self) -> &Command {
+        &self.command
+    }
+
+    /// How much of an entry it takes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+}
 
 /// The commands that were waiting when the entry was made. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Proposal {
     commands: Arc<Vec<Command>>,
-    encoded: Arc<OnceLock<Bytes>>,
+    encoded: Bytes,
+    /// Whether it was put into a log.
+    appended: Arc<AtomicBool>,
 }
 
 impl Proposal {
-    pub(crate) fn new(commands: Vec<Command>) -> Self {
-        Self { commands: Arc::new(commands), encoded: Arc::default() }
+    pub(crate) fn new(packed: Vec<Packed>) -> Self {
+        let size: usize = packed.iter().map(Packed::size).sum();
+        let mut encoded = Vec::with_capacity(HEAD_BYTES + size);
+        let mut commands = Vec::with_capacity(packed.len());
+        write_head(&mut encoded, packed.len());
+        for Packed { command, bytes } in packed {
+            encoded.extend_from_slice(&bytes);
+            commands.push(command);
+        }
+        Self { commands: Arc::new(commands), encoded: encoded.into(), appended: Arc::default() }
     }
 
-    /// Whether it may lie in a log: it is encoded when it is put into one, and not before.
+    /// Whether it may lie in a log.
     pub(crate) fn may_be_appended(&self) -> bool {
-        self.encoded.get().is_some()
+        self.appended.load(Ordering::Relaxed)
     }
 
     pub(crate) fn commands(&self) -> &Arc<Vec<Command>> {
         &self.commands
     }
+}
 
-    fn decode(bytes: Bytes) -> Result<Self, rmp_serde::decode::Error> {
-        let commands = rmp_serde::from_slice(&bytes)?;
-        Ok(Self { commands: Arc::new(commands), encoded: Arc::new(OnceLock::from(bytes)) })
-    }
-
-    fn encoded(&self) -> Result<&Bytes, rmp_serde::encode::Error> {
-        if let Some(bytes) = self.encoded.get() {
-            return Ok(bytes);
+/// Says how many values follow, as MessagePack does.
+fn write_head(bytes: &mut Vec<u8>, len: usize) {
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(few @ ..16), _) => bytes.push(0x90 | few),
+        (_, Ok(many)) => {
+            bytes.push(0xdc);
+            bytes.extend_from_slice(&many.to_be_bytes());
         }
-        let mut bytes = Vec::with_capacity(self.commands.len() * TYPICAL_BYTES);
-        rmp_serde::encode::write_named(&mut bytes, &*self.commands)?;
-        Ok(self.encoded.get_or_init(|| bytes.into()))
+        _ => {
+            bytes.push(0xdd);
+            bytes.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+        }
     }
 }
 
@@ -67,31 +125,47 @@ impl Eq for Proposal {}
 
 impl Serialize for Proposal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.encoded().map_err(ser::Error::custom)?)
+        self.appended.store(true, Ordering::Relaxed);
+        serializer.serialize_bytes(&self.encoded)
     }
 }
 
 impl<'de> Deserialize<'de> for Proposal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Encoded;
+        let (commands, encoded) = deserializer.deserialize_bytes(Encoded(std::marker::PhantomData))?;
+        Ok(Self { commands: Arc::new(commands), encoded, appended: Arc::new(AtomicBool::new(true)) })
+    }
+}
 
-        impl Visitor<'_> for Encoded {
-            type Value = Proposal;
+impl Serialize for Packed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.bytes)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("encoded commands")
-            }
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (command, bytes) = deserializer.deserialize_bytes(Encoded(std::marker::PhantomData))?;
+        Ok(Self { command, bytes })
+    }
+}
 
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Proposal, E> {
-                Proposal::decode(Bytes::copy_from_slice(bytes)).map_err(E::custom)
-            }
+/// Takes what is encoded within, and its bytes.
+struct Encoded<T>(std::marker::PhantomData<T>);
 
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Proposal, E> {
-                Proposal::decode(bytes.into()).map_err(E::custom)
-            }
-        }
+impl<T: DeserializeOwned> Visitor<'_> for Encoded<T> {
+    type Value = (T, Bytes);
 
-        deserializer.deserialize_bytes(Encoded)
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("something encoded")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<(T, Bytes), E> {
+        Ok((rmp_serde::from_slice(bytes).map_err(E::custom)?, Bytes::copy_from_slice(bytes)))
+    }
+
+    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<(T, Bytes), E> {
+        Ok((rmp_serde::from_slice(&bytes).map_err(E::custom)?, bytes.into()))
     }
 }
 
@@ -111,18 +185,33 @@ mod tests {
         }
     }
 
+    fn packed(id: &str) -> Packed {
+        Packed::new(command(id)).expect("it can be encoded")
+    }
+
     #[test]
     fn what_is_read_back_is_what_was_proposed_and_is_encoded_to_the_same_bytes() {
-        let proposal = Proposal::new(vec![command("a"), command("b")]);
+        let proposal = Proposal::new(vec![packed("a"), packed("b")]);
         let bytes = rmp_serde::to_vec_named(&proposal).expect("encoded");
         let read: Proposal = rmp_serde::from_slice(&bytes).expect("decoded");
-        assert_eq!((&read, read.encoded.get()), (&proposal, proposal.encoded.get()));
+        assert_eq!((&read, &read.encoded), (&proposal, &proposal.encoded));
         assert_eq!(rmp_serde::to_vec_named(&read).expect("encoded again"), bytes);
+        let sent = rmp_serde::to_vec_named(&packed("a")).expect("encoded");
+        assert_eq!(rmp_serde::from_slice::<Packed>(&sent).expect("decoded"), packed("a"));
+        assert_eq!(Packed::again(packed("a").bytes()).expect("decoded"), packed("a"));
+    }
+
+    #[test]
+    fn however_many_were_packed_one_by_one_they_are_encoded_as_all_at_once() {
+        for many in [0, 1, 15, 16, 255, 256, 65_535, 65_536] {
+            let proposal = Proposal::new(vec![packed("a"); many]);
+            assert_eq!(proposal.encoded, rmp_serde::to_vec_named(&*proposal.commands).expect("encoded"));
+        }
     }
 
     #[test]
     fn a_proposal_may_be_appended_once_it_was_encoded_whichever_copy_was() {
-        let proposal = Proposal::new(vec![command("a")]);
+        let proposal = Proposal::new(vec![packed("a")]);
         let sent = proposal.clone();
         assert!(!proposal.may_be_appended());
         rmp_serde::to_vec_named(&sent).expect("encoded");
@@ -133,5 +222,6 @@ mod tests {
     fn bytes_that_are_no_commands_are_refused() {
         let bytes = rmp_serde::to_vec_named(serde_bytes::Bytes::new(&[0xc1, 7])).expect("encoded");
         assert!(rmp_serde::from_slice::<Proposal>(&bytes).is_err());
+        assert!(rmp_serde::from_slice::<Packed>(&bytes).is_err());
     }
 }
