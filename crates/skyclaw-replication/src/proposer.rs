@@ -336,7 +336,8 @@ impl Task {
             return;
         }
         let room = MAX_COMMANDS.saturating_sub(batch.waiting.len());
-        let wanted = batch.waiting.iter().filter_map(|waiting| waiting.command.command().operation.asks_of_a_host());
+        let wanted =
+            batch.waiting.iter().filter_map(|waiting| waiting.command.command().operation.asks_of_a_host());
         let wanted: Vec<_> = wanted.take(room).collect();
         if wanted.is_empty() {
             return;
@@ -403,11 +404,7 @@ impl Task {
         too_little.then(|| WriteError::Storage(format!("the log has room for {room} more bytes only")))
     }
 
-    async fn write(
-        &self,
-        commands: Vec<Packed>,
-        within: Duration,
-    ) -> Result<(Vec<Answer>, u64), WriteError> {
+    async fn write(&self, commands: Vec<Packed>, within: Duration) -> Result<(Vec<Answer>, u64), WriteError> {
         let proposal = Proposal::new(commands);
         self.machine.look_ahead(proposal.commands());
         let write = self.raft.client_write(proposal.clone());

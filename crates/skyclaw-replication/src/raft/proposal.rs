@@ -76,7 +76,9 @@ impl Proposal {
         let size: usize = packed.iter().map(Packed::size).sum();
         let mut encoded = Vec::with_capacity(HEAD_BYTES + size);
         let mut commands = Vec::with_capacity(packed.len());
-        write_head(&mut encoded, packed.len());
+        let many = u32::try_from(packed.len()).unwrap_or(u32::MAX);
+        // What is written into memory is written.
+        rmp::encode::write_array_len(&mut encoded, many).ok();
         for Packed { command, bytes } in packed {
             encoded.extend_from_slice(&bytes);
             commands.push(command);
@@ -91,21 +93,6 @@ impl Proposal {
 
     pub(crate) fn commands(&self) -> &Arc<Vec<Command>> {
         &self.commands
-    }
-}
-
-/// Says how many values follow, as MessagePack does.
-fn write_head(bytes: &mut Vec<u8>, len: usize) {
-    match (u8::try_from(len), u16::try_from(len)) {
-        (Ok(few @ ..16), _) => bytes.push(0x90 | few),
-        (_, Ok(many)) => {
-            bytes.push(0xdc);
-            bytes.extend_from_slice(&many.to_be_bytes());
-        }
-        _ => {
-            bytes.push(0xdd);
-            bytes.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-        }
     }
 }
 
