@@ -42,7 +42,7 @@ impl Default for JobRetention {
 }
 
 /// No job is forgotten sooner after its end.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Fewest and most jobs that one command names: more, the more there are.
 const JOBS_AT_ONCE: (u32, u32) = (128, 1024);
 /// About how many bytes of records one command removes at most.

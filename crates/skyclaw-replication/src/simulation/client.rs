@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::history::{Act, Asks, Event, History, Time, Told, View};
-use super::member::clock;
+use super::member::{CLOCK_SPEED, clock};
 use super::net::Net;
 use crate::{Node, WriteError, Written};
 
@@ -19,7 +19,7 @@ use crate::{Node, WriteError, Written};
 const PATIENCE: Duration = Duration::from_secs(12);
 /// A lease this long does not run out while anything is tried.
 pub(super) const LONG_LEASE: Duration = Duration::from_secs(3600);
-/// How far the wall clock and that of the history may be apart, in nanoseconds: one counts milliseconds.
+/// How far the wall clock and that of the history may be apart, in nanoseconds of the latter: one counts milliseconds.
 const CLOCKS: Time = 5_000_000;
 /// How many of the newest jobs are talked about.
 const RECENT: usize = 12;
@@ -134,7 +134,7 @@ impl Client {
             route: route.to_owned(),
             key: self.counter.to_string(),
             fingerprint: [7; 32],
-            expires_at: clock().plus(Duration::from_secs(3600)),
+            expires_at: clock().plus(Duration::from_secs(24 * 3600)),
         };
         self.world.keys.lock().expect("no panic").push(key.clone());
         key
@@ -207,12 +207,12 @@ impl Client {
                 let wait = Duration::from_millis(self.rng.random_range(50..600));
                 // By both clocks: one is what is asked for, the other what is checked, never later.
                 asks.not_before = Some(self.world.now() + nanos(wait) - CLOCKS);
-                plan.not_before = Some(clock().plus(wait));
+                plan.not_before = Some(clock().plus(wait * CLOCK_SPEED));
             }
             4 => {
                 let wait = self.rng.random_range(50..600);
                 asks.ttl = Some(nanos(Duration::from_millis(wait)) - CLOCKS);
-                plan.ttl_ms = Some(wait);
+                plan.ttl_ms = Some(wait * u64::from(CLOCK_SPEED));
             }
             _ => {}
         }

@@ -7,8 +7,8 @@
 //! or after its last checkpoint, which is all that a checkpoint promises.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::net::Net;
 use crate::log::Log;
 use crate::log::sim_disk::{End, SimDisk};
-use crate::{Node, Options, StartError};
+use crate::{JobRetention, Node, Options, StartError};
 
 /// Small, as a disk in memory is; and large enough for an entry and the reserve of the proposer.
 const LOG: crate::log::Options =
@@ -36,6 +36,7 @@ pub(super) struct Common {
     pub(super) urls: Vec<String>,
     pub(super) lease: Duration,
     pub(super) min_replications: u32,
+    pub(super) keep: JobRetention,
 }
 
 /// A copy of a database.
@@ -61,9 +62,13 @@ pub(super) struct Member {
     running: Option<Runtime>,
 }
 
-/// The clock stands still: nothing may depend on wall time passing.
+/// How much faster the wall clock goes: what it decides comes soon, and what it must not decide comes too soon to be overlooked.
+pub(super) const CLOCK_SPEED: u32 = 10;
+
+/// The wall clock of all nodes and clients.
 pub(super) fn clock() -> Timestamp {
-    Timestamp::from_millis(1_767_225_600_000)
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Timestamp::from_millis(1_767_225_600_000).plus(BEGAN.elapsed() * CLOCK_SPEED)
 }
 
 impl Member {
@@ -108,7 +113,7 @@ impl Member {
             discovery: None,
             wire: self.common.net.port(&self.url),
             events: skyclaw_store::Retention::default(),
-            jobs: crate::JobRetention::default(),
+            jobs: self.common.keep,
             min_replications: self.common.min_replications,
             clock,
             new_uuid: Uuid::now_v7,

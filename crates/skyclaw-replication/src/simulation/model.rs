@@ -6,8 +6,8 @@
 //! any moment after it was asked for, or never. The search is that of Wing and Gong with Lowe's memory of
 //! configurations that led nowhere ("Testing for linearizability", 2017).
 //!
-//! A lease may run out by itself, but not before it has lasted its time; and a job that may only wait so long for its
-//! first claim may expire by itself, but not before it has.
+//! A lease may run out by itself, but not before it has lasted its time; a job that may only wait so long for its
+//! first claim may expire by itself, but not before it has; and one that has ended may be forgotten, where any are, but not at once.
 
 use std::collections::HashSet;
 
@@ -39,7 +39,20 @@ enum State {
         status: JobStatus,
         host: Option<HostId>,
         fence: Option<u64>,
+        /// Not before this.
+        since: Time,
     },
+    /// It had ended.
+    Forgotten,
+}
+
+/// What counts for all jobs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Laws {
+    /// How long a lease lasts at least.
+    pub(super) lease: Time,
+    /// How long a job is there after its end at least; `None` where all are kept.
+    pub(super) grace: Option<Time>,
 }
 
 /// A configuration of the search.
@@ -51,9 +64,8 @@ struct At {
     now: Time,
 }
 
-/// Whether there is an order in which all this can have happened to a job whose leases last `lease`, and of which this
-/// was asked.
-pub(super) fn is_possible(steps: &[Step], lease: Time, asks: Asks) -> bool {
+/// Whether there is an order in which all this can have happened to a job of which this was asked.
+pub(super) fn is_possible(steps: &[Step], laws: Laws, asks: Asks) -> bool {
     let mut seen = HashSet::new();
     let mut open = vec![At { done: vec![false; steps.len()], state: State::Absent, now: 0 }];
     while let Some(at) = open.pop() {
@@ -68,7 +80,7 @@ pub(super) fn is_possible(steps: &[Step], lease: Time, asks: Asks) -> bool {
         if latest < at.now {
             continue;
         }
-        open.extend(expired(&at, lease, asks));
+        open.extend(by_itself(&at, laws, asks));
         for (nth, step) in steps.iter().enumerate().rev() {
             if at.done[nth] || step.asked > latest || step.told_at < at.now {
                 continue;
@@ -87,22 +99,26 @@ pub(super) fn is_possible(steps: &[Step], lease: Time, asks: Asks) -> bool {
     false
 }
 
-/// What becomes of a lease that runs out, and of a job that waits too long.
-fn expired(at: &At, lease: Time, asks: Asks) -> Option<At> {
-    let (state, not_before) = match &at.state {
-        State::Leased { host, fence, since, stopping: true, .. } => {
-            let status = JobStatus::Cancelled;
-            (State::Ended { status, host: Some(host.clone()), fence: *fence }, since + lease)
-        }
-        State::Leased { host, fence, since, failures, .. } => {
-            (failed(host, *fence, *failures, JobStatus::Failed, asks, true), since + lease)
-        }
-        State::Queued { until: Some(until), .. } => {
-            (State::Ended { status: JobStatus::Expired, host: None, fence: None }, *until)
-        }
-        State::Queued { .. } | State::Absent | State::Ended { .. } => return None,
+/// What becomes of a lease that runs out, of a job that waits too long, and of one that ended long ago.
+fn by_itself(at: &At, laws: Laws, asks: Asks) -> Option<At> {
+    let not_before = match &at.state {
+        State::Leased { since, .. } => since + laws.lease,
+        State::Queued { until: Some(until), .. } => *until,
+        State::Ended { since, .. } => since + laws.grace?,
+        State::Queued { .. } | State::Absent | State::Forgotten => return None,
     };
-    Some(At { done: at.done.clone(), state, now: at.now.max(not_before) })
+    let now = at.now.max(not_before);
+    let state = match &at.state {
+        State::Leased { host, fence, stopping: true, .. } => {
+            State::Ended { status: JobStatus::Cancelled, host: Some(host.clone()), fence: *fence, since: now }
+        }
+        State::Leased { host, fence, failures, .. } => {
+            failed(host, *fence, *failures, JobStatus::Failed, asks, true, now)
+        }
+        State::Ended { .. } => State::Forgotten,
+        _ => State::Ended { status: JobStatus::Expired, host: None, fence: None, since: now },
+    };
+    Some(At { done: at.done.clone(), state, now })
 }
 
 /// What becomes of a job whose run failed, or was lost.
@@ -113,13 +129,14 @@ fn failed(
     status: JobStatus,
     asks: Asks,
     is_lost: bool,
+    now: Time,
 ) -> State {
     let failures = failures + 1;
     let again = asks.tries.map_or(is_lost, |tries| failures < tries);
     if again {
         return State::Queued { fence: fence.unwrap_or(0), failures, until: None };
     }
-    State::Ended { status, host: Some(host.clone()), fence }
+    State::Ended { status, host: Some(host.clone()), fence, since: now }
 }
 
 /// A job that joins the queue, or joins it again.
@@ -149,11 +166,12 @@ fn after(state: &State, step: &Step, asks: Asks) -> Option<State> {
             agree(leased, view.as_ref())
         }
         StepAct::Complete { host, fence, success, told } => {
-            tell(state, complete(state, host, *fence, *success, asks), told.as_ref())
+            let ended = complete(state, host, *fence, *success, asks, step.asked);
+            tell(state, ended, told.as_ref())
         }
-        StepAct::Cancel(told) => tell(state, cancel(state), told.as_ref()),
+        StepAct::Cancel(told) => tell(state, cancel(state, step.asked), told.as_ref()),
         StepAct::Retry(told) => tell(state, retry(state, step.asked, asks), told.as_ref()),
-        StepAct::Read(None) => (*state == State::Absent).then(|| state.clone()),
+        StepAct::Read(None) => matches!(state, State::Absent | State::Forgotten).then(|| state.clone()),
         StepAct::Read(Some(view)) => agree(state.clone(), Some(view)),
     }
 }
@@ -184,9 +202,16 @@ impl No {
     }
 }
 
-fn complete(state: &State, by: &HostId, with: u64, success: bool, asks: Asks) -> Result<State, No> {
+fn complete(
+    state: &State,
+    by: &HostId,
+    with: u64,
+    success: bool,
+    asks: Asks,
+    now: Time,
+) -> Result<State, No> {
     let holder = match state {
-        State::Absent => return Err(No::UnknownJob),
+        State::Absent | State::Forgotten => return Err(No::UnknownJob),
         State::Queued { .. } => None,
         State::Leased { host, .. } => Some(host),
         State::Ended { host, .. } => host.as_ref(),
@@ -202,15 +227,17 @@ fn complete(state: &State, by: &HostId, with: u64, success: bool, asks: Asks) ->
     let status = match (success, stopping) {
         (true, _) => JobStatus::Completed,
         (false, true) => JobStatus::Cancelled,
-        (false, false) => return Ok(failed(by, *fence, *failures, JobStatus::Failed, asks, false)),
+        (false, false) => return Ok(failed(by, *fence, *failures, JobStatus::Failed, asks, false, now)),
     };
-    Ok(State::Ended { status, host: Some(by.clone()), fence: *fence })
+    Ok(State::Ended { status, host: Some(by.clone()), fence: *fence, since: now })
 }
 
-fn cancel(state: &State) -> Result<State, No> {
+fn cancel(state: &State, now: Time) -> Result<State, No> {
     match state {
-        State::Absent => Err(No::UnknownJob),
-        State::Queued { .. } => Ok(State::Ended { status: JobStatus::Cancelled, host: None, fence: None }),
+        State::Absent | State::Forgotten => Err(No::UnknownJob),
+        State::Queued { .. } => {
+            Ok(State::Ended { status: JobStatus::Cancelled, host: None, fence: None, since: now })
+        }
         State::Leased { host, fence, since, failures, .. } => {
             let (host, failures) = (host.clone(), *failures);
             Ok(State::Leased { host, fence: *fence, since: *since, stopping: true, failures })
@@ -223,7 +250,7 @@ fn cancel(state: &State) -> Result<State, No> {
 /// Somebody wants a job run again that ended without success.
 fn retry(state: &State, asked: Time, asks: Asks) -> Result<State, No> {
     match state {
-        State::Absent => Err(No::UnknownJob),
+        State::Absent | State::Forgotten => Err(No::UnknownJob),
         State::Ended { status: JobStatus::Completed, .. } | State::Queued { .. } | State::Leased { .. } => {
             Err(No::NotToRetry)
         }
@@ -258,11 +285,11 @@ fn agree(state: State, view: Option<&View>) -> Option<State> {
                 && view.stopping == stopping;
             fits.then_some(State::Leased { host, fence: Some(view.fence), since, stopping, failures })
         }
-        State::Ended { status, host, fence } => {
+        State::Ended { status, host, fence, since } => {
             let fits = view.status == status && view.host == host && known(fence);
-            fits.then_some(State::Ended { status, host, fence: Some(view.fence) })
+            fits.then_some(State::Ended { status, host, fence: Some(view.fence), since })
         }
-        State::Absent => None,
+        State::Absent | State::Forgotten => None,
     }
 }
 
@@ -270,10 +297,10 @@ fn agree(state: State, view: Option<&View>) -> Option<State> {
 mod tests {
     use super::*;
 
-    const LEASE: Time = 1000;
+    const LAWS: Laws = Laws { lease: 1000, grace: None };
 
-    fn is_possible(steps: &[Step], lease: Time) -> bool {
-        super::is_possible(steps, lease, Asks::default())
+    fn is_possible(steps: &[Step], laws: Laws) -> bool {
+        super::is_possible(steps, laws, Asks::default())
     }
 
     fn host(name: &str) -> HostId {
@@ -323,70 +350,70 @@ mod tests {
     fn a_life_in_order_is_possible() {
         let seen = Some(view(JobStatus::Completed, Some("a"), 1));
         let life = [enqueued(0, 1), claimed(2, 3, "a", 1), completed(4, 5, "a", 1), read(6, 7, seen)];
-        assert!(is_possible(&life, LEASE));
-        assert!(is_possible(&[], LEASE));
+        assert!(is_possible(&life, LAWS));
+        assert!(is_possible(&[], LAWS));
     }
 
     #[test]
     fn operations_at_the_same_time_may_have_happened_in_either_order() {
-        assert!(is_possible(&[enqueued(0, 10), read(1, 2, None)], LEASE));
-        assert!(is_possible(&[enqueued(0, 10), read(1, 2, Some(view(JobStatus::Queued, None, 0)))], LEASE));
+        assert!(is_possible(&[enqueued(0, 10), read(1, 2, None)], LAWS));
+        assert!(is_possible(&[enqueued(0, 10), read(1, 2, Some(view(JobStatus::Queued, None, 0)))], LAWS));
     }
 
     #[test]
     fn what_was_acknowledged_cannot_be_gone() {
-        assert!(!is_possible(&[enqueued(0, 1), read(2, 3, None)], LEASE));
+        assert!(!is_possible(&[enqueued(0, 1), read(2, 3, None)], LAWS));
         let seen = Some(view(JobStatus::Leased, Some("a"), 1));
         let life = [enqueued(0, 1), claimed(2, 3, "a", 1), completed(4, 5, "a", 1), read(6, 7, seen)];
-        assert!(!is_possible(&life, LEASE), "a completion was undone");
+        assert!(!is_possible(&life, LAWS), "a completion was undone");
     }
 
     #[test]
     fn a_job_cannot_be_leased_to_two_within_the_time_of_a_lease() {
         let twice = |at| [enqueued(0, 1), claimed(2, 3, "a", 1), claimed(at, at + 5, "b", 2)];
-        assert!(!is_possible(&twice(900), LEASE));
-        assert!(is_possible(&twice(998), LEASE), "it may have run out before the answer");
-        assert!(is_possible(&twice(2000), LEASE));
+        assert!(!is_possible(&twice(900), LAWS));
+        assert!(is_possible(&twice(998), LAWS), "it may have run out before the answer");
+        assert!(is_possible(&twice(2000), LAWS));
         let back = [enqueued(0, 1), claimed(2, 3, "a", 2), claimed(2000, 2001, "b", 1)];
-        assert!(!is_possible(&back, LEASE), "tokens grow");
+        assert!(!is_possible(&back, LAWS), "tokens grow");
     }
 
     #[test]
     fn the_holder_of_a_lease_cannot_be_told_that_there_is_none() {
         let no = refused(4, 5, "a", 1, Refusal::NotLeased(job()));
-        assert!(!is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1), no.clone()], LEASE));
+        assert!(!is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1), no.clone()], LAWS));
         let told = None;
         let before = lost(3, StepAct::Complete { host: host("a"), fence: 1, success: true, told });
-        assert!(is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1), before, no], LEASE));
+        assert!(is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1), before, no], LAWS));
     }
 
     #[test]
     fn what_nobody_knows_may_have_happened_or_not() {
         let enqueue = || lost(0, StepAct::Enqueue(None));
-        assert!(is_possible(&[enqueue(), read(5, 6, None)], LEASE));
-        assert!(is_possible(&[enqueue(), read(5, 6, Some(view(JobStatus::Queued, None, 0)))], LEASE));
+        assert!(is_possible(&[enqueue(), read(5, 6, None)], LAWS));
+        assert!(is_possible(&[enqueue(), read(5, 6, Some(view(JobStatus::Queued, None, 0)))], LAWS));
         let seen = Some(view(JobStatus::Queued, None, 0));
-        assert!(!is_possible(&[enqueue(), read(5, 6, seen), read(7, 8, None)], LEASE), "but not be undone");
+        assert!(!is_possible(&[enqueue(), read(5, 6, seen), read(7, 8, None)], LAWS), "but not be undone");
     }
 
     #[test]
     fn a_claim_that_nobody_was_told_of_explains_what_was_seen_later() {
         let seen = || read(5, 6, Some(view(JobStatus::Leased, Some("a"), 3)));
-        assert!(!is_possible(&[enqueued(0, 1), seen()], LEASE));
+        assert!(!is_possible(&[enqueued(0, 1), seen()], LAWS));
         let claim = lost(2, StepAct::Claim { host: host("a"), view: None });
-        assert!(is_possible(&[enqueued(0, 1), claim.clone(), seen()], LEASE));
+        assert!(is_possible(&[enqueued(0, 1), claim.clone(), seen()], LAWS));
         let other = read(7, 8, Some(view(JobStatus::Leased, Some("a"), 4)));
-        assert!(!is_possible(&[enqueued(0, 1), claim, seen(), other], LEASE), "one claim, one token");
+        assert!(!is_possible(&[enqueued(0, 1), claim, seen(), other], LAWS), "one claim, one token");
     }
 
     #[test]
     fn a_cancelled_job_stays_so() {
         let told = Some(Ok(view(JobStatus::Cancelled, None, 0)));
         let cancelled = || step(2, 3, StepAct::Cancel(told.clone()));
-        assert!(is_possible(&[enqueued(0, 1), cancelled()], LEASE));
-        assert!(!is_possible(&[enqueued(0, 1), cancelled(), claimed(4, 5, "a", 1)], LEASE));
+        assert!(is_possible(&[enqueued(0, 1), cancelled()], LAWS));
+        assert!(!is_possible(&[enqueued(0, 1), cancelled(), claimed(4, 5, "a", 1)], LAWS));
         let too_late = step(6, 7, StepAct::Cancel(Some(Err(Refusal::UnknownJob(job())))));
-        assert!(!is_possible(&[enqueued(0, 1), too_late], LEASE));
+        assert!(!is_possible(&[enqueued(0, 1), too_late], LAWS));
     }
 
     fn failed(asked: Time, by: &str, fence: u64, became: View) -> Step {
@@ -401,14 +428,14 @@ mod tests {
         let over = |at, fence| failed(at, "a", fence, view(JobStatus::Failed, Some("a"), fence));
         let begun = || vec![enqueued(0, 1), claimed(2, 3, "a", 1)];
         let twice = [begun(), vec![again(), claimed(6, 7, "a", 2), over(8, 2)]].concat();
-        assert!(super::is_possible(&twice, LEASE, asks));
-        assert!(!super::is_possible(&twice, LEASE, Asks::default()), "nobody asked for that");
+        assert!(super::is_possible(&twice, LAWS, asks));
+        assert!(!super::is_possible(&twice, LAWS, Asks::default()), "nobody asked for that");
         let early = [begun(), vec![over(4, 1)]].concat();
-        assert!(!super::is_possible(&early, LEASE, asks), "it had one more");
-        assert!(super::is_possible(&early, LEASE, Asks::default()));
+        assert!(!super::is_possible(&early, LAWS, asks), "it had one more");
+        assert!(super::is_possible(&early, LAWS, Asks::default()));
         let late = failed(8, "a", 2, view(JobStatus::Queued, None, 2));
         let thrice = [begun(), vec![again(), claimed(6, 7, "a", 2), late]].concat();
-        assert!(!super::is_possible(&thrice, LEASE, asks), "it had no more");
+        assert!(!super::is_possible(&thrice, LAWS, asks), "it had no more");
     }
 
     #[test]
@@ -417,22 +444,37 @@ mod tests {
         let retried = |asked, fence| step(asked, asked + 1, StepAct::Retry(queued(fence)));
         let begun = || vec![enqueued(0, 1), claimed(2, 3, "a", 1)];
         let lost = failed(4, "a", 1, view(JobStatus::Failed, Some("a"), 1));
-        assert!(is_possible(&[begun(), vec![lost, retried(6, 1), claimed(8, 9, "b", 2)]].concat(), LEASE));
-        assert!(!is_possible(&[begun(), vec![completed(4, 5, "a", 1), retried(6, 1)]].concat(), LEASE));
-        assert!(!is_possible(&[begun(), vec![retried(6, 1)]].concat(), LEASE), "it runs");
+        assert!(is_possible(&[begun(), vec![lost, retried(6, 1), claimed(8, 9, "b", 2)]].concat(), LAWS));
+        assert!(!is_possible(&[begun(), vec![completed(4, 5, "a", 1), retried(6, 1)]].concat(), LAWS));
+        assert!(!is_possible(&[begun(), vec![retried(6, 1)]].concat(), LAWS), "it runs");
     }
 
     #[test]
     fn a_job_for_later_is_not_claimed_before_and_one_that_may_not_wait_expires_no_sooner() {
         let later = Asks { not_before: Some(100), ..Asks::default() };
-        assert!(!super::is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1)], LEASE, later));
-        assert!(super::is_possible(&[enqueued(0, 1), claimed(2, 103, "a", 1)], LEASE, later));
+        assert!(!super::is_possible(&[enqueued(0, 1), claimed(2, 3, "a", 1)], LAWS, later));
+        assert!(super::is_possible(&[enqueued(0, 1), claimed(2, 103, "a", 1)], LAWS, later));
         let short = Asks { ttl: Some(100), ..Asks::default() };
         let gone = |at| vec![enqueued(0, 1), read(at, at + 1, Some(view(JobStatus::Expired, None, 0)))];
-        assert!(super::is_possible(&gone(150), LEASE, short));
-        assert!(!super::is_possible(&gone(50), LEASE, short), "it had time");
-        assert!(!super::is_possible(&gone(150), LEASE, Asks::default()), "it had all the time");
+        assert!(super::is_possible(&gone(150), LAWS, short));
+        assert!(!super::is_possible(&gone(50), LAWS, short), "it had time");
+        assert!(!super::is_possible(&gone(150), LAWS, Asks::default()), "it had all the time");
         let begun = [vec![enqueued(0, 1), claimed(2, 3, "a", 1)], gone(150)[1..].to_vec()].concat();
-        assert!(!super::is_possible(&begun, LEASE, short), "it was claimed in time");
+        assert!(!super::is_possible(&begun, LAWS, short), "it was claimed in time");
+    }
+
+    #[test]
+    fn a_job_that_has_ended_may_be_forgotten_for_good_but_not_at_once_and_only_where_any_are() {
+        let forgets = Laws { grace: Some(100), ..LAWS };
+        let ended = || vec![enqueued(0, 1), claimed(2, 3, "a", 1), completed(4, 5, "a", 1)];
+        let gone = |at| [ended(), vec![read(at, at + 1, None)]].concat();
+        assert!(is_possible(&gone(150), forgets));
+        assert!(!is_possible(&gone(50), forgets), "it has only just ended");
+        assert!(!is_possible(&gone(150), LAWS), "all are kept");
+        let told = Some(Err(Refusal::UnknownJob(job())));
+        assert!(is_possible(&[gone(150), vec![step(160, 161, StepAct::Retry(told))]].concat(), forgets));
+        let back = read(160, 161, Some(view(JobStatus::Completed, Some("a"), 1)));
+        assert!(!is_possible(&[gone(150), vec![back]].concat(), forgets), "it came back");
+        assert!(!is_possible(&[enqueued(0, 1), read(150, 151, None)], forgets), "it had not ended");
     }
 }
