@@ -21,8 +21,15 @@ while [ $# -gt 0 ]; do
 done
 # What a user has set must not reach the coordinators that are measured.
 for name in $(compgen -e SKYCLAW_ || true); do unset "$name"; done
+export SKYCLAW_TOKEN=profile
 
-fail() { echo "deploy/release.sh: $1" >&2; exit 1; }
+pgo=$target/pgo
+mkdir -p "$pgo" "$out"
+work=$(mktemp -d "$pgo/run.XXXXXX")
+# shellcheck source=deploy/coordinators.sh
+source deploy/coordinators.sh
+trap 'end_all; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
@@ -32,30 +39,11 @@ profdata() { # Where the tool is, if it is anywhere.
         if [ -x "$at/llvm-profdata" ]; then echo "$at/llvm-profdata"; return; fi
     done
 }
-missing=()
-command -v cc >/dev/null && command -v nm >/dev/null || missing+=(gcc libc6-dev binutils)
-[ -n "$(profdata)" ] || missing+=("llvm-$llvm")
-if [ ${#missing[@]} -gt 0 ]; then
-    [ "$(id -u)" -eq 0 ] || fail "install ${missing[*]} (or the component llvm-tools of rustup), or run this as root"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
-fi
+install_missing jq:jq curl:curl cc:gcc cc:libc6-dev nm:binutils
+[ -n "$(profdata)" ] || apt_install "llvm-$llvm"
 
 # A connection for each host.
 ulimit -n "$(ulimit -Hn)"
-
-pgo=$target/pgo
-mkdir -p "$pgo" "$out"
-work=$(mktemp -d "$pgo/run.XXXXXX")
-pids=()
-stop() { # Each writes its profile as it ends.
-    local pid
-    for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    pids=()
-}
-trap 'stop; rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
 
 # With a target named, flags are for the program and not for what is run to build it.
 build() { # DIRECTORY FLAGS…
@@ -64,43 +52,10 @@ build() { # DIRECTORY FLAGS…
     CARGO_TARGET_DIR=$dir RUSTFLAGS="${RUSTFLAGS:-} $*" cargo build --release --locked --target "$host" -p skyclawd
 }
 
-# Ports that nobody listens on at the moment.
-next_port=24790
-free_port() {
-    while (exec 3<>"/dev/tcp/127.0.0.1/$next_port") 2>/dev/null; do next_port=$((next_port + 1)); done
-    port=$next_port
-    next_port=$((next_port + 1))
-}
+skyctl() { "$target/release/skyctl" "$@"; }
 
-skyctl() { SKYCLAW_TOKEN=profile "$target/release/skyctl" "$@"; }
-in_time() { # WHAT COMMAND…
-    local what=$1 pid
-    shift
-    for _ in $(seq 300); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || fail "a coordinator ended: $(tail -n 3 "$work"/*.log)"; done
-        sleep 0.1
-    done
-    fail "30 s passed before $what: $(tail -n 3 "$work"/*.log)"
-}
-
-start() { # URL…: coordinators of one cluster
-    local i url other
-    i=0
-    for url in "$@"; do
-        local peers=""
-        i=$((i + 1))
-        for other in "$@"; do
-            if [ "$other" != "$url" ]; then peers+="${peers:+,}$other"; fi
-        done
-        mkdir -p "$work/$#-$i"
-        SKYCLAW_TOKEN=profile SKYCLAW_COORDINATOR_HOST=127.0.0.1 SKYCLAW_COORDINATOR_PORT=${url##*:} SKYCLAW_PEER_URLS=$peers \
-            SKYCLAW_COORDINATOR_NODE_ID=n$i SKYCLAW_DB_PATH=$work/$#-$i/coordinator.db SKYCLAW_LOG=error \
-            SKYCLAW_MIN_REPLICATIONS=$(($# / 2 + 1)) LLVM_PROFILE_FILE=$work/profile-%m.profraw \
-            "$pgo/measured/$host/release/skyclawd" >>"$work/$#-$i.log" 2>&1 &
-        pids+=($!)
-    done
-    for url in "$@"; do in_time "$url was ready" skyctl --coordinator "$url" bench --jobs 1 --yes; done
+start() { # DIRECTORY PORT…: coordinators of one cluster, each of which writes its profile as it ends
+    LLVM_PROFILE_FILE=$work/profile-%m.profraw start_coordinators "$pgo/measured/$host/release/skyclawd" "$work/$1" "${@:2}"
 }
 
 # What operators do, beside what agents and hosts do all day.
@@ -129,27 +84,27 @@ cp "$target/release/skyctl" "$out/"
 # With the very settings of the other one: they are part of the names that functions are found by.
 build "$pgo/measured" -Cprofile-generate
 
-free_port; alone=http://127.0.0.1:$port
-start "$alone"
-for clients in 1 16 64; do work_for "$alone" 4s $clients 256; done
+free_port
+start one "$port"
+for clients in 1 16 64; do work_for "${urls[0]}" 4s $clients 256; done
 # Very many hosts, most of which wait.
-skyctl --coordinator "$alone" bench --yes --duration 16s --enqueuers 1 --hosts 5000 >&2
-look "$alone"
-stop
+skyctl --coordinator "${urls[0]}" bench --yes --duration 16s --enqueuers 1 --hosts 5000 >&2
+look "${urls[0]}"
+end_all
 # Its log is read, and its state, as after any start.
-start "$alone"
-stop
+start one "$port"
+end_all
 
-cluster=()
-for _ in 1 2 3; do free_port; cluster+=("http://127.0.0.1:$port"); done
-start "${cluster[@]}"
+ports=()
+for _ in 1 2 3; do free_port; ports+=("$port"); done
+start three "${ports[@]}"
 # One of them leads, the others pass on what they are asked for.
-for url in "${cluster[@]}"; do
+for url in "${urls[@]}"; do
     for clients in 1 16 64; do work_for "$url" 4s $clients 256; done
     work_for "$url" 2s 8 16KiB
     look "$url"
 done
-stop
+end_all
 
 merged=$work/merged.profdata
 "$(profdata)" merge -o "$merged" "$work"/profile-*.profraw

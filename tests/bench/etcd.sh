@@ -30,15 +30,6 @@ while [ $# -gt 0 ]; do
 done
 case $nodes in 1 | 3) ;; *) usage ;; esac
 
-# What is needed.
-missing=()
-for need in etcd:etcd-server wrk:wrk jq:jq curl:curl; do
-    command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
-fi
 if [ -z "$skyclawd" ]; then
     (cd "$root" && cargo build --release --locked -p skyclawd >&2)
     skyclawd=$target/release/skyclawd
@@ -53,49 +44,13 @@ mkdir -p "$dir"
 work=$(mktemp -d "$dir/run.XXXXXX")
 results=$work/results
 : >"$results"
-pids=()
 leader=""
-
-# Ends what was started, by its number alone.
-stop_all() {
-    local pid
-    for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do
-        for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-        kill -KILL "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
-    pids=()
-    rm -rf "$work/data"
-}
-finish() { stop_all; rm -rf "$work"; }
+# shellcheck source=deploy/coordinators.sh
+. "$root/deploy/coordinators.sh"
+finish() { end_all; rm -rf "$work"; }
 trap finish EXIT
 trap 'exit 130' INT TERM
-
-fail() {
-    echo "etcd.sh: $1" >&2
-    tail -n 5 "$work"/log.* >&2 2>/dev/null || true
-    exit 1
-}
-
-# Ports that nobody listens on at the moment.
-next_port=23790
-free_port() {
-    while (exec 3<>"/dev/tcp/127.0.0.1/$next_port") 2>/dev/null; do next_port=$((next_port + 1)); done
-    port=$next_port
-    next_port=$((next_port + 1))
-}
-
-until_true() { # WHAT COMMAND…
-    local what=$1 pid
-    shift
-    for _ in $(seq 300); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || fail "a process ended before $what"; done
-        sleep 0.1
-    done
-    fail "30 s passed before $what"
-}
+install_missing etcd:etcd-server wrk:wrk jq:jq curl:curl
 
 start_etcd() {
     local clients=() peers=() cluster="" i
@@ -112,7 +67,7 @@ start_etcd() {
             --initial-cluster "$cluster" --initial-cluster-state new >"$work/log.e$i" 2>&1 &
         pids+=($!)
     done
-    for at in "${clients[@]}"; do until_true "etcd was ready" curl -fsS "$at/health"; done
+    for at in "${clients[@]}"; do in_time "etcd was ready" curl -fsS "$at/health"; done
     for at in "${clients[@]}"; do
         if curl -fsS "$at/v3/maintenance/status" -d '{}' | jq -e '.leader == .header.member_id' >/dev/null; then
             leader=$at
@@ -121,35 +76,15 @@ start_etcd() {
 }
 
 start_skyclaw() {
-    local urls=() i other
-    for i in $(seq "$nodes"); do free_port; urls+=("http://127.0.0.1:$port"); done
-    for i in $(seq "$nodes"); do
-        local peers=""
-        for other in "${urls[@]}"; do
-            if [ "$other" != "${urls[i - 1]}" ]; then peers+="${peers:+,}$other"; fi
-        done
-        mkdir -p "$work/data/s$i"
-        SKYCLAW_COORDINATOR_HOST=127.0.0.1 SKYCLAW_COORDINATOR_PORT=${urls[i - 1]##*:} SKYCLAW_PEER_URLS=$peers \
-            SKYCLAW_COORDINATOR_NODE_ID=s$i SKYCLAW_DB_PATH=$work/data/s$i/coordinator.db \
-            SKYCLAW_MIN_REPLICATIONS=$((nodes / 2 + 1)) SKYCLAW_LOG=error \
-            "$skyclawd" >"$work/log.s$i" 2>&1 &
-        pids+=($!)
-    done
-    for i in $(seq "$nodes"); do until_true "skyclawd was ready" curl -fsS "${urls[i - 1]}/readyz"; done
-    until_true "skyclawd had a leader of $nodes" skyclaw_leader "${urls[0]}"
-    if [ "$nodes" = 1 ]; then leader=${urls[0]}; else leader=$(skyclaw_leader "${urls[0]}"); fi
-}
-
-skyclaw_leader() {
-    curl -fsS -H "x-skyclaw-token: $SKYCLAW_TOKEN" "$1/v1/cluster" | jq -er --argjson n "$nodes" \
-        '[.members[] | select(.role != "learner")] as $m | select($m | length == $n)
-         | $m[] | select(.role == "leader") | .url // "alone"'
+    local ports=()
+    for _ in $(seq "$nodes"); do free_port; ports+=("$port"); done
+    start_coordinators "$skyclawd" "$work/data" "${ports[@]}"
+    leader=$(leader_of "${urls[0]}" "$nodes")
 }
 
 # One figure: a fresh system, warmed up, under one load.
 measure() { # SYSTEM LOAD CONNECTIONS
     local system=$1 load=$2 many=$3 result
-    pids=()
     if [ "$system" = etcd ]; then start_etcd; else start_skyclaw; fi
     if [ "$load" = cycle ] && [ "$system" = skyclaw ]; then
         result=$("$cycle" --url "$leader" --token "$SKYCLAW_TOKEN" --hosts "$many" --warmup "$warmup" --seconds "$seconds") || fail "cycle failed"
@@ -160,7 +95,8 @@ measure() { # SYSTEM LOAD CONNECTIONS
     fi
     result=$(sed -n 's/^RESULT //p' <<<"$result")
     [ -n "$result" ] || fail "no result of $system at $many"
-    stop_all
+    end_all
+    rm -rf "$work/data"
     jq -nc --arg system "$system" --arg load "$load" --argjson many "$many" --argjson r "$result" \
         '{system: $system, load: $load, connections: $many} + $r' | tee -a "$results" >&2
 }

@@ -25,34 +25,22 @@ if [ -z "$skyclawd" ]; then
     (cd "$root" && cargo build --release --locked -p skyclawd >&2)
     skyclawd=$target/release/skyclawd
 fi
-for tool in valgrind wrk curl; do
-    command -v "$tool" >/dev/null || { echo "instructions.sh: $tool is missing: apt-get install $tool" >&2; exit 1; }
-done
 
 mkdir -p "$target/tmp"
 work=$(mktemp -d "$target/tmp/instructions.XXXXXX")
-port=23890
-while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
-url=http://127.0.0.1:$port
-export SKYCLAW_TOKEN=bench-token
-SKYCLAW_COORDINATOR_HOST=127.0.0.1 SKYCLAW_COORDINATOR_PORT=$port SKYCLAW_DB_PATH=$work/coordinator.db \
-    SKYCLAW_COORDINATOR_NODE_ID=s1 SKYCLAW_MIN_REPLICATIONS=1 SKYCLAW_LOG=error \
-    valgrind --quiet --tool=callgrind --instr-atstart=no --callgrind-out-file="$work/counted" \
-    "$skyclawd" >"$work/log" 2>&1 &
-pid=$!
-finish() {
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-    rm -rf "$work"
-}
+# shellcheck source=deploy/coordinators.sh
+. "$root/deploy/coordinators.sh"
+finish() { end_all; rm -rf "$work"; }
 trap finish EXIT
 trap 'exit 130' INT TERM
+install_missing valgrind:valgrind wrk:wrk curl:curl jq:jq
 
-for _ in $(seq 600); do
-    curl -fsS "$url/readyz" >/dev/null 2>&1 && break
-    kill -0 "$pid" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
-    sleep 0.1
-done
+export SKYCLAW_TOKEN=bench-token
+counting() { exec valgrind --quiet --tool=callgrind --instr-atstart=no --callgrind-out-file="$work/counted" "$skyclawd"; }
+free_port
+start_coordinators counting "$work/data" "$port"
+url=${urls[0]} pid=${pids[0]}
+
 load() { wrk -t1 -c"$connections" -d"$1s" --timeout 30s -s "$here/put.lua" "$url" -- skyclaw "$2"; }
 load 2 warm >/dev/null
 callgrind_control -i on "$pid" >/dev/null

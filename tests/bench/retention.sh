@@ -27,12 +27,6 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ "$times" -ge 9 ] || { echo "retention.sh: --times must be at least 9" >&2; exit 2; }
-missing=()
-for need in jq curl; do command -v $need >/dev/null || missing+=("$need"); done
-if [ ${#missing[@]} -gt 0 ]; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
-fi
 if [ -z "$skyclawd" ] || [ -z "$skyctl" ]; then
     (cd "$root" && cargo build --release --locked -p skyclawd -p skyctl >&2)
     skyclawd=${skyclawd:-$target/release/skyclawd} skyctl=${skyctl:-$target/release/skyctl}
@@ -40,43 +34,29 @@ fi
 
 mkdir -p "$dir"
 work=$(mktemp -d "$dir/retention.XXXXXX")
-daemon="" sampler=""
+# shellcheck source=deploy/coordinators.sh
+. "$root/deploy/coordinators.sh"
+sampler=""
 finish() {
-    for pid in $sampler $daemon; do
-        kill -TERM "$pid" 2>/dev/null || true
-        for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-        kill -KILL "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
+    if [ -n "$sampler" ]; then kill "$sampler" 2>/dev/null || true; fi
+    end_all
     rm -rf "$work"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-fail() {
-    echo "retention.sh: $1" >&2
-    tail -n 5 "$work/log" >&2 2>/dev/null || true
-    exit 1
-}
+install_missing jq:jq curl:curl
 
-port=23890
-while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
-url=http://127.0.0.1:$port
 export SKYCLAW_TOKEN=bench-token
 # All that is kept has a bound which is passed early: jobs, events (some four a job), and answers to keys.
-SKYCLAW_COORDINATOR_HOST=127.0.0.1 SKYCLAW_COORDINATOR_PORT=$port SKYCLAW_DB_PATH=$work/data/coordinator.db \
-    SKYCLAW_MIN_REPLICATIONS=1 SKYCLAW_LOG=warn SKYCLAW_JOB_RETENTION_MAX=$bound \
-    SKYCLAW_EVENT_RETENTION_MAX=$bound SKYCLAW_IDEMPOTENCY_TTL_MS=5000 "$skyclawd" >"$work/log" 2>&1 &
-daemon=$!
-for _ in $(seq 300); do
-    curl -fsS "$url/readyz" >/dev/null 2>&1 && break
-    kill -0 "$daemon" 2>/dev/null || fail "skyclawd did not start"
-    sleep 0.1
-done
+export SKYCLAW_JOB_RETENTION_MAX=$bound SKYCLAW_EVENT_RETENTION_MAX=$bound SKYCLAW_IDEMPOTENCY_TTL_MS=5000 SKYCLAW_LOG=warn
+free_port
+start_coordinators "$skyclawd" "$work/data" "$port"
+url=${urls[0]} daemon=${pids[0]}
 
 bytes() { stat -c %s "$@" 2>/dev/null | awk '{ n += $1 } END { print n + 0 }'; }
 # Database, write-ahead log, replicated log, resident memory.
 sample() {
-    local db=$work/data/coordinator.db log
+    local db=$work/data/s1/coordinator.db log
     log=$(du -s --block-size=1 "$db.log" 2>/dev/null | cut -f1)
     echo "$(bytes "$db") $(bytes "$db-wal") ${log:-0} $(awk '/^VmRSS:/ { print $2 * 1024 }' "/proc/$daemon/status")"
 }
