@@ -66,7 +66,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often jobs are looked at again that had to be kept, and all are counted when nothing asks for it.
 const ANEW_EVERY: Duration = Duration::from_secs(60);
 /// How often jobs are counted at most, and how much more time than counting must pass in between.
-const COUNT_EVERY: (Duration, u32) = (Duration::from_secs(1), 50);
+const COUNT_EVERY: (Duration, u32) = (Duration::from_secs(1), 500);
 /// How often it is logged what was forgotten.
 const SAY_EVERY: Duration = Duration::from_secs(30);
 
