@@ -4,16 +4,23 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use skyclaw_tests::cluster::{find, view};
-use skyclaw_tests::{Cluster, Value, Wire, database, json, wait_until};
+use skyclaw_tests::{Cluster, Options, Plan, Value, Wire, database, json, wait_until};
 
-use super::load::{assert_same_on_disk, cluster, under_load};
+use super::load::{assert_same_on_disk, under_load, with_leases};
 
 /// How many jobs are merged by one request.
 const AT_ONCE: usize = 20_000;
 const WITHIN: Duration = Duration::from_secs(3600);
 
 pub(super) fn measure(jobs: usize, clients: usize, rng: &mut StdRng) {
-    let mut cluster = cluster();
+    // What is old and very much is what is wanted here.
+    let keep = |options: Options| {
+        options
+            .env("SKYCLAW_JOB_RETENTION_MS", "never")
+            .env("SKYCLAW_JOB_RETENTION_MAX", "never")
+            .env("SKYCLAW_EVENT_RETENTION_MAX", "1000000000")
+    };
+    let mut cluster = with_leases(Plan::on_loopback(3)).each(|_, options| keep(options)).start();
     fill(&cluster, jobs);
     let blank = cluster.follower();
     let mut last_gap = Duration::ZERO;

@@ -3,8 +3,9 @@
 use skyclaw_tests::mesh::with;
 use skyclaw_tests::{Coordinator, LONG, Options, Value, Wire, json, wait_until};
 
+/// One that does not forget what ended long ago.
 fn node() -> Coordinator {
-    Options::default().start()
+    Options::default().env("SKYCLAW_JOB_RETENTION_MS", "never").start()
 }
 
 fn merge(wire: &Wire, state: &Value) -> bool {
