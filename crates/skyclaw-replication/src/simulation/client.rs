@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skyclaw_core::{Completion, IdempotencyKey, Operation, Reply};
-use skyclaw_proto::{Capabilities, HostId, JobId, Payload, Plan, Retry, ShellPayload};
+use skyclaw_proto::{
+    Capabilities, HostId, JobId, JobStatus, Links, OnDependencyFailure, Payload, Plan, Retry, ShellPayload,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -169,18 +171,20 @@ impl Client {
 
     async fn enqueue(&mut self, keyed: bool) {
         let key = keyed.then(|| self.key("/v1/jobs"));
-        let (asks, plan) = self.plan();
+        let (mut asks, plan) = self.plan();
+        let links = if plan.is_none() { self.links(&mut asks) } else { None };
+        let after = links.as_ref().map(|links| links.depends_on[0].clone());
         // Every attempt brings an id of its own, as a coordinator makes one for each request.
         let ids = Arc::new(Mutex::new(Vec::new()));
         let made = Arc::clone(&ids);
         let attempt = move |node: Node| {
             let id = JobId::from_uuid(Uuid::now_v7());
             made.lock().expect("no panic").push(id.clone());
-            let (key, plan) = (key.clone(), plan.clone());
-            let operation = enqueue_with(id, plan);
+            let key = key.clone();
+            let operation = enqueue_with(id, plan.clone(), links.clone());
             async move { node.write(key, operation).await.map(told_job) }
         };
-        let act = || Act::Enqueue { ids: ids.lock().expect("no panic").clone(), asks };
+        let act = || Act::Enqueue { ids: ids.lock().expect("no panic").clone(), asks, after };
         let told = self.settle(act, keyed, attempt).await;
         if let Told::Job(id, _) = told {
             let mut recent = self.world.recent.lock().expect("no panic");
@@ -217,6 +221,17 @@ impl Client {
             _ => {}
         }
         (asks, (plan != Plan::default()).then(|| Arc::new(plan)))
+    }
+
+    /// The job that the next one is to depend on: mostly none.
+    fn links(&mut self, asks: &mut Asks) -> Option<Arc<Links>> {
+        let depends_on = vec![self.recent().filter(|_| self.rng.random_bool(0.25))?];
+        let (on_dependency_failure, status) = match self.rng.random_bool(0.5) {
+            true => (OnDependencyFailure::Fail, JobStatus::Failed),
+            false => (OnDependencyFailure::Skip, JobStatus::Cancelled),
+        };
+        asks.fails_as = Some(status);
+        Some(Arc::new(Links { depends_on, on_dependency_failure, ..Links::default() }))
     }
 
     async fn claim(&mut self, keyed: bool) {
@@ -308,14 +323,14 @@ pub(super) async fn read(node: &Node, job: &JobId) -> Attempt {
 }
 
 pub(super) fn enqueue(id: JobId) -> Operation {
-    enqueue_with(id, None)
+    enqueue_with(id, None, None)
 }
 
 fn nanos(time: Duration) -> Time {
     u64::try_from(time.as_nanos()).expect("a short time")
 }
 
-fn enqueue_with(id: JobId, plan: Option<Arc<Plan>>) -> Operation {
+fn enqueue_with(id: JobId, plan: Option<Arc<Plan>>, links: Option<Arc<Links>>) -> Operation {
     Operation::Enqueue {
         id,
         payload: Arc::new(Payload::Shell(ShellPayload { command: "true".into(), ..Default::default() })),
@@ -325,7 +340,7 @@ fn enqueue_with(id: JobId, plan: Option<Arc<Plan>>) -> Operation {
         labels: Default::default(),
         terms: None,
         plan,
-        links: None,
+        links,
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Asks {
     pub(super) not_before: Option<Time>,
     /// How long it may wait for its first claim.
     pub(super) ttl: Option<Time>,
+    /// What it ends as when the job that it depends on does not complete, if it depends on one.
+    pub(super) fails_as: Option<JobStatus>,
 }
 
 /// What a client wanted.
@@ -47,6 +49,8 @@ pub(super) enum Act {
     Enqueue {
         ids: Vec<JobId>,
         asks: Asks,
+        /// The job that it depends on.
+        after: Option<JobId>,
     },
     Claim {
         host: HostId,
@@ -146,10 +150,28 @@ impl History {
     /// What was asked for when a job was enqueued.
     pub(super) fn asks(&self, job: &JobId) -> Asks {
         let asks = self.events.iter().find_map(|event| match &event.act {
-            Act::Enqueue { ids, asks } if ids.contains(job) => Some(*asks),
+            Act::Enqueue { ids, asks, .. } if ids.contains(job) => Some(*asks),
             _ => None,
         });
         asks.unwrap_or_default()
+    }
+
+    /// The jobs that were to depend on another, and on which.
+    pub(super) fn dependents(&self) -> BTreeMap<&JobId, &JobId> {
+        let tied = self.events.iter().filter_map(|event| match &event.act {
+            Act::Enqueue { ids, after: Some(after), .. } => Some(ids.iter().map(move |id| (id, after))),
+            _ => None,
+        });
+        tied.flatten().collect()
+    }
+
+    /// Whether a job may have been completed by then.
+    pub(super) fn may_be_completed(&self, wanted: &JobId, by: Time) -> bool {
+        self.events.iter().any(|event| {
+            matches!(&event.act, Act::Complete { job, success: true, .. } if job == wanted)
+                && event.asked < by
+                && !matches!(event.told, Told::Refused(_))
+        })
     }
 
     /// What concerns one job, in the order it was asked for.

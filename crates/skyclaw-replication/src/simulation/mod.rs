@@ -9,6 +9,7 @@
 //! - the history of every job is linearizable ([`model`]): what was acknowledged is seen by whoever asks later,
 //!   at any node; a job has one holder at a time; a key stands for one operation, however often it is sent; what has
 //!   ended may be forgotten where only so many are kept, and nothing else;
+//! - a job that depends on another is claimed only after that may have been completed;
 //! - a fencing token is given once, and later claims have greater ones;
 //! - after all is healed, what is due is done, and every node holds the same records and kept replies, byte for byte.
 //!
@@ -369,17 +370,25 @@ fn voters(node: &Node) -> usize {
 /// The jobs that something should have happened to by now.
 async fn due(node: &Node, keep: JobRetention) -> Vec<JobId> {
     let mut export: Export = node.export().await.expect("it can be read");
-    let (mut due, mut ended, now) = (Vec::new(), Vec::new(), clock());
+    let (mut due, mut ended, mut active) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let now = clock();
     while let Some(section) = export.next().await.expect("it can be read") {
         let Section::Jobs(jobs) = section else { continue };
         for job in &jobs {
             let times = job.life.as_ref().map(|life| [life.claimable_at, life.expires_at]);
             if job.is_ended() {
                 ended.push(job.id.clone());
-            } else if times.into_iter().flatten().flatten().any(|time| time < now) {
+                continue;
+            }
+            active.insert(job.id.clone(), job.bonds.clone());
+            if times.into_iter().flatten().flatten().any(|time| time < now) {
                 due.push(job.id.clone());
             }
         }
+    }
+    for (job, bonds) in &active {
+        let waits_for = bonds.iter().flat_map(|bonds| &bonds.waits_for);
+        due.extend(waits_for.filter(|id| !active.contains_key(*id)).map(|_| job.clone()));
     }
     let kept = keep.count.map_or(ended.len(), |count| usize::try_from(count).unwrap_or(usize::MAX));
     due.extend(ended.into_iter().skip(kept));
@@ -431,6 +440,7 @@ fn check(history: &History, jobs: &BTreeSet<JobId>, state: &State, laws: Laws) {
     }
     one_operation_a_key(history, &state.jobs);
     fences_grow(history);
+    dependents_come_after(history);
 }
 
 /// However often an enqueue is sent, at most one of its ids becomes a job: the one that was acknowledged, unless it is forgotten.
@@ -447,6 +457,15 @@ fn one_operation_a_key(history: &History, left: &BTreeSet<JobId>) {
     }
     let unheard: Vec<_> = left.difference(&explained).collect();
     assert!(unheard.is_empty(), "nobody enqueued {unheard:?}");
+}
+
+/// What depends on a job is claimed after that was completed.
+fn dependents_come_after(history: &History) {
+    let dependents = history.dependents();
+    for (job, _, _, told) in history.fences().into_values().flatten() {
+        let Some(after) = dependents.get(&job) else { continue };
+        assert!(history.may_be_completed(after, told), "{job} was claimed before {after} was completed");
+    }
 }
 
 /// A token stands for one lease, and one that was given later is greater.

@@ -7,7 +7,7 @@
 //! configurations that led nowhere ("Testing for linearizability", 2017).
 //!
 //! A lease may run out by itself, but not before it has lasted its time; a job that may only wait so long for its
-//! first claim may expire by itself, but not before it has; and one that has ended may be forgotten, where any are, but not at once.
+//! first claim may expire by itself, but not before it has; one that depends on another may end because of that; and one that has ended may be forgotten, where any are, but not at once.
 
 use std::collections::HashSet;
 
@@ -81,6 +81,10 @@ pub(super) fn is_possible(steps: &[Step], laws: Laws, asks: Asks) -> bool {
             continue;
         }
         open.extend(by_itself(&at, laws, asks));
+        if let (State::Queued { .. }, Some(status)) = (&at.state, asks.fails_as) {
+            let state = State::Ended { status, host: None, fence: None, since: at.now };
+            open.push(At { done: at.done.clone(), state, now: at.now });
+        }
         for (nth, step) in steps.iter().enumerate().rev() {
             if at.done[nth] || step.asked > latest || step.told_at < at.now {
                 continue;
@@ -150,7 +154,7 @@ fn after(state: &State, step: &Step, asks: Asks) -> Option<State> {
         StepAct::Enqueue(view) => {
             let next = queued(0, step.asked, asks);
             (*state == State::Absent).then_some(())?;
-            agree(next, view.as_ref())
+            agree(tied(next, view.as_ref(), asks, step.asked), view.as_ref())
         }
         StepAct::Claim { host, view } => {
             let State::Queued { fence: before, failures, .. } = state else { return None };
@@ -170,9 +174,23 @@ fn after(state: &State, step: &Step, asks: Asks) -> Option<State> {
             tell(state, ended, told.as_ref())
         }
         StepAct::Cancel(told) => tell(state, cancel(state, step.asked), told.as_ref()),
-        StepAct::Retry(told) => tell(state, retry(state, step.asked, asks), told.as_ref()),
+        StepAct::Retry(told) => {
+            let view = told.as_ref().and_then(|told| told.as_ref().ok());
+            let next = retry(state, step.asked, asks).map(|next| tied(next, view, asks, step.asked));
+            tell(state, next, told.as_ref())
+        }
         StepAct::Read(None) => matches!(state, State::Absent | State::Forgotten).then(|| state.clone()),
         StepAct::Read(Some(view)) => agree(state.clone(), Some(view)),
+    }
+}
+
+/// A job that joins the queue, unless what it depends on had failed by then.
+fn tied(next: State, view: Option<&View>, asks: Asks, now: Time) -> State {
+    match view.map(|view| view.status) {
+        Some(status) if asks.fails_as == Some(status) => {
+            State::Ended { status, host: None, fence: None, since: now }
+        }
+        _ => next,
     }
 }
 
@@ -476,5 +494,19 @@ mod tests {
         let back = read(160, 161, Some(view(JobStatus::Completed, Some("a"), 1)));
         assert!(!is_possible(&[gone(150), vec![back]].concat(), forgets), "it came back");
         assert!(!is_possible(&[enqueued(0, 1), read(150, 151, None)], forgets), "it had not ended");
+    }
+
+    #[test]
+    fn a_job_that_depends_on_another_may_end_because_of_that_and_no_other_does() {
+        let tied = Asks { fails_as: Some(JobStatus::Cancelled), ..Asks::default() };
+        let gone = || Some(view(JobStatus::Cancelled, None, 0));
+        let later = [enqueued(0, 1), read(2, 3, gone())];
+        let at_once = [step(0, 1, StepAct::Enqueue(gone())), read(2, 3, gone())];
+        for life in [&later, &at_once] {
+            assert!(super::is_possible(life, LAWS, tied));
+            assert!(!super::is_possible(life, LAWS, Asks::default()));
+        }
+        let begun = [enqueued(0, 1), claimed(2, 3, "a", 1), read(4, 5, gone())];
+        assert!(!super::is_possible(&begun, LAWS, tied), "it had begun");
     }
 }
