@@ -3,7 +3,8 @@
 //! Nodes are the real ones, with openraft, the log, the state machine and SQLite; only the network
 //! ([`net`]) and the disk of the log ([`crate::log::sim_disk`]) are simulated, and databases are put back to older
 //! copies when the power goes ([`member`]). Clients ([`client`]) enqueue, claim, complete, cancel, retry and read at
-//! all nodes, jobs that may be tried again, are for later, or expire among them; what they asked for and were told is a history ([`history`]).
+//! all nodes, jobs that may be tried again, are for later, expire, or depend on others among them; what they asked for
+//! and were told is a history ([`history`]).
 //!
 //! What is checked:
 //! - the history of every job is linearizable ([`model`]): what was acknowledged is seen by whoever asks later,
