@@ -1,14 +1,26 @@
 //! The directory of what the daemon keeps between starts.
 
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{major, minor};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use skyclaw_proto::HostId;
 
 const LOCK: &str = "lock";
+/// The lock of an open file, as it lasts as long as that and can be asked for without being taken: it is on the whole file
+/// and for one alone.
+#[expect(clippy::cast_possible_truncation, reason = "constants that the kernel has in 16 bits as well")]
+const WHOLE: libc::flock = libc::flock {
+    l_type: libc::F_WRLCK as i16,
+    l_whence: libc::SEEK_SET as i16,
+    l_start: 0,
+    l_len: 0,
+    l_pid: 0,
+};
 /// Where runs have their directories.
 pub(crate) const RUNS: &str = "runs";
 const HOST_ID: &str = "host-id";
@@ -65,21 +77,20 @@ impl StateDir {
         fs::set_permissions(path, Permissions::from_mode(mode)).map_err(fault)?;
         let lock_path = path.join(LOCK);
         let lock = File::create(&lock_path).map_err(|source| Error::Io { path: lock_path, source })?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(fault(source)),
+        match fcntl(&lock, FcntlArg::F_OFD_SETLK(&WHOLE)) {
+            Ok(_) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(Errno::EAGAIN | Errno::EACCES) => Err(Error::Locked { path: path.to_owned() }),
+            Err(source) => Err(fault(source.into())),
         }
     }
 
     /// Whether a daemon has it.
     pub(crate) fn is_in_use(path: &Path) -> bool {
         // Not by taking it for a moment: a daemon that starts just then would find it taken.
-        let Ok(meta) = path.join(LOCK).metadata() else { return false };
-        let (dev, inode) = (meta.dev(), meta.ino());
-        let file = format!("{:02x}:{:02x}:{inode}", major(dev), minor(dev));
-        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-        locks.lines().any(|lock| lock.contains("FLOCK") && lock.split_whitespace().any(|word| word == file))
+        let Ok(file) = File::open(path.join(LOCK)) else { return false };
+        let mut found = WHOLE;
+        let asked = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found));
+        asked.is_ok() && i32::from(found.l_type) != libc::F_UNLCK
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -142,6 +153,8 @@ pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -167,5 +180,28 @@ mod tests {
         drop(first);
         assert!(!StateDir::is_in_use(&path));
         assert!(StateDir::open(&path, false).is_ok());
+    }
+
+    #[test]
+    fn a_daemon_is_seen_however_many_locks_come_and_go_beside_its_own() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let others: Vec<_> =
+            (0..300).map(|n| File::create(dir.path().join(format!("other-{n}"))).expect("a file")).collect();
+        let take = || others.iter().for_each(|other| other.lock().expect("nobody has it"));
+        let leave = || others.iter().for_each(|other| other.unlock().expect("it is ours"));
+        take();
+        let _state = StateDir::open(dir.path(), false).expect("open");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    leave();
+                    take();
+                }
+            });
+            let seen = (0..2000).filter(|_| StateDir::is_in_use(dir.path())).count();
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(seen, 2000);
+        });
     }
 }
