@@ -76,7 +76,12 @@ impl StateDir {
         let mode = if passable { 0o711 } else { 0o700 };
         fs::set_permissions(path, Permissions::from_mode(mode)).map_err(fault)?;
         let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path).map_err(|source| Error::Io { path: lock_path, source })?;
+        // Who could open it could hold it, and no daemon would start.
+        let made = File::create(&lock_path).and_then(|lock| {
+            lock.set_permissions(Permissions::from_mode(0o600))?;
+            Ok(lock)
+        });
+        let lock = made.map_err(|source| Error::Io { path: lock_path, source })?;
         match fcntl(&lock, FcntlArg::F_OFD_SETLK(&WHOLE)) {
             Ok(_) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(Errno::EAGAIN | Errno::EACCES) => Err(Error::Locked { path: path.to_owned() }),
@@ -177,6 +182,8 @@ mod tests {
         let first = StateDir::open(&path, false).expect("open");
         assert!(matches!(StateDir::open(&path, false), Err(Error::Locked { .. })));
         assert!(StateDir::is_in_use(&path) && is_state_dir(&path) && !is_state_dir(dir.path()));
+        let mode = path.join(LOCK).metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "no run holds it");
         drop(first);
         assert!(!StateDir::is_in_use(&path));
         assert!(StateDir::open(&path, false).is_ok());
