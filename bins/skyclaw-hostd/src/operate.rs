@@ -116,7 +116,11 @@ pub fn act(matches: &ArgMatches, dir: &Path, env: &Environment) -> Result<String
                 Some(frozen) => format!("frozen {}", said(&frozen)),
                 None => "not frozen".to_owned(),
             };
-            let daemon = if StateDir::is_in_use(dir) { "runs" } else { "does not run" };
+            let daemon = match StateDir::is_in_use(dir) {
+                Ok(true) => "runs".to_owned(),
+                Ok(false) => "does not run".to_owned(),
+                Err(error) => format!("cannot be seen: {error}"),
+            };
             Ok(format!("switch  {switch}\ndaemon  {daemon}\nruns    {}", running(dir)))
         }
     }

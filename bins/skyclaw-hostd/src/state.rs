@@ -90,12 +90,18 @@ impl StateDir {
     }
 
     /// Whether a daemon has it.
-    pub(crate) fn is_in_use(path: &Path) -> bool {
+    ///
+    /// # Errors
+    /// When whoever asks may not know.
+    pub(crate) fn is_in_use(path: &Path) -> io::Result<bool> {
         // Not by taking it for a moment: a daemon that starts just then would find it taken.
-        let Ok(file) = File::open(path.join(LOCK)) else { return false };
+        let file = match File::open(path.join(LOCK)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
         let mut found = WHOLE;
-        let asked = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found));
-        asked.is_ok() && i32::from(found.l_type) != libc::F_UNLCK
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found))?;
+        Ok(i32::from(found.l_type) != libc::F_UNLCK)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -181,11 +187,12 @@ mod tests {
         let path = dir.path().join("a/b");
         let first = StateDir::open(&path, false).expect("open");
         assert!(matches!(StateDir::open(&path, false), Err(Error::Locked { .. })));
-        assert!(StateDir::is_in_use(&path) && is_state_dir(&path) && !is_state_dir(dir.path()));
+        let is_in_use = || StateDir::is_in_use(&path).expect("it is known");
+        assert!(is_in_use() && is_state_dir(&path) && !is_state_dir(dir.path()));
         let mode = path.join(LOCK).metadata().expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "no run holds it");
         drop(first);
-        assert!(!StateDir::is_in_use(&path));
+        assert!(!is_in_use());
         assert!(StateDir::open(&path, false).is_ok());
     }
 
@@ -206,7 +213,7 @@ mod tests {
                     take();
                 }
             });
-            let seen = (0..2000).filter(|_| StateDir::is_in_use(dir.path())).count();
+            let seen = (0..2000).filter(|_| StateDir::is_in_use(dir.path()).expect("it is known")).count();
             is_over.store(true, Ordering::Relaxed);
             assert_eq!(seen, 2000);
         });
