@@ -14,17 +14,21 @@
 //! ends must not outrun it, however much that is. A job is left alone for some seconds after its end whatever
 //! the settings, so that who waits for it sees it, and a late copy of a command finds it.
 
+mod progress;
+
 use std::time::{Duration, Instant};
 
 use skyclaw_core::{Expendable, Operation, PruneJobs, WhyPruned};
 use skyclaw_proto::Timestamp;
-use skyclaw_store::{EndPlace, EndedCount, EndedPage, ReadError};
+use skyclaw_store::{EndedCount, EndedPage, ReadError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::{Gone, Machine};
 use crate::options::Stamper;
 use crate::proposer::Proposer;
+
+use progress::Progress;
 
 /// How long jobs are kept that have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,58 +103,6 @@ enum Error {
     Read(#[from] ReadError),
     #[error(transparent)]
     Write(#[from] crate::error::WriteError),
-}
-
-/// How far it has come.
-struct Progress {
-    /// Since when the places are gone along.
-    began: Instant,
-    /// The last job that was looked at, of those that ask for no time of their own.
-    ended: EndPlace,
-    /// The same of those that do.
-    outlived: EndPlace,
-    /// How many of each there are too many.
-    surplus: EndedCount,
-    /// How many jobs the next command names.
-    at_once: u32,
-    /// How many of the last steps were as large as may be, and left more to do.
-    behind: u32,
-    /// Replies that expire before this are dealt with.
-    replies: Timestamp,
-    /// When to look for more of them.
-    replies_at: Instant,
-    /// About how many the next command forgets.
-    replies_at_once: u32,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            began: now,
-            ended: EndPlace::START,
-            outlived: EndPlace::START,
-            surplus: EndedCount::default(),
-            at_once: JOBS_AT_ONCE.0,
-            behind: 0,
-            replies: Timestamp::from_millis(i64::MIN),
-            replies_at: now,
-            replies_at_once: REPLIES_AT_ONCE.0,
-        }
-    }
-}
-
-impl Progress {
-    /// Jobs were found, and there may be more than could be asked for at once.
-    fn found(&mut self, more: bool) {
-        self.behind = if more && self.at_once == JOBS_AT_ONCE.1 { self.behind.saturating_add(1) } else { 0 };
-        self.at_once = if more { (self.at_once * 2).min(JOBS_AT_ONCE.1) } else { JOBS_AT_ONCE.0 };
-    }
-
-    /// How long to rest after a step that took so long.
-    fn rest(&self, took: Duration) -> Duration {
-        (took * REST.saturating_sub(self.behind / PATIENCE)).clamp(SHORTEST_REST, RETRY)
-    }
 }
 
 /// When jobs were counted.
@@ -247,8 +199,7 @@ impl Pruner {
         tally: &mut Tally,
     ) -> Result<Next, Error> {
         if progress.began.elapsed() > ANEW_EVERY {
-            let Progress { surplus, at_once, behind, replies_at_once, .. } = *progress;
-            *progress = Progress { surplus, at_once, behind, replies_at_once, ..Progress::new() };
+            progress.begin_anew();
         }
         if let Some(count) = self.count(counted, self.keep.count).await? {
             progress.surplus = surplus(&count, self.keep.count);
@@ -320,8 +271,8 @@ impl Pruner {
     ) -> Result<Option<PruneJobs>, Error> {
         let store = self.machine.store();
         for _ in 0..PAGES_AT_ONCE {
-            let at_once = u64::from(progress.at_once).min(most);
-            let at_once = u32::try_from(at_once).unwrap_or(progress.at_once);
+            let many = progress.jobs_at_once.count();
+            let at_once = u32::try_from(most).map_or(many, |most| most.min(many));
             let EndedPage { jobs, last, is_full } = match have_own {
                 true => store.outlived_jobs(until, progress.outlived, at_once, BYTES_AT_ONCE).await?,
                 false => store.ended_jobs(until, progress.ended, at_once, BYTES_AT_ONCE).await?,
@@ -331,7 +282,7 @@ impl Pruner {
                 true => progress.outlived = last,
                 false => progress.ended = last,
             }
-            progress.found(is_full && most > u64::from(progress.at_once));
+            progress.found_jobs(is_full && most > u64::from(many));
             let jobs = self.expendable(jobs, now.minus(GRACE)).await?;
             if !jobs.is_empty() {
                 let up_to = (!have_own).then_some(up_to);
@@ -356,20 +307,14 @@ impl Pruner {
         if progress.replies_at > Instant::now() {
             return Ok(false);
         }
-        let store = self.machine.store();
-        let Some(expired) = store.expired_replies(progress.replies, now, progress.replies_at_once).await?
+        let at_once = progress.replies_at_once.count();
+        let Some(expired) = self.machine.store().expired_replies(progress.replies, now, at_once).await?
         else {
-            progress.replies_at = Instant::now() + REPLIES_EVERY;
+            progress.rest_from_replies();
             return Ok(false);
         };
         self.propose(expired.before, Operation::PruneReplies).await?;
-        progress.replies = expired.before;
-        if expired.count < u64::from(progress.replies_at_once) {
-            progress.replies_at_once = REPLIES_AT_ONCE.0;
-            progress.replies_at = Instant::now() + REPLIES_EVERY;
-        } else {
-            progress.replies_at_once = (progress.replies_at_once * 2).min(REPLIES_AT_ONCE.1);
-        }
+        progress.found_replies(expired.before, expired.count >= u64::from(at_once));
         Ok(true)
     }
 
@@ -429,22 +374,6 @@ fn surplus(count: &EndedCount, most: Option<u64>) -> EndedCount {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_does_not_keep_up_rests_less_and_less_until_it_does() {
-        let took = Duration::from_millis(100);
-        let mut progress = Progress::new();
-        let mut rests = Vec::new();
-        for _ in 0..40 {
-            progress.found(true);
-            rests.push(progress.rest(took).as_millis());
-        }
-        assert!(rests.is_sorted_by(|a, b| a >= b), "{rests:?}");
-        rests.dedup();
-        assert_eq!(rests, [300, 200, 100, 20]);
-        progress.found(false);
-        assert_eq!(progress.rest(took).as_millis(), 300);
-    }
 
     #[test]
     fn those_with_a_time_of_their_own_go_by_count_only_when_they_alone_are_too_many() {
