@@ -489,4 +489,6 @@ fn written(reply: LeaderReply) -> Result<Written, WriteError> {
 }
 
 #[cfg(test)]
+pub(crate) mod kit;
+#[cfg(test)]
 mod tests;

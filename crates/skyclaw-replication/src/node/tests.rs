@@ -2,43 +2,13 @@
 
 use std::sync::mpsc::sync_channel;
 
-use skyclaw_proto::Timestamp;
 use tokio_util::task::TaskTracker;
 
+use super::kit::{alone, end};
 use super::*;
-use crate::options::Options;
-use crate::peer::HttpWire;
 
 /// Far longer than an answer takes, and no more than a test may.
 const A_WHILE: Duration = Duration::from_millis(300);
-
-async fn alone(dir: &std::path::Path, min_replications: u32, tracker: &TaskTracker) -> Node {
-    let options = Options {
-        events: crate::Retention::default(),
-        jobs: crate::JobRetention::default(),
-        node_id: None,
-        db_path: dir.join("coordinator.db"),
-        lease: Duration::from_secs(60),
-        token: "secret".into(),
-        url: None,
-        peer_urls: Vec::new(),
-        bootstrap_expect: 1,
-        max_voters: 5,
-        discovery: None,
-        wire: Arc::new(HttpWire::new([]).expect("a wire")),
-        min_replications,
-        clock: || Timestamp::from_millis(1_767_225_600_000),
-        new_uuid: Uuid::now_v7,
-    };
-    Node::start(options, tracker).await.expect("a node")
-}
-
-async fn end(node: Node, tracker: TaskTracker) {
-    node.shutdown().await;
-    drop(node);
-    tracker.close();
-    tracker.wait().await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_node_whose_state_is_stuck_does_not_answer_and_does_again_when_it_is_not() {

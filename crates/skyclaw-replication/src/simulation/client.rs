@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skyclaw_core::{Completion, IdempotencyKey, Operation, Reply};
-use skyclaw_proto::{
-    Capabilities, HostId, JobId, JobStatus, Links, OnDependencyFailure, Payload, Plan, Retry, ShellPayload,
-};
+use skyclaw_proto::{Capabilities, HostId, JobId, JobStatus, Links, OnDependencyFailure, Plan, Retry};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::history::{Act, Asks, Event, History, Time, Told, View};
 use super::member::{CLOCK_SPEED, clock};
 use super::net::Net;
+use crate::node::kit::enqueue_with;
 use crate::{Node, WriteError, Written};
 
 /// How long a node may take for anything before the client turns away.
@@ -322,26 +321,8 @@ pub(super) async fn read(node: &Node, job: &JobId) -> Attempt {
     Ok(found.map_or(Told::Nothing, |found| Told::Job(found.id.clone(), View::of(&found))))
 }
 
-pub(super) fn enqueue(id: JobId) -> Operation {
-    enqueue_with(id, None, None)
-}
-
 fn nanos(time: Duration) -> Time {
     u64::try_from(time.as_nanos()).expect("a short time")
-}
-
-fn enqueue_with(id: JobId, plan: Option<Arc<Plan>>, links: Option<Arc<Links>>) -> Operation {
-    Operation::Enqueue {
-        id,
-        payload: Arc::new(Payload::Shell(ShellPayload { command: "true".into(), ..Default::default() })),
-        required: Capabilities::new(["shell"]),
-        submitted_by: None,
-        priority: 50,
-        labels: Default::default(),
-        terms: None,
-        plan,
-        links,
-    }
 }
 
 fn told_job(written: Written) -> Told {

@@ -123,7 +123,7 @@ fn a_leader_that_is_restarted_shows_all_that_was_acknowledged() {
         for _ in 0..100 {
             let (node, runtime) = simulation.net.node("http://0").expect("it runs");
             let id = JobId::from_uuid(uuid::Uuid::now_v7());
-            let enqueue = client::enqueue(id.clone());
+            let enqueue = crate::node::kit::enqueue(id.clone());
             let written = runtime.spawn(async move { node.write(None, enqueue).await });
             written.await.expect("no panic").expect("acknowledged");
             last = Some(id);
