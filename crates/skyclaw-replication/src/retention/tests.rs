@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::node::kit::{alone, end, enqueue};
 
 /// Far beyond all that is kept.
-fn in_a_year() -> Timestamp {
+fn far_off() -> Timestamp {
     Timestamp::EPOCH.plus(Duration::from_secs(100 * 365 * 24 * 3600))
 }
 
@@ -39,7 +39,7 @@ async fn each_step_forgets_replies_however_many_jobs_there_are_to_forget() {
     let pruner = Pruner {
         machine: inner.machine.clone(),
         proposer: inner.proposer.clone(),
-        stamper: Stamper { clock: in_a_year, ..inner.stamper.clone() },
+        stamper: Stamper { clock: far_off, ..inner.stamper.clone() },
         keep: JobRetention::default(),
         leading: inner.leading.clone(),
         stop: inner.stop.clone(),
@@ -47,7 +47,7 @@ async fn each_step_forgets_replies_however_many_jobs_there_are_to_forget() {
     let left = async || {
         inner.machine.settle().await.expect("written");
         let store = inner.machine.store();
-        let replies = store.expired_replies(Timestamp::EPOCH, in_a_year(), u32::MAX).await.expect("counted");
+        let replies = store.expired_replies(Timestamp::EPOCH, far_off(), u32::MAX).await.expect("counted");
         (store.count_ended().await.expect("counted").usual, replies.map_or(0, |replies| replies.count))
     };
     let (jobs, replies) = left().await;
