@@ -150,7 +150,7 @@ impl State {
     }
 
     /// All hosts by id.
-    pub fn hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = &Arc<Host>> {
         self.hosts.values()
     }
 

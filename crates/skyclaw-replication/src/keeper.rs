@@ -29,6 +29,8 @@ const JOBS_AT_ONCE: usize = 16;
 const SETTLED_IN_A_ROW: usize = 20;
 /// How often it is looked which hosts are heard of, and whose time to be drained is over.
 const HOSTS_EVERY: Duration = Duration::from_secs(1);
+/// So much more rarely for each host there is, as all of them are gone through: 5 s for 10,000.
+const HOSTS_EVERY_EACH: Duration = Duration::from_micros(500);
 /// How many bytes the log gathers before it is compacted.
 const COMPACT_BYTES: u64 = 64 * 1024 * 1024;
 /// How long the parts of a snapshot are kept for a restore that nobody finishes.
@@ -49,9 +51,10 @@ pub(crate) struct Keeper {
     pub(crate) leading: watch::Sender<bool>,
 }
 
-/// What was last looked at, and when.
+/// What was looked at, and what is to be.
 struct Seen {
-    hosts: Instant,
+    /// When hosts are to be gone through again.
+    hosts_at: Instant,
     /// Up to which time hosts were told that their time to be drained is over.
     drains: Timestamp,
 }
@@ -62,7 +65,7 @@ impl Keeper {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut role = self.raft.server_metrics();
         let mut term_led = None;
-        let mut seen = Seen { hosts: Instant::now(), drains: self.stamper.now() };
+        let mut seen = Seen { hosts_at: Instant::now(), drains: self.stamper.now() };
         let mut compacted_at = 0;
         loop {
             tokio::select! {
@@ -114,17 +117,18 @@ impl Keeper {
     /// Goes through all hosts, so not at every tick. The wall clock decides no more than when a drained host is told
     /// to stop; what becomes of its runs does not depend on it.
     async fn look_after_hosts(&self, seen: &mut Seen) -> Result<(), Gone> {
-        if seen.hosts.elapsed() <= HOSTS_EVERY {
+        if Instant::now() < seen.hosts_at {
             return Ok(());
         }
         let (before, now) = (seen.drains, self.stamper.now());
         seen.drains = now;
         let look = move |memory: &mut Memory| {
             memory.wake_drained(before, now);
-            memory.hosts_news(Instant::now(), HOSTS_AT_ONCE)
+            (memory.hosts_news(Instant::now(), HOSTS_AT_ONCE), memory.state.hosts().len())
         };
-        let news = self.machine.look(look).await?;
-        seen.hosts = Instant::now();
+        let (news, hosts) = self.machine.look(look).await?;
+        let every = HOSTS_EVERY_EACH.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
+        seen.hosts_at = Instant::now() + every.max(HOSTS_EVERY);
         if !news.is_empty() {
             if let Some(first) = news.down.first() {
                 tracing::warn!(hosts = news.down.len(), %first, "hosts have not been heard of for some time");
