@@ -19,6 +19,7 @@
 pub mod admission;
 mod again;
 pub mod app;
+mod aside;
 pub mod error;
 mod extract;
 mod head_timer;

@@ -94,13 +94,10 @@ fn serve(
     ))
 }
 
-/// Never fewer threads, or one large request would hold up the heartbeats of the cluster.
-const LEAST_WORKERS: usize = 2;
-
 /// How many threads answer requests. The other half of the processors has the writers of log and database to
-/// run; and what a request costs grows with the threads that it wanders between.
+/// run; and what a request costs grows with the threads that it wanders between. What takes long is done aside.
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(LEAST_WORKERS, |all| (all.get() / 2).max(LEAST_WORKERS))
+    std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1))
 }
 
 async fn run(

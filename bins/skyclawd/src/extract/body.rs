@@ -15,6 +15,7 @@ use skyclaw_proto::{ErrorCode, canonical, limits};
 
 use super::fault;
 use crate::app::Shared;
+use crate::aside::{LARGE_BYTES, aside};
 use crate::error::ApiError;
 
 /// What an absent body stands for.
@@ -39,8 +40,10 @@ impl<T, const LIMIT: usize> Body<T, LIMIT> {
     /// 400 when a part that no route reads is nested too deep to be compared.
     pub(crate) fn fingerprint(&self) -> Result<[u8; 32], ApiError> {
         let text = if self.bytes.is_empty() { EMPTY.as_bytes() } else { &self.bytes };
-        let value: Value = serde_json::from_slice(text).map_err(|error| fault::syntax(&error))?;
-        Ok(canonical::fingerprint(&value))
+        aside_if_large(text, |text| {
+            let value: Value = serde_json::from_slice(text).map_err(|error| fault::syntax(&error))?;
+            Ok(canonical::fingerprint(&value))
+        })
     }
 }
 
@@ -50,7 +53,7 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest<Shared> for Body<T, LI
     async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let bytes = read(&parts.headers, body, LIMIT, app.body_timeout).await?;
-        Ok(Self { value: parse(&bytes)?, bytes })
+        Ok(Self { value: aside_if_large(&bytes, parse)?, bytes })
     }
 }
 
@@ -105,6 +108,10 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::PayloadTooLarge, sentence)
 }
 
+fn aside_if_large<T>(bytes: &[u8], read: impl FnOnce(&[u8]) -> T) -> T {
+    if bytes.len() > LARGE_BYTES { aside(|| read(bytes)) } else { read(bytes) }
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("the body is not UTF-8 text"))?;
     let text = if text.is_empty() { EMPTY } else { text };
@@ -121,16 +128,42 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
     use super::*;
     use expect_test::{Expect, expect};
+    use serde::de::{Error as _, IgnoredAny};
+    use serde::{Deserialize, Deserializer};
     use skyclaw_proto::record::State;
     use skyclaw_proto::request::{EnqueueJobBody, HeartbeatBody, RegisterHostBody};
+    use tokio_util::task::TaskTracker;
 
     fn refused<T: DeserializeOwned>(text: &str, want: &Expect) {
         let error = parse::<T>(text.as_bytes()).err().expect("a fault");
         assert_eq!(error.status(), StatusCode::BAD_REQUEST);
         let field = error.body().details.as_ref().map_or(String::new(), |details| format!(" {details}"));
         want.assert_eq(&format!("{}{field}", error.body().error));
+    }
+
+    /// A body that takes until somebody else has had their turn.
+    struct Patient;
+
+    impl<'de> Deserialize<'de> for Patient {
+        fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+            IgnoredAny::deserialize(text)?;
+            let (visit, visited) = sync_channel(1);
+            TaskTracker::new().spawn(async move { visit.send(()) });
+            visited.recv_timeout(Duration::from_secs(20)).map(|()| Self).map_err(D::Error::custom)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_are_served_while_a_large_body_is_read() {
+        let read = TaskTracker::new().spawn(async {
+            let body = format!("{{\"text\":\"{}\"}}", "x".repeat(LARGE_BYTES));
+            aside_if_large(body.as_bytes(), parse::<Patient>)
+        });
+        assert!(read.await.expect("no panic").is_ok());
     }
 
     #[test]

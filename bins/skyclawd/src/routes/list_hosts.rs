@@ -1,12 +1,14 @@
 //! `GET /v1/hosts`: all hosts, by id.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use skyclaw_proto::response::HostsBody;
 
+use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
 
-pub(crate) async fn handle(State(app): State<Shared>) -> Result<Json<HostsBody>, ApiError> {
-    Ok(Json(HostsBody { hosts: app.node.hosts().await? }))
+pub(crate) async fn handle(State(app): State<Shared>) -> Result<Response, ApiError> {
+    let hosts = app.node.hosts().await?;
+    Ok(reply::large(|| HostsBody { hosts }))
 }

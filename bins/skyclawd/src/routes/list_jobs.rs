@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use skyclaw_proto::response::JobPage;
 use skyclaw_proto::{HostId, Invalid, JobId, JobStatus, limits, record};
 use skyclaw_replication::JobFilter;
 
+use super::reply;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::extract::Query;
@@ -24,15 +25,15 @@ struct Wanted {
     limit: u32,
 }
 
-pub(crate) async fn handle(State(app): State<Shared>, query: Query) -> Result<Json<JobPage>, ApiError> {
+pub(crate) async fn handle(State(app): State<Shared>, query: Query) -> Result<Response, ApiError> {
     let Wanted { filter, before, limit } = wanted(&query)?;
     // One more than asked for shows whether there is a next page.
     let mut jobs = app.node.jobs(&filter, before, limit + 1).await?;
     let is_last = jobs.len() <= limit as usize;
     jobs.truncate(limit as usize);
     let next_cursor = jobs.last().filter(|_| !is_last).map(|job| job.seq.to_string());
-    let jobs = jobs.iter().map(|job| record::Job::from(&**job)).collect();
-    Ok(Json(JobPage { jobs, next_cursor }))
+    let page = || JobPage { jobs: jobs.iter().map(|job| record::Job::from(&**job)).collect(), next_cursor };
+    Ok(reply::large(page))
 }
 
 fn wanted(query: &Query) -> Result<Wanted, Invalid> {

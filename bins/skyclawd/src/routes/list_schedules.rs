@@ -5,15 +5,17 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use skyclaw_proto::response::SchedulesBody;
 use skyclaw_proto::{Invalid, ScheduleId, limits};
 
 use super::schedules;
 use crate::app::Shared;
+use crate::aside::aside;
 use crate::error::ApiError;
 use crate::extract::Query;
 
-pub(crate) async fn handle(State(app): State<Shared>, query: Query) -> Result<Json<SchedulesBody>, ApiError> {
+pub(crate) async fn handle(State(app): State<Shared>, query: Query) -> Result<Response, ApiError> {
     let limit = limit(&query)?;
     let after = query.one("cursor")?.map(ScheduleId::parse).transpose();
     let after = after.map_err(|_| Invalid::new("cursor", "must be the nextCursor of another page"))?;
@@ -22,8 +24,11 @@ pub(crate) async fn handle(State(app): State<Shared>, query: Query) -> Result<Js
     let is_last = page.len() <= limit;
     page.truncate(limit);
     let next_cursor = page.last().filter(|_| !is_last).map(|schedule| schedule.id.to_string());
-    let schedules = page.iter().map(|schedule| schedules::record(schedule)).collect::<Result<_, _>>()?;
-    Ok(Json(SchedulesBody { schedules, next_cursor }))
+    // What each submits is read as well.
+    aside(|| {
+        let schedules = page.iter().map(|schedule| schedules::record(schedule)).collect::<Result<_, _>>()?;
+        Ok(Json(SchedulesBody { schedules, next_cursor }).into_response())
+    })
 }
 
 fn limit(query: &Query) -> Result<usize, Invalid> {

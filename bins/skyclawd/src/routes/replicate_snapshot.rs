@@ -13,6 +13,7 @@ use skyclaw_proto::{Invalid, JobStatus, limits, route};
 
 use super::reply::{self, At};
 use crate::app::Shared;
+use crate::aside::aside;
 use crate::error::ApiError;
 use crate::extract::{Body, CORE, ClientKey};
 
@@ -33,9 +34,9 @@ pub(crate) async fn handle(
         .try_acquire()
         .map_err(|_| ApiError::overloaded("too many whole states at once; try again later"))?;
     let key = key.bind(&app, CORE, route::REPLICATE_SNAPSHOT, &body)?;
-    check(&body.value)?;
+    let parts = aside(|| check(&body.value).map(|()| parts(body.value)))?;
     let (mut changed, mut index) = (false, 0);
-    for (i, part) in parts(body.value).into_iter().enumerate() {
+    for (i, part) in parts.into_iter().enumerate() {
         let written = app.node.write(key.as_ref().map(|key| of_part(key, i)), part).await?;
         changed |= reply::merged(&written)?;
         index = index.max(written.index);

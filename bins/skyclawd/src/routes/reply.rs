@@ -1,5 +1,6 @@
 //! Replies of the state machine as the bodies of answers.
 
+use axum::Json;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -8,6 +9,7 @@ use skyclaw_proto::response::{ClaimedService, FreezeBody, HostBody, JobBody, Ser
 use skyclaw_proto::{HostState, Payload, record};
 use skyclaw_replication::Written;
 
+use crate::aside::aside;
 use crate::error::ApiError;
 use crate::middleware::index;
 
@@ -35,6 +37,11 @@ impl<T: Serialize> IntoResponse for At<T> {
         index::tell(response.headers_mut(), self.index);
         response
     }
+}
+
+/// An answer that may be large: made and put into JSON aside.
+pub(super) fn large<T: Serialize>(body: impl FnOnce() -> T) -> Response {
+    aside(|| Json(body()).into_response())
 }
 
 fn at<T>(written: &Written, body: T) -> At<T> {
