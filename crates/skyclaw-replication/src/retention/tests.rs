@@ -20,7 +20,7 @@ async fn ended(node: &Node, count: i64) {
         let key = IdempotencyKey {
             caller: "core".into(),
             route: "/v1/jobs".into(),
-            key: n.to_string().into(),
+            key: n.to_string(),
             fingerprint: [1; 32],
             expires_at: Timestamp::from_millis(n),
         };
