@@ -13,5 +13,5 @@ pub(crate) async fn handle(State(app): State<Shared>, query: Query) -> Result<Re
     let all = query.read("all", "must be true or false")?.unwrap_or(false);
     let freezes = app.node.freezes().await?;
     let shown = freezes.iter().filter(|freeze| all || freeze.is_in_force());
-    Ok(reply::large(|| FreezesBody { freezes: shown.map(|freeze| (&**freeze).into()).collect() }))
+    reply::large(|| Ok(FreezesBody { freezes: shown.map(|freeze| (&**freeze).into()).collect() }))
 }

@@ -10,5 +10,5 @@ use crate::error::ApiError;
 
 pub(crate) async fn handle(State(app): State<Shared>) -> Result<Response, ApiError> {
     let hosts = app.node.hosts().await?;
-    Ok(reply::large(|| HostsBody { hosts }))
+    reply::large(|| Ok(HostsBody { hosts }))
 }

@@ -32,8 +32,10 @@ pub(crate) async fn handle(State(app): State<Shared>, query: Query) -> Result<Re
     let is_last = jobs.len() <= limit as usize;
     jobs.truncate(limit as usize);
     let next_cursor = jobs.last().filter(|_| !is_last).map(|job| job.seq.to_string());
-    let page = || JobPage { jobs: jobs.iter().map(|job| record::Job::from(&**job)).collect(), next_cursor };
-    Ok(reply::large(page))
+    reply::large(|| {
+        let jobs = jobs.iter().map(|job| record::Job::from(&**job)).collect();
+        Ok(JobPage { jobs, next_cursor })
+    })
 }
 
 fn wanted(query: &Query) -> Result<Wanted, Invalid> {

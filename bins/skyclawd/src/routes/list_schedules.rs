@@ -3,15 +3,13 @@
 //! Parameters, both optional: `limit` (1 to 1000, 100 when absent) and `cursor` (the `nextCursor` of the page
 //! before).
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use skyclaw_proto::response::SchedulesBody;
 use skyclaw_proto::{Invalid, ScheduleId, limits};
 
-use super::schedules;
+use super::{reply, schedules};
 use crate::app::Shared;
-use crate::aside::aside;
 use crate::error::ApiError;
 use crate::extract::Query;
 
@@ -25,9 +23,9 @@ pub(crate) async fn handle(State(app): State<Shared>, query: Query) -> Result<Re
     page.truncate(limit);
     let next_cursor = page.last().filter(|_| !is_last).map(|schedule| schedule.id.to_string());
     // What each submits is read as well.
-    aside(|| {
+    reply::large(|| {
         let schedules = page.iter().map(|schedule| schedules::record(schedule)).collect::<Result<_, _>>()?;
-        Ok(Json(SchedulesBody { schedules, next_cursor }).into_response())
+        Ok(SchedulesBody { schedules, next_cursor })
     })
 }
 

@@ -11,6 +11,7 @@ use crate::error::ApiError;
 
 pub(crate) async fn handle(State(app): State<Shared>) -> Result<Response, ApiError> {
     let services = app.node.services().await?;
-    let body = || ServicesBody { services: services.iter().map(|s| record::Service::from(&**s)).collect() };
-    Ok(reply::large(body))
+    reply::large(|| {
+        Ok(ServicesBody { services: services.iter().map(|s| record::Service::from(&**s)).collect() })
+    })
 }

@@ -40,8 +40,8 @@ impl<T: Serialize> IntoResponse for At<T> {
 }
 
 /// An answer that may be large: made and put into JSON aside.
-pub(super) fn large<T: Serialize>(body: impl FnOnce() -> T) -> Response {
-    aside(|| Json(body()).into_response())
+pub(super) fn large<T: Serialize>(body: impl FnOnce() -> Result<T, ApiError>) -> Result<Response, ApiError> {
+    aside(|| Ok(Json(body()?).into_response()))
 }
 
 fn at<T>(written: &Written, body: T) -> At<T> {
