@@ -47,24 +47,12 @@ impl Default for JobRetention {
 
 /// No job is forgotten sooner after its end.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// Fewest and most jobs that one command names: more, the more there are.
-const JOBS_AT_ONCE: (u32, u32) = (128, 1024);
 /// About how many bytes of records one command removes at most.
 const BYTES_AT_ONCE: u64 = 4 * 1024 * 1024;
 /// How many pages are looked through at once for one job that need not be kept.
 const PAGES_AT_ONCE: usize = 16;
-/// About how many replies one command forgets at least and at most: more, the more there are. A job has several.
-const REPLIES_AT_ONCE: (u32, u32) = (512, 8192);
-/// How often it is looked for replies to forget when they are few.
-const REPLIES_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Shortest rest between two steps.
-const SHORTEST_REST: Duration = Duration::from_millis(20);
-/// How long to rest after a step, in times that it took.
-const REST: u32 = 3;
-/// After so many steps in a row that left more to do, each as large as may be, the rest is shortened by once that time.
-const PATIENCE: u32 = 8;
 /// How long to wait when something failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often jobs are looked at again that had to be kept, and all are counted when nothing asks for it.

@@ -5,7 +5,20 @@ use std::time::{Duration, Instant};
 use skyclaw_proto::Timestamp;
 use skyclaw_store::{EndPlace, EndedCount};
 
-use super::{JOBS_AT_ONCE, PATIENCE, REPLIES_AT_ONCE, REPLIES_EVERY, REST, RETRY, SHORTEST_REST};
+use super::RETRY;
+
+/// Fewest and most jobs that one command names: more, the more there are.
+pub(super) const JOBS_AT_ONCE: (u32, u32) = (128, 1024);
+/// About how many replies one command forgets at least and at most: more, the more there are. A job has several.
+const REPLIES_AT_ONCE: (u32, u32) = (512, 8192);
+/// How often it is looked for replies to forget when they are few.
+const REPLIES_EVERY: Duration = Duration::from_secs(10);
+/// Shortest rest between two steps.
+const SHORTEST_REST: Duration = Duration::from_millis(20);
+/// How long to rest after a step, in times that it took.
+const REST: u32 = 3;
+/// After so many steps in a row that left more to do, each as large as may be, the rest is shortened by once that time.
+const PATIENCE: u32 = 8;
 
 pub(super) struct Progress {
     /// Since when the places are gone along.

@@ -5,6 +5,7 @@ use skyclaw_proto::JobId;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::progress::JOBS_AT_ONCE;
 use super::*;
 use crate::node::Node;
 use crate::node::kit::{alone, end, enqueue};
