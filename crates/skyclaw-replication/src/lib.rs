@@ -43,6 +43,7 @@ mod simulation;
 mod start;
 mod target;
 mod trail;
+mod waits;
 
 pub use cluster::{ChangeError, Role};
 pub use discovery::Discovery;
