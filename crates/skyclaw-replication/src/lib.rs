@@ -43,7 +43,6 @@ mod simulation;
 mod start;
 mod target;
 mod trail;
-mod waits;
 
 pub use cluster::{ChangeError, Role};
 pub use discovery::Discovery;

@@ -36,7 +36,6 @@ use crate::raft::{Identity, Incoming, Memo, Packed, Raft};
 use crate::read_index::ReadIndex;
 use crate::target::Target;
 use crate::trail::{Follow as FollowTrace, Follower};
-use crate::waits::Waits;
 
 /// A coordinator's replicated state.
 #[derive(Clone)]
@@ -49,8 +48,6 @@ pub(crate) struct Inner {
     pub(crate) proposer: Proposer,
     pub(crate) stamper: Stamper,
     pub(crate) lease: Duration,
-    /// When requests that wait here stop waiting.
-    pub(crate) waits: Waits,
     pub(crate) target: Arc<Target>,
     pub(crate) forwarder: Forwarder,
     pub(crate) read_index: ReadIndex,

@@ -31,7 +31,6 @@ use crate::retention::Pruner;
 use crate::scheduler::Scheduler;
 use crate::target::Target;
 use crate::trail::Follower;
-use crate::waits::Waits;
 
 /// Databases up to this size are read as a whole before the start.
 const VERIFY_BYTES: u64 = 32 * 1024 * 1024;
@@ -168,7 +167,6 @@ impl Node {
             proposer,
             stamper,
             lease: options.lease,
-            waits: Waits::new(),
             target,
             forwarder,
             peers,

@@ -68,7 +68,7 @@ impl Node {
         known_version: Option<u64>,
         wait: Duration,
     ) -> Result<Option<Arc<Job>>, ReadError> {
-        let deadline = self.0.waits.end_of(wait);
+        let deadline = Instant::now() + wait;
         loop {
             let sought = id.clone();
             // Both at once, or the change between them would be missed.
