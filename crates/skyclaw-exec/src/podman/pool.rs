@@ -37,6 +37,8 @@ pub struct PoolConfig {
     pub max_age: Duration,
     /// How long nobody must have asked for anything before more is made: what has just started comes first.
     pub pause: Duration,
+    /// How long such a pause is waited for while somebody always asks, before one more is made all the same.
+    pub patience: Duration,
     /// All are given back, and none is made, while less memory than this is to be had, in bytes.
     pub min_available_bytes: u64,
 }
@@ -50,6 +52,7 @@ impl Default for PoolConfig {
             window: Duration::from_secs(600),
             max_age: Duration::from_secs(900),
             pause: Duration::from_millis(200),
+            patience: Duration::from_secs(1),
             min_available_bytes: 512 << 20,
         }
     }
@@ -68,7 +71,8 @@ pub(crate) struct Pool(mpsc::Sender<Request>);
 impl Pool {
     pub(crate) fn start(inner: Arc<Inner>, tracker: &TaskTracker) -> Self {
         let (send, requests) = mpsc::channel(QUEUE);
-        let keeper = Keeper { inner, shapes: HashMap::new(), asked: Instant::now(), drained: false };
+        let now = Instant::now();
+        let keeper = Keeper { inner, shapes: HashMap::new(), asked: now, busy_since: now, drained: false };
         tracker.spawn(keeper.run(requests));
         Self(send)
     }
@@ -104,14 +108,18 @@ struct Slot {
 struct Keeper {
     inner: Arc<Inner>,
     shapes: HashMap<Shape, Slot>,
+    /// When somebody asked last.
     asked: Instant,
+    /// Since when there was no pause, nor anything made.
+    busy_since: Instant,
     drained: bool,
 }
 
 impl Keeper {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let config = self.inner.config.pool.clone();
-        let mut tick = tokio::time::interval(config.pause.max(Duration::from_millis(10)));
+        let pace = config.pause.min(config.patience);
+        let mut tick = tokio::time::interval(pace.max(Duration::from_millis(10)));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             // Both are cancel-safe.
@@ -130,7 +138,11 @@ impl Keeper {
     async fn answer(&mut self, request: Request, config: &PoolConfig) {
         match request {
             Request::Take(shape, reply) => {
-                self.asked = Instant::now();
+                let now = Instant::now();
+                if now.duration_since(self.asked) >= config.pause {
+                    self.busy_since = now;
+                }
+                self.asked = now;
                 let found = self.take(*shape, config);
                 if let Err(Some(unwanted)) = reply.send(found) {
                     unwanted.discard(&self.inner).await;
@@ -189,7 +201,9 @@ impl Keeper {
             one.discard(&self.inner).await;
         }
         let held: usize = self.shapes.values().map(|slot| slot.ready.len()).sum();
-        if short || self.drained || held >= config.max || now.duration_since(self.asked) < config.pause {
+        let is_busy = now.duration_since(self.asked) < config.pause
+            && now.duration_since(self.busy_since) < config.patience;
+        if short || self.drained || held >= config.max || is_busy {
             return;
         }
         let next = self.shapes.iter().filter(|(_, slot)| slot.rests_until.is_none_or(|until| until < now));
@@ -218,6 +232,7 @@ impl Keeper {
                 self.shapes.entry(shape.clone()).or_default().rests_until = Some(Instant::now() + REST);
             }
         }
+        self.busy_since = Instant::now();
     }
 
     async fn give_back_all(&mut self) {

@@ -9,6 +9,7 @@ use super::kit::{Ended, Kit, config, end, sh};
 
 super::with_both!(
     what_is_asked_for_often_is_made_ahead_and_used_once,
+    what_is_asked_for_without_a_pause_is_made_ahead_all_the_same,
     what_was_made_ahead_is_bounded_and_fits_exactly,
     what_was_made_ahead_is_given_back,
     what_was_made_ahead_and_died_is_not_used,
@@ -55,6 +56,16 @@ async fn what_is_asked_for_often_is_made_ahead_and_used_once(kit: &mut Kit) {
     assert_eq!(third.stdout, "/.skyclaw/run/secrets:\n\n/tmp:\n\n", "nothing of the second: {third:?}");
     podman.drain().await;
     assert_eq!(podman.ready().await, 0);
+}
+
+async fn what_is_asked_for_without_a_pause_is_made_ahead_all_the_same(kit: &mut Kit) {
+    // Longer than any test: no pause comes.
+    let pause = Duration::from_secs(86_400);
+    let pool = PoolConfig { pause, patience: Duration::from_millis(50), ..eager(kit).pool };
+    let podman = kit.beside(Config { pool, ..eager(kit) }).await;
+    assert_eq!(run(&podman, sh("echo first")).await.stdout, "first\n");
+    until_ready(&podman, 1).await;
+    podman.drain().await;
 }
 
 async fn what_was_made_ahead_is_bounded_and_fits_exactly(kit: &mut Kit) {
