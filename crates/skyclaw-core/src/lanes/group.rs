@@ -44,9 +44,10 @@ impl Group {
     /// What has put jobs into the queue when all lanes have, which are those of `turn`: the group as a whole where there are
     /// many, else each of them.
     pub(super) fn opened(&self, turn: &Turn) -> impl Iterator<Item = Opened> {
-        let whole = self.many.map(|_| (turn.clone(), None));
-        let each = self.lanes.keys().filter(|_| self.many.is_none());
-        whole.into_iter().chain(each.map(|kind| (turn.clone(), Some(kind.clone()))))
+        // Those of a group are not even passed by: this is asked for with each job that ends.
+        let each = self.many.is_none().then(|| self.lanes.keys().map(|kind| Some(kind.clone())));
+        let whole = self.many.map(|_| None);
+        whole.into_iter().chain(each.into_iter().flatten()).map(|kind| (turn.clone(), kind))
     }
 
     pub(super) fn has(&self, kind: &Kind) -> bool {

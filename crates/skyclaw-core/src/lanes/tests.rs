@@ -116,3 +116,17 @@ proptest! {
         prop_assert_eq!(tried.queue.len(), 0);
     }
 }
+
+/// Asked for with each job that ends: as many looks as lanes would make that as dear as there are lanes.
+#[test]
+fn that_a_group_opened_is_told_without_a_look_at_its_lanes() {
+    let mut tried = Tried::default();
+    for seq in 0..100_u64 {
+        let required = Capabilities::new([format!("pin-{seq}")]);
+        tried.step(seq, Step::Enter(0, 1, 0, required));
+    }
+    let turn = Turn { key: key(0), limit: 1 };
+    let opened = tried.lanes.keys[&turn.key].groups[&turn.limit].opened(&turn);
+    assert_eq!(opened.size_hint(), (1, Some(1)));
+    assert_eq!(opened.collect::<Vec<_>>(), [(turn, None)]);
+}
