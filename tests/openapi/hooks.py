@@ -114,7 +114,8 @@ def _remember(case, response):
     for kind in KINDS.values():
         record = answer.get(kind)
         kind = f"public {kind}" if "/public/" in case.operation.label else kind
-        if isinstance(record, dict) and "id" in record:
+        # What clients take for ways through a path cannot be asked for.
+        if isinstance(record, dict) and record.get("id") not in (None, ".", ".."):
             _known[kind].append(record["id"])
             if record.get("status") in ENDED:
                 _known["ended job"].append(record["id"])

@@ -46,6 +46,8 @@ pub const MAX_RESTORE_PARTS: u32 = 131_072;
 pub const MAX_PEERS: usize = 256;
 /// Most of a job's output that travels at once, in bytes.
 pub const MAX_LOG_PIECE_BYTES: usize = 64 * 1024;
+/// Where in a job's output a piece begins at most: the greatest number that all who read JSON have exactly.
+pub const MAX_LOG_OFFSET: u64 = (1 << 53) - 1;
 /// Most streams of its runs that a host is asked for at once.
 pub const MAX_LOGS_WANTED: usize = 1024;
 /// Highest priority of a job; 0 is the lowest.

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::MAX_LOG_PIECE_BYTES;
+use crate::limits::{MAX_LOG_OFFSET, MAX_LOG_PIECE_BYTES};
 use crate::request::Invalid;
 use crate::{HostId, JobId, JobStatus, LogStream};
 
@@ -87,8 +87,8 @@ impl PushLogsBody {
             return Err(Invalid::new("data", fault));
         }
         let offset = self.offset.ok_or_else(|| Invalid::required("offset"))?;
-        if offset.checked_add(data.len() as u64).is_none() {
-            return Err(Invalid::new("offset", "must be lower"));
+        if offset > MAX_LOG_OFFSET {
+            return Err(Invalid::new("offset", format!("must be at most {MAX_LOG_OFFSET}")));
         }
         let fence = self.fence.ok_or_else(|| Invalid::required("fence"))?;
         Ok(PushLogs { job, host, fence, stream, offset, data, more: self.more.unwrap_or(false) })
@@ -227,8 +227,8 @@ mod tests {
             (r#"{"hostId":"h","stream":"stdout"}"#, "offset is required"),
             (r#"{"hostId":"h","stream":"stdout","offset":0}"#, "fence is required"),
             (
-                r#"{"hostId":"h","stream":"stdout","offset":18446744073709551615,"data":"x","fence":1}"#,
-                "offset must be lower",
+                r#"{"hostId":"h","stream":"stdout","offset":9007199254740992,"fence":1}"#,
+                "offset must be at most 9007199254740991",
             ),
         ] {
             assert_eq!(checked(body), Err(want.to_owned()), "{body}");

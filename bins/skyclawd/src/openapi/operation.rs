@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use skyclaw_proto::NoticeKind;
 use skyclaw_proto::limits::{MAX_ACTOR_LEN, MAX_IDEMPOTENCY_KEY_LEN, MAX_WAIT_MS};
 use skyclaw_proto::notice::{END_EVENT, GAP_EVENT, Gap, Notice};
-use skyclaw_proto::openapi::SENT_ID;
+use skyclaw_proto::openapi::PATH_ID;
 use skyclaw_proto::route::{
     ACTOR_HEADER, IDEMPOTENCY_HEADER, INDEX_HEADER, MIN_INDEX_HEADER, REQUEST_ID_HEADER,
 };
@@ -276,7 +276,7 @@ impl Operation {
                 "part" => json!({"type": "integer", "minimum": 0, "maximum": skyclaw_proto::limits::MAX_RESTORE_PARTS - 1}),
                 // A browser that asks first is told the same of any.
                 _ if self.method == Method::OPTIONS => json!({"type": "string", "minLength": 1}),
-                _ => json!({"type": "string", "pattern": SENT_ID}),
+                _ => json!({"type": "string", "pattern": PATH_ID}),
             };
             json!({"name": name, "in": "path", "required": true, "schema": schema})
         });

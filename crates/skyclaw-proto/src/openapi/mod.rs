@@ -20,6 +20,8 @@ pub use self::rules::{Rule, rules};
 pub const ID: &str = "^[A-Za-z0-9._:-]{1,128}$";
 /// What an id looks like in a request.
 pub const SENT_ID: &str = r"^\s*[A-Za-z0-9._:-]{1,128}\s*$";
+/// What an id looks like in a path: clients take `.` and `..` for ways through it, and send neither.
+pub const PATH_ID: &str = r"^\s*(?!\.{1,2}\s*$)[A-Za-z0-9._:-]{1,128}\s*$";
 
 fn text(description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).description(Some(description))

@@ -3,9 +3,9 @@
 use crate::limits::{
     MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_CATCH_UP_MS, MAX_CLAIM, MAX_CONCURRENCY, MAX_CPU_MILLIS, MAX_CRON_LEN,
     MAX_DEPENDENCIES, MAX_DRAIN_MS, MAX_ENFORCES, MAX_EVENT_DETAIL_LEN, MAX_EVENTS_AT_ONCE, MAX_GRACE_MS,
-    MAX_IMAGE_LEN, MAX_KEY_LEN, MAX_LOG_PIECE_BYTES, MAX_MEMORY_BYTES, MAX_MOUNTS, MAX_NAME_LEN,
-    MAX_NETWORK_LEN, MAX_PARALLEL, MAX_PIDS, MAX_PRIORITY, MAX_REASON_LEN, MAX_REPLICAS, MAX_RETAIN_MS,
-    MAX_TEXT_LEN, MAX_TIME_ZONE_LEN, MAX_TIMEOUT_MS, MAX_TTL_MS, MAX_WAIT_MS, MIN_CATCH_UP_MS,
+    MAX_IMAGE_LEN, MAX_KEY_LEN, MAX_LOG_OFFSET, MAX_LOG_PIECE_BYTES, MAX_MEMORY_BYTES, MAX_MOUNTS,
+    MAX_NAME_LEN, MAX_NETWORK_LEN, MAX_PARALLEL, MAX_PIDS, MAX_PRIORITY, MAX_REASON_LEN, MAX_REPLICAS,
+    MAX_RETAIN_MS, MAX_TEXT_LEN, MAX_TIME_ZONE_LEN, MAX_TIMEOUT_MS, MAX_TTL_MS, MAX_WAIT_MS, MIN_CATCH_UP_MS,
     MIN_MEMORY_BYTES,
 };
 use crate::{
@@ -134,7 +134,7 @@ fn payloads() -> Rules {
 
 /// What hosts tell of runs, and what is decided about them.
 fn runs() -> Rules {
-    use Rule::{Bytes, Exactly, Id, Items, OptionalText, Pattern, Required, Words};
+    use Rule::{Between, Bytes, Exactly, Id, Items, OptionalText, Pattern, Required, Words};
     let complete = |field, rule| ("CompleteJobBody", field, rule);
     let event = |field, rule| ("EventBody", field, rule);
     let logs = |field, rule| ("PushLogsBody", field, rule);
@@ -165,6 +165,7 @@ fn runs() -> Rules {
         logs("stream", Required),
         logs("stream", Exactly(all(LogStream::ALL, LogStream::as_str))),
         logs("offset", Required),
+        logs("offset", Between(0, MAX_LOG_OFFSET)),
         logs("data", Bytes(MAX_LOG_PIECE_BYTES)),
         resolve("action", Required),
         resolve("action", Words(all(Resolution::ALL, Resolution::as_str))),
