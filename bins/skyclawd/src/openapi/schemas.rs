@@ -19,9 +19,6 @@ const IN_RECORDS: &[&str] = &["Resources", "Enforces", "HostFreeze"];
 /// No NUL: what ends up in `execve` cannot hold one.
 const NO_NUL: &str = r"^[^\x00]*$";
 
-/// White space in a class of characters. What `\s` stands for beyond ASCII is not the same everywhere.
-pub(super) const BLANK: &str = r"\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
-
 /// The longest text of which a pattern says that white space around it does not count. Patterns for longer ones are too
 /// large for some who read them.
 const TRIMMED: usize = 256;
@@ -141,16 +138,10 @@ fn apply(schema: &mut Value, field: &str, rule: &Rule) {
         Rule::Required => {}
         Rule::Between(least, most) => put(property, json!({"minimum": least, "maximum": most})),
         Rule::Text(max) if *max <= TRIMMED => put(property, json!({"pattern": trimmed(*max, "")})),
-        Rule::Text(max) => {
-            let pattern = format!(r"^[{BLANK}]*[^{BLANK}\x00][^\x00]*$");
-            put(property, json!({"maxLength": max, "pattern": pattern}));
-        }
+        Rule::Text(max) => put(property, json!({"maxLength": max, "pattern": r"^\s*[^\s\x00][^\x00]*$"})),
         Rule::OptionalText(max) => put(property, json!({"maxLength": max, "pattern": NO_NUL})),
         Rule::Bytes(max) => put(property, json!({"maxLength": max})),
-        Rule::Plain(max) => {
-            let pattern = format!(r"^[{BLANK}]*[^{BLANK}\x00]*[{BLANK}]*$");
-            put(property, json!({"maxLength": max, "pattern": pattern}));
-        }
+        Rule::Plain(max) => put(property, json!({"maxLength": max, "pattern": r"^\s*[^\s\x00]*\s*$"})),
         Rule::Pattern(pattern) => put(property, json!({"pattern": pattern})),
         Rule::Id => put(property, json!({"pattern": SENT_ID})),
         Rule::OptionalId => put(property, json!({"pattern": optional("[A-Za-z0-9._:-]{1,128}")})),
@@ -200,7 +191,7 @@ fn apply(schema: &mut Value, field: &str, rule: &Rule) {
 /// A text of at most so many characters without white space around it; `?` where it may be blank.
 fn trimmed(max: usize, may_be_blank: &str) -> String {
     let middle = max.saturating_sub(2);
-    format!(r"^[{BLANK}]*([^{BLANK}\x00]([^\x00]{{0,{middle}}}[^{BLANK}\x00])?){may_be_blank}[{BLANK}]*$")
+    format!(r"^\s*([^\s\x00]([^\x00]{{0,{middle}}}[^\s\x00])?){may_be_blank}\s*$")
 }
 
 fn is_required(schema: &Value, field: &str) -> bool {

@@ -132,22 +132,6 @@ fn ids_in_answers_are_as_they_are_and_in_requests_may_have_white_space_around_th
 }
 
 #[test]
-fn white_space_in_patterns_is_what_is_passed_over() {
-    let codes: Vec<u32> = schemas::BLANK
-        .split(r"\u")
-        .skip(1)
-        .map(|code| u32::from_str_radix(code.trim_end_matches('-'), 16).expect("a code"))
-        .collect();
-    let is_in =
-        |c: char| c.is_ascii() || codes.contains(&u32::from(c)) || (0x2000..=0x200a).contains(&u32::from(c));
-    for c in (char::MIN..=char::MAX).filter(|c| c.is_whitespace()) {
-        assert!(is_in(c), "{c:?}");
-    }
-    let are_white = codes.iter().all(|code| char::from_u32(*code).is_some_and(char::is_whitespace));
-    assert!(are_white && schemas::BLANK.contains(r"\u2000-\u200a"), "{codes:x?}");
-}
-
-#[test]
 fn a_path_cannot_have_an_id_that_clients_take_for_a_way_through_it() {
     let document = document();
     let parameter = &document["paths"]["/v1/hosts/{id}/drain"]["post"]["parameters"][0];
