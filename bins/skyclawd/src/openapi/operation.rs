@@ -426,7 +426,7 @@ pub(super) fn parts() -> (Value, Value) {
             json!({"type": "string"}),
         ),
         "consistent": {
-            "name": "consistent", "in": "query", "required": false, "allowEmptyValue": true,
+            "name": "consistent", "in": "query", "required": false,
             "description": "`true`: the answer reflects everything that was acknowledged before, wherever. Anything else is passed over.",
             "schema": {"type": "string"},
         },
